@@ -1,0 +1,190 @@
+// Who calls, where, and with which rights, as the database says now. Every admission asks it anew: nothing about a
+// token, a principal or a role is ever remembered from one request to the next.
+import {
+  type Ask,
+  type Decision,
+  type Facts,
+  type OwnerAction,
+  type PrincipalFacts,
+  type TargetFacts,
+  decide,
+  parseScope,
+} from "./access.ts";
+import type { Owner } from "./address.ts";
+import type { AuditEvent, RequestContext } from "./audit.ts";
+import { isWithin } from "./cidr.ts";
+import type { DenialReason } from "./errors.ts";
+import type {
+  Admission,
+  Clock,
+  Credential,
+  OwnerKey,
+  PrincipalRecord,
+  Store,
+  TokenRecord,
+  Transaction,
+} from "./ports.ts";
+
+/** One request's caller, as presented; the gate finds out who it is. Made once a request. */
+export type Caller = { readonly credential: Credential; readonly context: RequestContext };
+
+/** What a request is about. `target`: a principal (whose tokens, or which service account). */
+export type Place =
+  | { readonly kind: "owner"; readonly owner: Owner }
+  | { readonly kind: "instance" }
+  | { readonly kind: "self" }
+  | { readonly kind: "principal"; readonly principal_id: string }
+  | { readonly kind: "token"; readonly token_id: string };
+
+export type Need = { readonly ask: Ask; readonly place: Place };
+
+/** What the gate found out: who calls, where, and what they may do there. */
+export type Grant = {
+  readonly principal: PrincipalFacts;
+  readonly token: TokenRecord;
+  /** Null for the instance and for whatever is not at an owner. */
+  readonly key: OwnerKey | null;
+  readonly target: TargetFacts | null;
+  readonly at: Date;
+  decide(action: OwnerAction, path: string | null): Decision;
+  /** Refuses the whole request unless this is allowed as well. */
+  require(action: OwnerAction, path: string | null): void;
+  /** Refuses the whole request for a reason that only the use case can know. */
+  refuse(reason: DenialReason, required: string): never;
+};
+
+/** The owner that the gate admitted the caller to. */
+export function keyOf(grant: Grant): OwnerKey {
+  if (grant.key === null) throw new Error("the need named no owner");
+  return grant.key;
+}
+
+/** Who an event is about, as far as it is known. */
+export type Who = Pick<AuditEvent, "principal_id" | "token_id">;
+/** A credential that is no good. Never leaves the gate: it is counted first, and told as 401 or 429. */
+export class Refused extends Error {
+  readonly reason: string;
+  readonly who: Who;
+  constructor(reason: string, who: Who = { principal_id: null, token_id: null }) {
+    super(reason);
+    this.reason = reason;
+    this.who = who;
+  }
+}
+
+/** A right that is lacking. Never leaves the gate: it is put on record first, and told as the uniform 403. */
+export class Denied extends Error {
+  readonly decision: Denial;
+  readonly required: string;
+  constructor(decision: Denial, required: string) {
+    super(decision.reason);
+    this.decision = decision;
+    this.required = required;
+  }
+}
+type Denial = Extract<Decision, { verdict: "deny" }>;
+
+export type Standpoint = { readonly grant: Grant; readonly facts: Facts };
+/** What an admission reads: the store, or a transaction of it. */
+export type Source = Pick<Transaction, "admit" | "token" | "principal">;
+
+/** Makes the one function that finds out who calls. */
+export function createAdmission(store: Pick<Store, "takeUse" | "noteTokenUse">, clock: Clock) {
+  /** Callers whose use of a token with `max_uses` is already taken: one request is one use. */
+  const counted = new WeakSet<Caller>();
+
+  /** Who calls, and what the database says of them at the place, now. @throws Refused */
+  return async function standpoint(caller: Caller, need: Need, source: Source): Promise<Standpoint> {
+    const { credential, context } = caller;
+    if (credential.kind !== "api") throw new Refused(credential.kind);
+    const target = await targetOf(need.place, source);
+    const lookup = need.ask.action === "lookup";
+    const admission = await source.admit(credential.hash, ownerFor(need.place, target), lookup);
+    if (admission === null) throw new Refused("unknown");
+    const { token, principal, standing } = admission;
+    const now = clock.now();
+    const who = { principal_id: principal.id, token_id: token.id };
+    const flaw = flawOf(admission, context, now);
+    if (flaw !== null) throw new Refused(flaw, who);
+    if (token.max_uses !== null && !counted.has(caller)) {
+      if (!(await store.takeUse(token.id))) throw new Refused("used_up", who);
+      counted.add(caller);
+    }
+    store.noteTokenUse(token.id, now);
+    const ceilings = [token.scopes, principal.scopes].filter((each) => each.length > 0);
+    const { id, kind, name, admin, organization_id } = principal;
+    const place = need.place.kind === "self" ? selfOf(principal) : null;
+    const facts: Facts = {
+      principal: {
+        id,
+        kind,
+        name,
+        admin,
+        organization_id,
+        ceilings: ceilings.map((each) => each.map(parseScope)),
+      },
+      standing,
+      target: place?.target ?? target,
+      owns_an_organization: admission.owns_an_organization,
+    };
+    const decideHere: Grant["decide"] = (action, path) => decide(facts.principal, standing, action, path);
+    const grant: Grant = {
+      principal: facts.principal,
+      token,
+      key: standing === null ? (place?.key ?? null) : { ...standing.owner, tenant_id: standing.tenant_id },
+      target: facts.target,
+      at: now,
+      decide: decideHere,
+      require: (action, path) => {
+        const decision = decideHere(action, path);
+        if (decision.verdict === "deny") throw new Denied(decision, action);
+      },
+      refuse: (reason, required) => {
+        throw new Denied({ verdict: "deny", reason, visible: true }, required);
+      },
+    };
+    return { grant, facts };
+  };
+}
+
+/** Why a token that exists is refused now; null when it is good. */
+function flawOf({ token, principal }: Admission, context: RequestContext, now: Date): string | null {
+  if (token.revoked_at !== null) return "revoked";
+  if (token.expires_at !== null && token.expires_at.getTime() <= now.getTime()) return "expired";
+  if (principal.disabled_at !== null) return "disabled";
+  if (!isWithin(context.ip, token.allowed_cidrs)) return "address";
+  return null;
+}
+
+async function targetOf(place: Place, source: Source): Promise<TargetFacts | null> {
+  if (place.kind !== "principal" && place.kind !== "token") return null;
+  const id =
+    place.kind === "principal" ? place.principal_id : (await source.token(place.token_id))?.principal_id;
+  const principal = id === undefined ? null : await source.principal(id);
+  if (principal === null) return null;
+  return { principal_id: principal.id, kind: principal.kind, organization_id: principal.organization_id };
+}
+
+/** Oneself as a place: a user's own scope, a service account's organization. */
+function selfOf({ id, kind, organization_id }: PrincipalRecord): {
+  readonly key: OwnerKey;
+  readonly target: TargetFacts;
+} {
+  const owner: Owner =
+    organization_id === null
+      ? { owner_type: "user", owner_id: id }
+      : { owner_type: "organization", owner_id: organization_id };
+  return {
+    key: { ...owner, tenant_id: owner.owner_id },
+    target: { principal_id: id, kind, organization_id },
+  };
+}
+
+/** Where the rights for a place are held. */
+function ownerFor(place: Place, target: TargetFacts | null): Owner | null {
+  if (place.kind === "owner") return place.owner;
+  if (target === null) return null;
+  return target.organization_id === null
+    ? { owner_type: "user", owner_id: target.principal_id }
+    : { owner_type: "organization", owner_id: target.organization_id };
+}

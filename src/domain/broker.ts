@@ -1,0 +1,49 @@
+// The broker: every use case, each taking the caller first, all behind the one gate. Made once, in compose.ts.
+import { createAuditRead } from "./audit-read.ts";
+import { type Caller } from "./admission.ts";
+import { createGate } from "./gate.ts";
+import { createMembers } from "./members.ts";
+import { createOwners } from "./owners.ts";
+import type { Clock, NewId, RefusalLimit, Store, TokenMaker, Vault } from "./ports.ts";
+import { createServiceAccounts } from "./service-accounts.ts";
+import { createSettingChange } from "./setting-change.ts";
+import { createSettingsRead } from "./settings-read.ts";
+import { createSettingsRemove } from "./settings-remove.ts";
+import { createSettingsWrite } from "./settings-write.ts";
+import { createStandings } from "./standings.ts";
+import { createTokens } from "./tokens.ts";
+import { createUsers } from "./users.ts";
+import { createValueRead } from "./value-read.ts";
+
+export type BrokerDeps = {
+  readonly store: Store;
+  readonly vault: Vault;
+  readonly tokens: TokenMaker;
+  readonly refusals: RefusalLimit;
+  readonly clock: Clock;
+  readonly newId: NewId;
+  /** Days for which a soft-deleted setting can be restored. */
+  readonly recoveryDays: number;
+};
+
+export type Broker = ReturnType<typeof createBroker>;
+
+export function createBroker({ store, vault, tokens, refusals, clock, newId, recoveryDays }: BrokerDeps) {
+  const gate = createGate({ store, clock, newId, refusals });
+  const change = createSettingChange(gate, vault);
+  return {
+    /** Finds out who calls, and nothing else. @throws BrokerError `unauthenticated` */
+    identify: (caller: Caller): Promise<void> => gate.identify(caller),
+    ...createSettingsRead(gate, vault, store),
+    ...createValueRead(gate, vault, store),
+    ...createSettingsWrite(change, vault, newId),
+    ...createSettingsRemove(gate, change, vault, recoveryDays),
+    ...createOwners(gate, vault, newId),
+    ...createMembers(gate),
+    ...createUsers(gate, vault, tokens, newId),
+    ...createServiceAccounts(gate, newId),
+    ...createStandings(gate),
+    ...createTokens(gate, tokens, newId),
+    ...createAuditRead(gate),
+  };
+}

@@ -1,0 +1,296 @@
+// The one gate. No value leaves and no state changes but through it: it finds out who calls, decides, and has the
+// event on record before the answer exists. A read's event is durable before its result; a change commits together
+// with its event; a denial is on record before it is told. Nothing else in the tree holds a Transaction or makes a
+// Permit.
+import { type Action, judge } from "./access.ts";
+import {
+  type Caller,
+  Denied,
+  type Grant,
+  type Need,
+  Refused,
+  type Who,
+  createAdmission,
+} from "./admission.ts";
+import {
+  type AuditEvent,
+  INSTANCE_TENANT,
+  type Outcome,
+  type RequestContext,
+  type Subject,
+  addressBlock,
+  ownerOf,
+} from "./audit.ts";
+import { BrokerError, unavailable } from "./errors.ts";
+import type { Clock, NewId, OwnerKey, Permit, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
+
+/** What an event says beyond who and where. */
+export type Report = {
+  readonly subjects?: readonly Subject[];
+  readonly target_id?: string | null;
+  readonly details?: Readonly<Record<string, string>>;
+};
+/** What a read is about to show. `action` words the event where it is not the ask's own. */
+export type Found<Rows> = Report & {
+  readonly found: Rows;
+  readonly action?: Action;
+  /** Rows whose value was asked for and is withheld: a denial each reason, on record with the read. */
+  readonly withheld?: ReadonlyMap<string, readonly Subject[]>;
+};
+type EventReport = Report & { readonly reason?: string; readonly follows?: string };
+export type Done<Result> = Report & { readonly result: Result };
+
+/** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
+export class Stale extends Error {}
+const ATTEMPTS_MAX = 8;
+
+export type GateDeps = {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly newId: NewId;
+  readonly refusals: RefusalLimit;
+};
+
+export type Gate = ReturnType<typeof createGate>;
+
+export function createGate({ store, clock, newId, refusals }: GateDeps) {
+  const standpoint = createAdmission(store, clock);
+  // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
+  const permit = {} as Permit;
+
+  function eventOf(
+    context: RequestContext,
+    who: Who,
+    what: Pick<AuditEvent, "action" | "path">,
+    key: OwnerKey | null,
+    outcome: Outcome,
+    report: EventReport = {},
+  ): AuditEvent {
+    return {
+      id: newId(),
+      at: clock.now(),
+      tenant_id: key?.tenant_id ?? INSTANCE_TENANT,
+      ...who,
+      action: what.action,
+      operation: context.operation,
+      outcome,
+      ...ownerOf(key),
+      path: what.path,
+      settings: report.subjects ?? [],
+      target_id: report.target_id ?? null,
+      details: report.details ?? {},
+      request_id: context.request_id,
+      follows: report.follows ?? null,
+      ip: context.ip,
+      user_agent: context.user_agent,
+      reason: report.reason ?? null,
+      count: 1,
+    };
+  }
+
+  function eventFor(
+    caller: Caller,
+    need: Need,
+    grant: Grant,
+    outcome: Outcome,
+    report: EventReport = {},
+    action: Action = need.ask.action,
+  ): AuditEvent {
+    const who = { principal_id: grant.principal.id, token_id: grant.token.id };
+    // Where there is no such owner, the event is the instance's, and says what was asked for.
+    const { place } = need;
+    const asked =
+      grant.key === null && place.kind === "owner"
+        ? { asked: `${place.owner.owner_type}/${place.owner.owner_id}` }
+        : {};
+    const about = {
+      target_id: grant.target?.principal_id ?? null,
+      ...report,
+      details: { ...asked, ...report.details },
+    };
+    return eventOf(caller.context, who, { action, path: pathOf(need) }, grant.key, outcome, about);
+  }
+
+  /** Counts a refused credential; the error that says so. */
+  async function refuse(context: RequestContext, refusal: Refused): Promise<BrokerError> {
+    const waitSeconds = refusals.count(addressBlock(context.ip));
+    if (waitSeconds > 0)
+      return new BrokerError("rate_limited", "Too many refused sign-ins from this address.", {
+        retry_after_seconds: waitSeconds,
+      });
+    const what = { action: "sign_in" as const, path: null };
+    await store.countRefusal(eventOf(context, refusal.who, what, null, "denied", { reason: refusal.reason }));
+    const presented = refusal.reason !== "absent";
+    return new BrokerError("unauthenticated", presented ? "The token is not valid." : "A token is needed.");
+  }
+
+  async function admitted(caller: Caller, need: Need): Promise<Grant> {
+    const { grant, facts } = await standpoint(caller, need, { ...store.reader, admit: store.admit }).catch(
+      async (error: unknown) => {
+        throw error instanceof Refused ? await refuse(caller.context, error) : error;
+      },
+    );
+    const decision = judge(facts, need.ask);
+    if (decision.verdict === "allow") return grant;
+    return settle(caller, need, grant, new Denied(decision, need.ask.action));
+  }
+
+  /** Puts what went wrong after admission on record, then lets it out as the caller may see it. */
+  async function settle(
+    caller: Caller,
+    need: Need,
+    grant: Grant,
+    error: unknown,
+    follows?: AuditEvent,
+  ): Promise<never> {
+    if (error instanceof Refused) throw await refuse(caller.context, error);
+    if (error instanceof Denied) {
+      const { reason } = error.decision;
+      await store.record(
+        eventFor(caller, need, grant, "denied", { reason, details: { required: error.required } }),
+      );
+      throw forbidden(error);
+    }
+    const told = error instanceof Stale ? unavailable("Others keep writing here; try again.") : error;
+    const reason = told instanceof BrokerError ? told.code : "internal";
+    const report =
+      follows === undefined ? { reason } : { reason, follows: follows.id, subjects: follows.settings };
+    await store.record(eventFor(caller, need, grant, "failed", report));
+    throw told;
+  }
+
+  return {
+    /** Who calls, and nothing else: so that a malformed request with a bad token is told of the token. */
+    async identify(caller: Caller): Promise<void> {
+      await admitted(caller, { ask: { action: "identify" }, place: { kind: "self" } });
+    },
+
+    /**
+     * A read. `find` fetches what the answer is about; its event is durable before `answer` gets the Permit that
+     * opens values, and before anything comes back. A failure of `answer` leaves a second event, that follows.
+     */
+    async read<Rows, Result>(
+      caller: Caller,
+      need: Need,
+      find: (grant: Grant, reader: Reader) => Promise<Found<Rows>>,
+      answer: (
+        found: Rows,
+        permit: Permit,
+        grant: Grant,
+      ) => Promise<Result & { readonly undisclosed?: readonly Subject[] }>,
+    ): Promise<Result> {
+      const grant = await admitted(caller, need);
+      const { found, action, withheld, ...report } = await find(grant, store.reader).catch((error: unknown) =>
+        settle(caller, need, grant, error),
+      );
+      const event = eventFor(caller, need, grant, "allowed", report, action);
+      const denials = [...(withheld ?? [])].map(([reason, subjects]) =>
+        eventFor(caller, need, grant, "denied", { reason, subjects }, "decrypt"),
+      );
+      await Promise.all([event, ...denials].map((each) => store.record(each)));
+      const result = await answer(found, permit, grant).catch((error: unknown) =>
+        settle(caller, need, grant, error, event),
+      );
+      const { undisclosed = [] } = result;
+      if (undisclosed.length > 0) {
+        const about = { reason: "manager_failed", follows: event.id, subjects: undisclosed };
+        await store.record(eventFor(caller, need, grant, "failed", about));
+      }
+      return result;
+    },
+
+    /**
+     * A change of state. `prepare` may take its time (a network call); then, in one transaction: `lock` queues
+     * behind rivals, the right is decided again from what is committed by then, `apply` does the work, and its
+     * event is written. All of it commits, or nothing.
+     */
+    async change<Prepared, Locked, Result>(
+      caller: Caller,
+      need: Need,
+      steps: {
+        readonly prepare: (grant: Grant, reader: Reader, permit: Permit) => Promise<Prepared>;
+        readonly lock: (tx: Transaction, grant: Grant) => Promise<Locked>;
+        readonly apply: (
+          tx: Transaction,
+          grant: Grant,
+          prepared: Prepared,
+          locked: Locked,
+        ) => Promise<Done<Result>>;
+      },
+    ): Promise<Result> {
+      const grant = await admitted(caller, need);
+      const attempt = async (): Promise<Result> => {
+        const prepared = await steps.prepare(grant, store.reader, permit);
+        return store.transact(async (tx) => {
+          const locked = await steps.lock(tx, grant);
+          const again = await standpoint(caller, need, tx);
+          const decision = judge(again.facts, need.ask);
+          if (decision.verdict === "deny") throw new Denied(decision, need.ask.action);
+          const { result, ...report } = await steps.apply(tx, again.grant, prepared, locked);
+          await tx.record(eventFor(caller, need, again.grant, "allowed", report));
+          return result;
+        });
+      };
+      for (let tries = 1; ; tries++) {
+        try {
+          return await attempt();
+        } catch (error) {
+          if (!(error instanceof Stale && tries < ATTEMPTS_MAX)) return settle(caller, need, grant, error);
+        }
+      }
+    },
+
+    /** Somebody signs in who has no token yet. `apply` answers null when what they presented is no good. */
+    async signIn<Result>(
+      context: RequestContext,
+      reason: string,
+      apply: (
+        tx: Transaction,
+        now: Date,
+      ) => Promise<(Done<Result> & { readonly principal_id: string; readonly token_id: string }) | null>,
+    ): Promise<Result> {
+      const done = await store.transact(async (tx) => {
+        const made = await apply(tx, clock.now());
+        if (made === null) return null;
+        const { principal_id, token_id } = made;
+        const what = { action: "sign_in" as const, path: null };
+        const key: OwnerKey = { owner_type: "user", owner_id: principal_id, tenant_id: principal_id };
+        await tx.record(eventOf(context, { principal_id, token_id }, what, key, "allowed", made));
+        return made;
+      });
+      if (done === null) throw await refuse(context, new Refused(reason));
+      return done.result;
+    },
+
+    /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. */
+    async housekeep<Result>(
+      operation: string,
+      apply: (
+        tx: Transaction,
+        now: Date,
+      ) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>,
+    ): Promise<Result | null> {
+      return store.transact(async (tx) => {
+        const now = clock.now();
+        const done = await apply(tx, now);
+        if (done === null) return null;
+        const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
+        const who = { principal_id: null, token_id: null };
+        const what = { action: "housekeep" as const, path: null };
+        await tx.record(eventOf(context, who, what, done.key, "allowed", done));
+        return done.result;
+      });
+    },
+  };
+}
+
+function pathOf(need: Need): string | null {
+  return "path" in need.ask ? need.ask.path : null;
+}
+
+/** The uniform 403; only to a caller who may list there does it say why. */
+function forbidden({ decision, required }: Denied): BrokerError {
+  const detail = "You may not do this, or there is no such thing.";
+  if (!decision.visible) return new BrokerError("forbidden", detail);
+  return new BrokerError("forbidden", detail, { reason: decision.reason, required });
+}

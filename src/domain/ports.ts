@@ -1,0 +1,317 @@
+// What the core needs of the world, in its own words. store/, sealing/ and auth/ implement these; nothing in
+// domain/ knows how. A Transaction is had from the gate alone: to hold one is to have been let in.
+import type { PrincipalKind, Role, StandingFacts } from "./access.ts";
+import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
+import type { AuditEvent, Outcome } from "./audit.ts";
+import type { BrokerError } from "./errors.ts";
+import type { Plaintext } from "./plaintext.ts";
+import type { ManagerName, SettingRecord, SettingRow, Storage, VersionRecord } from "./setting.ts";
+
+export type Clock = { readonly now: () => Date };
+/** A fresh UUIDv7, in lower case (RFC 9562). */
+export type NewId = () => string;
+
+/** A tenant and, in it, an owner: how every tenant row is found. */
+export type OwnerKey = Owner & { readonly tenant_id: string };
+
+/** What was presented. `absent` and `malformed` are refused without asking the database. */
+export type Credential =
+  | { readonly kind: "absent" }
+  | { readonly kind: "malformed" }
+  /** The SHA-256 of an API token, 32 bytes. */
+  | { readonly kind: "api"; readonly hash: Buffer };
+
+export type TokenRecord = {
+  readonly id: string;
+  readonly principal_id: string;
+  readonly name: string;
+  readonly parent_id: string | null;
+  readonly made_with: string | null;
+  /** Empty: no ceiling. */
+  readonly scopes: readonly string[];
+  readonly max_uses: number | null;
+  readonly uses: number;
+  readonly allowed_cidrs: readonly string[];
+  readonly expires_at: Date | null;
+  readonly last_used_at: Date | null;
+  readonly revoked_at: Date | null;
+  readonly created_at: Date;
+  readonly created_by: string | null;
+};
+
+export type PrincipalRecord = {
+  readonly id: string;
+  readonly kind: PrincipalKind;
+  readonly name: string;
+  readonly email: string | null;
+  readonly admin: boolean;
+  readonly organization_id: string | null;
+  readonly scopes: readonly string[];
+  readonly disabled_at: Date | null;
+  readonly created_at: Date;
+  readonly created_by: string | null;
+};
+
+/** A presented token as the database knows it now, and where its principal stands at the place asked about. */
+export type Admission = {
+  readonly token: TokenRecord;
+  readonly principal: PrincipalRecord;
+  readonly standing: StandingFacts | null;
+  readonly owns_an_organization: boolean;
+};
+
+export type OrganizationRecord = {
+  readonly id: string;
+  readonly name: string;
+  readonly created_at: Date;
+  readonly created_by: string | null;
+};
+export type ProjectRecord = OrganizationRecord & { readonly organization_id: string };
+
+export type MemberRecord = Owner & {
+  readonly tenant_id: string;
+  readonly principal_id: string;
+  readonly role: Role;
+  readonly created_at: Date;
+  readonly created_by: string | null;
+};
+export type MemberView = MemberRecord & { readonly kind: PrincipalKind; readonly name: string };
+
+/** Keyset paging: `after` is the last key seen; one row more than `limit` is never returned. */
+export type PageQuery = { readonly after: string | null; readonly limit: number };
+export type Page<Row> = { readonly rows: readonly Row[]; readonly more: boolean };
+
+export type SettingQuery = PageQuery & {
+  readonly key: OwnerKey;
+  readonly select: PathQuery;
+  readonly include_deleted: boolean;
+  readonly type: SettingType | null;
+  readonly label: { readonly key: string; readonly value: string } | null;
+  /** Fetch ciphertext too; a page then ends early once this many bytes of it are passed. */
+  readonly sealed_bytes_max: number | null;
+};
+export type SettingPage = Page<SettingRow> & {
+  /** A live setting stands at exactly the path asked for: a full path. */
+  readonly exact: boolean;
+};
+
+export type AuditQuery = {
+  readonly place: OwnerKey | "instance";
+  readonly since: Date | null;
+  readonly until: Date | null;
+  readonly action: string | null;
+  readonly principal_id: string | null;
+  readonly outcome: Outcome | null;
+  readonly path: string | null;
+  readonly request_id: string | null;
+  readonly order: "asc" | "desc";
+  /** An event's id under `desc`, a position under `asc`. */
+  readonly after: string | null;
+  readonly limit: number;
+};
+export type AuditPage = { readonly events: readonly AuditEvent[]; readonly next: string | null };
+
+/** Reads. Each sees what is committed when it is called. */
+export type Reader = {
+  settings(query: SettingQuery): Promise<SettingPage>;
+  /** The setting at a path, deleted or not, with its current version. */
+  setting(key: OwnerKey, path: SettingPath): Promise<SettingRow | null>;
+  version(setting: SettingRecord, version: number): Promise<VersionRecord | null>;
+  versions(setting: SettingRecord): Promise<readonly VersionRecord[]>;
+  /** The last version number that the path ever had; 0 when it never had one. */
+  lastVersion(key: OwnerKey, path: SettingPath): Promise<number>;
+
+  ownerKey(owner: Owner): Promise<OwnerKey | null>;
+  organization(id: string): Promise<OrganizationRecord | null>;
+  organizationsOf(principalId: string, page: PageQuery): Promise<Page<OrganizationRecord>>;
+  project(id: string): Promise<ProjectRecord | null>;
+  /** The projects of an organization; only those where `visibleTo` has a role, unless that is null. */
+  projectsOf(organizationId: string, visibleTo: string | null, page: PageQuery): Promise<Page<ProjectRecord>>;
+
+  principal(id: string): Promise<PrincipalRecord | null>;
+  userByEmail(email: string): Promise<PrincipalRecord | null>;
+  users(page: PageQuery): Promise<Page<PrincipalRecord>>;
+  serviceAccountsOf(organizationId: string, page: PageQuery): Promise<Page<PrincipalRecord>>;
+  standing(principalId: string, owner: Owner): Promise<StandingFacts | null>;
+  rolesOf(principalId: string): Promise<readonly (Owner & { readonly role: Role })[]>;
+
+  member(owner: Owner, principalId: string): Promise<MemberView | null>;
+  members(owner: Owner, page: PageQuery): Promise<Page<MemberView>>;
+
+  token(id: string): Promise<TokenRecord | null>;
+  tokensOf(principalId: string, page: PageQuery): Promise<Page<TokenRecord>>;
+
+  audit(query: AuditQuery): Promise<AuditPage>;
+};
+
+export type NewToken = TokenRecord & { readonly hash: Buffer };
+
+/** What may be purged together: a setting's address, for the audit. */
+export type PurgedSetting = { readonly id: string; readonly path: string };
+
+/** Reads and writes that commit together, with their audit event, or not at all. */
+export type Transaction = Reader & {
+  /** Queues behind every other writer of the path, until this transaction ends; answers `lastVersion`. */
+  lockPath(key: OwnerKey, path: SettingPath): Promise<number>;
+  setLastVersion(key: OwnerKey, path: SettingPath, version: number): Promise<void>;
+  insertSetting(setting: SettingRecord): Promise<void>;
+  updateSetting(setting: SettingRecord): Promise<void>;
+  insertVersion(version: VersionRecord): Promise<void>;
+  updateVersion(version: VersionRecord): Promise<void>;
+  /** Removes the rows of a setting and its versions; the path's last number stays. */
+  purgeSetting(setting: SettingRecord): Promise<void>;
+  /** Up to `limit` soft-deleted settings whose time is over, locked; others' locked rows are passed over. */
+  lockDuePurges(now: Date, limit: number): Promise<readonly SettingRecord[]>;
+  /** Whether an owner (an organization: it or a project of it) still has settings, soft-deleted ones too. */
+  hasSettings(owner: Owner): Promise<boolean>;
+
+  insertOrganization(row: OrganizationRecord): Promise<void>;
+  renameOrganization(id: string, name: string): Promise<void>;
+  insertProject(row: ProjectRecord): Promise<void>;
+  renameProject(id: string, name: string): Promise<void>;
+  /** Removes an organization with all in it, or a project, or a user with their own scope; answers what was purged. */
+  removeOwner(owner: Owner): Promise<readonly PurgedSetting[]>;
+  organizationByName(name: string): Promise<OrganizationRecord | null>;
+  projectByName(organizationId: string, name: string): Promise<ProjectRecord | null>;
+  /** Locks the owner's row, so that checks on its members hold until the end; false when it is gone. */
+  lockOwner(owner: Owner): Promise<boolean>;
+  /** Locks the instance's row, so that checks on its admins hold until the end. */
+  lockInstance(): Promise<void>;
+  /** Principals who own the organization and are not disabled, other than `except`. */
+  otherOwners(organizationId: string, except: string): Promise<number>;
+  /** Organizations whose only enabled owner is this principal. */
+  organizationsOnlyOwnedBy(principalId: string): Promise<readonly string[]>;
+  /** Instance admins who are not disabled, other than `except`. */
+  otherAdmins(except: string): Promise<number>;
+
+  insertPrincipal(row: PrincipalRecord): Promise<void>;
+  updatePrincipal(row: PrincipalRecord): Promise<void>;
+  serviceAccountByName(organizationId: string, name: string): Promise<PrincipalRecord | null>;
+  /** Removes a service account with its tokens and memberships. */
+  removeServiceAccount(id: string): Promise<void>;
+  insertEnrolment(codeHash: Buffer, principalId: string, expiresAt: Date): Promise<void>;
+  /** Takes an unexpired enrolment code out of the world; null when there is none. */
+  takeEnrolment(codeHash: Buffer, now: Date): Promise<string | null>;
+
+  putMember(row: MemberRecord): Promise<void>;
+  removeMember(owner: Owner, principalId: string): Promise<void>;
+
+  insertToken(row: NewToken): Promise<void>;
+  /** Revokes a token with all its children; `made`: also those it made for others, and theirs. Answers how many. */
+  revokeToken(id: string, made: boolean, now: Date): Promise<number>;
+
+  /** As Store.admit, within the transaction. */
+  admit: Store["admit"];
+  record(event: AuditEvent): Promise<void>;
+};
+
+export type Store = {
+  readonly reader: Reader;
+  /** The token behind a credential, its principal, and that principal's standing at the owner; null: no such token. */
+  admit(hash: Buffer, owner: Owner | null, lookup: boolean): Promise<Admission | null>;
+  /** Takes one use of a token with `max_uses`, exactly, over all replicas; false when there is none left. */
+  takeUse(tokenId: string): Promise<boolean>;
+  /**
+   * Runs `work` in one transaction. A BrokerError from `work` rolls back and comes out as it is.
+   * @throws BrokerError `unavailable` when the database cannot be had, `conflict` for a name taken in a race
+   */
+  transact<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
+  /** Resolves when the event is durable. Calls under way together share a write. */
+  record(event: AuditEvent): Promise<void>;
+  /** Adds one to the count of refused credentials of its address, reason and minute; durable when it resolves. */
+  countRefusal(event: AuditEvent): Promise<void>;
+  /** Notes that values were disclosed or a token used. Written soon, not before the answer; lost in a crash. */
+  noteAccess(rows: readonly SettingRow[], at: Date): void;
+  noteTokenUse(tokenId: string, at: Date): void;
+};
+
+/** Proof that the gate let a caller at values, or that the broker works for itself. Only the gate makes one. */
+declare const permitBrand: unique symbol;
+export type Permit = { readonly [permitBrand]: "permit" };
+
+export type Opened =
+  | { readonly kind: "opened"; readonly plaintext: Plaintext }
+  | { readonly kind: "failed"; readonly error: BrokerError };
+
+/** Where a sealed value belongs; its bytes moved anywhere else do not open. */
+export type SealedPlace = Owner & {
+  readonly setting_id: string;
+  readonly version: number;
+  readonly type: SettingType;
+};
+
+/** An owner's current data key, in memory. */
+export type Sealer = {
+  seal(
+    place: SealedPlace,
+    plaintext: Plaintext,
+  ): { readonly data_key_id: string; readonly sealed: Uint8Array };
+};
+
+/** How values rest. Network calls (a cloud manager) are made in `sealer` and `open` alone, never in a transaction. */
+export type Vault = {
+  /** What a write uses; makes the owner's data key when it has none. */
+  sealer(permit: Permit, key: OwnerKey): Promise<Sealer>;
+  /** Opens each row, after checking its MACs. One result a row, in order; a failure is that row's alone. */
+  open(permit: Permit, rows: readonly SettingRow[]): Promise<readonly Opened[]>;
+  /** The same with what is in memory; null when a key or value would have to be fetched first. */
+  openInMemory(permit: Permit, row: SettingRow): Opened | null;
+  /** True when the row's MACs are true: nobody but a broker wrote it. */
+  isGenuine(row: SettingRow): boolean;
+  /** The record with its MAC made anew. */
+  signSetting(record: Omit<SettingRecord, "mac">): SettingRecord;
+  signVersion(
+    setting: Owner & { readonly id: string; readonly type: SettingType },
+    record: Omit<VersionRecord, "mac">,
+  ): VersionRecord;
+  /** True when the storage and manager may be written to here. */
+  isEnabled(storage: Storage, manager: ManagerName): boolean;
+  readonly defaults: { readonly storage: Storage; readonly manager: ManagerName };
+  /** Drops an owner's keys from memory. */
+  forget(ownerId: string): void;
+};
+
+/** A key-encryption key: one per tenant (an organization, or the instance for users), manager and generation. */
+export type KekRecord = {
+  readonly tenant_id: string;
+  readonly id: string;
+  readonly manager: ManagerName;
+  readonly generation: number;
+  readonly sealed: Uint8Array | null;
+  readonly created_at: Date;
+};
+
+/** An owner's data key, wrapped under a key-encryption key. */
+export type DataKeyRecord = OwnerKey & {
+  readonly id: string;
+  readonly generation: number;
+  readonly kek_tenant: string;
+  readonly kek_id: string;
+  readonly wrapped: Uint8Array;
+  readonly created_at: Date;
+};
+
+/** Where wrapped keys rest. The inserts answer the row that is there in the end, whoever of several racers made it. */
+export type KeyStore = {
+  newestKek(tenantId: string, manager: ManagerName): Promise<KekRecord | null>;
+  kek(tenantId: string, id: string): Promise<KekRecord | null>;
+  insertKek(record: KekRecord): Promise<KekRecord>;
+  newestDataKey(key: OwnerKey): Promise<DataKeyRecord | null>;
+  dataKeys(tenantId: string, ids: readonly string[]): Promise<readonly DataKeyRecord[]>;
+  insertDataKey(record: DataKeyRecord): Promise<DataKeyRecord>;
+  /** The instance's key-check value: set once, by whoever comes first with one; null only looks. */
+  keyCheck(fresh: Uint8Array | null): Promise<Uint8Array | null>;
+};
+
+/** Randomness and hashing for tokens and codes; auth/api-token.ts. */
+export type TokenMaker = {
+  readonly newToken: () => { readonly token: string; readonly hash: Buffer };
+  readonly newEnrolmentCode: () => { readonly code: string; readonly hash: Buffer };
+  readonly hashEnrolmentCode: (code: string) => Buffer | null;
+};
+
+/** Decides whether one more refused credential from an address is still answered 401 or already 429. */
+export type RefusalLimit = {
+  /** Seconds to wait when the address is over its limit; 0 while it is not. Counts this refusal. */
+  readonly count: (addressBlock: string) => number;
+};

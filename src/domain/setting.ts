@@ -1,0 +1,176 @@
+// A setting and its versions: what rests, and what the caller may be told of it.
+// Pure: the clock is passed in. `Setting` and `Version` have the contract's names and go out as they are.
+import type { Owner, SettingType } from "./address.ts";
+import { formatRef, nameOfPath } from "./address.ts";
+import type { DenialReason } from "./errors.ts";
+import type { SettingValue } from "./plaintext.ts";
+
+export const STORAGES = ["envelope"] as const;
+export type Storage = (typeof STORAGES)[number];
+export const MANAGERS = ["local"] as const;
+export type ManagerName = (typeof MANAGERS)[number];
+export type VersionState = "enabled" | "destroying" | "destroyed";
+export type Labels = Readonly<Record<string, string>>;
+
+/** The row of a setting. Dates are UTC, to the millisecond. */
+export type SettingRecord = Owner & {
+  readonly tenant_id: string;
+  readonly id: string;
+  readonly path: string;
+  readonly type: SettingType;
+  readonly description: string | null;
+  readonly labels: Labels;
+  /** Moves with every change of what a client can see; the ETag's core. */
+  readonly revision: number;
+  readonly current_version: number;
+  /** When the current version was made. */
+  readonly current_since: Date;
+  readonly expires_at: Date | null;
+  readonly rotate_after_days: number | null;
+  readonly created_at: Date;
+  readonly created_by: string;
+  readonly updated_at: Date;
+  readonly updated_by: string;
+  readonly last_accessed_at: Date | null;
+  readonly deleted_at: Date | null;
+  readonly purge_at: Date | null;
+  /** Over what the ciphertext cannot cover; sealing/row-mac.ts says what. */
+  readonly mac: Uint8Array;
+};
+
+export type VersionRecord = {
+  readonly tenant_id: string;
+  readonly setting_id: string;
+  readonly version: number;
+  readonly state: VersionState;
+  readonly storage: Storage;
+  readonly manager: ManagerName;
+  readonly data_key_id: string | null;
+  readonly sealed: Uint8Array | null;
+  readonly created_at: Date;
+  readonly created_by: string;
+  readonly last_accessed_at: Date | null;
+  readonly mac: Uint8Array;
+};
+
+/** A setting with one of its versions: the current one unless another was asked for. */
+export type SettingRow = { readonly setting: SettingRecord; readonly version: VersionRecord };
+
+export type Withheld = DenialReason | "expired" | "deleted" | "destroyed" | "manager_failed";
+
+/** What became of the value in an answer. */
+export type Disclosure =
+  | { readonly kind: "metadata" }
+  | { readonly kind: "opened"; readonly value: SettingValue }
+  | { readonly kind: "withheld"; readonly why: Withheld };
+
+/** The contract's Setting. */
+export type Setting = Owner & {
+  readonly id: string;
+  readonly ref: string;
+  readonly path: string;
+  readonly name: string;
+  readonly type: SettingType;
+  readonly description: string | null;
+  readonly labels: Labels;
+  readonly storage: Storage;
+  readonly manager: ManagerName;
+  readonly version: number;
+  readonly etag: string;
+  readonly decrypted: boolean;
+  readonly value: SettingValue | null;
+  readonly withheld?: Withheld;
+  readonly created_at: string;
+  readonly created_by: string;
+  readonly updated_at: string;
+  readonly updated_by: string;
+  readonly last_accessed_at: string | null;
+  readonly expires_at: string | null;
+  readonly rotate_after_days: number | null;
+  readonly rotation_due_at: string | null;
+  readonly deleted_at: string | null;
+  readonly purge_at: string | null;
+};
+
+/** The contract's version entry. */
+export type Version = {
+  readonly version: number;
+  readonly state: VersionState;
+  readonly created_at: string;
+  readonly created_by: string;
+  readonly last_accessed_at: string | null;
+  readonly storage: Storage;
+  readonly manager: ManagerName;
+};
+
+const DAY_MS = 86_400_000;
+
+export function isExpired(setting: SettingRecord, now: Date): boolean {
+  return setting.expires_at !== null && setting.expires_at.getTime() <= now.getTime();
+}
+
+/**
+ * A strong entity tag of one representation: the setting and its revision, then which body it stands for, so
+ * that metadata, an opened value and each kind of withholding never share one (RFC 9110, section 8.8.3).
+ */
+export function etagOf(row: SettingRow, disclosure: Disclosure["kind"] | Withheld): string {
+  return `"${row.setting.id}.${row.setting.revision}.${row.version.version}.${disclosure}"`;
+}
+
+/** Whether an entity tag, of whichever representation, or a quoted version number, names this state of a setting. */
+export function namesThisState(tag: string, setting: SettingRecord): boolean {
+  if (tag === `"${setting.current_version}"`) return true;
+  return tag.startsWith(`"${setting.id}.${setting.revision}.`);
+}
+
+const timeOrNull = (date: Date | null): string | null => (date === null ? null : date.toISOString());
+
+/** When the current value is due for rotation: `rotate_after_days` after its version was made. */
+function rotationDue(setting: SettingRecord): string | null {
+  const { rotate_after_days: days, current_since: since } = setting;
+  return days === null ? null : new Date(since.getTime() + days * DAY_MS).toISOString();
+}
+
+export function toSetting(row: SettingRow, disclosure: Disclosure): Setting {
+  const { setting, version } = row;
+  return {
+    id: setting.id,
+    ref: formatRef(setting, setting.path),
+    owner_type: setting.owner_type,
+    owner_id: setting.owner_id,
+    path: setting.path,
+    name: nameOfPath(setting.path),
+    type: setting.type,
+    description: setting.description,
+    labels: setting.labels,
+    storage: version.storage,
+    manager: version.manager,
+    version: version.version,
+    etag: etagOf(row, disclosure.kind === "withheld" ? disclosure.why : disclosure.kind),
+    decrypted: disclosure.kind === "opened",
+    value: disclosure.kind === "opened" ? disclosure.value : null,
+    ...(disclosure.kind === "withheld" ? { withheld: disclosure.why } : {}),
+    created_at: setting.created_at.toISOString(),
+    created_by: setting.created_by,
+    updated_at: setting.updated_at.toISOString(),
+    updated_by: setting.updated_by,
+    last_accessed_at: timeOrNull(setting.last_accessed_at),
+    expires_at: timeOrNull(setting.expires_at),
+    rotate_after_days: setting.rotate_after_days,
+    rotation_due_at: rotationDue(setting),
+    deleted_at: timeOrNull(setting.deleted_at),
+    purge_at: timeOrNull(setting.purge_at),
+  };
+}
+
+export function toVersion(record: VersionRecord): Version {
+  return {
+    version: record.version,
+    state: record.state,
+    created_at: record.created_at.toISOString(),
+    created_by: record.created_by,
+    last_accessed_at: timeOrNull(record.last_accessed_at),
+    storage: record.storage,
+    manager: record.manager,
+  };
+}

@@ -1,0 +1,198 @@
+// Reading settings as a list, and a setting's versions. Rights are decided per row, since a scope may end
+// inside a page. `find` words the event from what will be shown; only then is anything opened.
+import type { Breadth } from "./access.ts";
+import { type Owner, type PathQuery, type SettingType, parsePathQuery, parseSettingPath } from "./address.ts";
+import { type Caller, type Grant, keyOf } from "./admission.ts";
+import type { Subject } from "./audit.ts";
+import { badInput, notFound } from "./errors.ts";
+import type { Found, Gate } from "./gate.ts";
+import { atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
+import { decodeCursor, encodeCursor } from "./paging.ts";
+import type { Plaintext } from "./plaintext.ts";
+import type { Reader, Store, Vault } from "./ports.ts";
+import {
+  type Setting,
+  type SettingRow,
+  type Version,
+  type Withheld,
+  etagOf,
+  isExpired,
+  toSetting,
+  toVersion,
+} from "./setting.ts";
+
+/** A page of values ends early past this many bytes. */
+const PAGE_VALUE_BYTES_MAX = 1_048_576;
+
+export type ListInput = {
+  readonly owner: Owner;
+  readonly path?: string;
+  readonly match?: "auto" | "exact" | "under";
+  readonly decrypt: boolean;
+  readonly version?: number;
+  readonly type?: SettingType;
+  readonly label?: { readonly key: string; readonly value: string };
+  readonly include_deleted: boolean;
+  readonly limit: number;
+  readonly cursor?: string;
+  readonly on_error: "fail" | "withhold";
+  /** The entity tags of If-None-Match; empty when there is none. */
+  readonly if_none_match: readonly string[];
+};
+
+/** `etag` only for a full path. `opened` says how many values the answer cost. */
+export type ListAnswer =
+  | { readonly status: "not_modified"; readonly etag: string }
+  | {
+      readonly status: "ok";
+      readonly settings: readonly Setting[];
+      readonly next_cursor: string | null;
+      readonly etag: string | null;
+      readonly opened: number;
+    };
+
+type Choice = { readonly row: SettingRow; readonly withhold: Withheld | null };
+type Chosen = { readonly choices: readonly Choice[]; readonly exact: boolean; readonly next: string | null };
+
+export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
+  function toAnswer(choice: Choice, opened: ReadonlyMap<SettingRow, Plaintext>, decrypt: boolean): Setting {
+    const { row, withhold } = choice;
+    if (!decrypt) return toSetting(row, { kind: "metadata" });
+    const plaintext = opened.get(row);
+    if (plaintext !== undefined) return toSetting(row, { kind: "opened", value: plaintext.reveal() });
+    return toSetting(row, { kind: "withheld", why: withhold ?? "manager_failed" });
+  }
+
+  return {
+    async list(caller: Caller, input: ListInput): Promise<ListAnswer> {
+      const select = parsePathQuery(input.path, input.match);
+      assertVersionFits(input, select);
+      const breadth: Breadth = select.kind === "at" && select.match === "exact" ? "whole" : "some";
+      const need = {
+        ask: { action: "list" as const, path: placeOf(select), breadth },
+        place: { kind: "owner" as const, owner: input.owner },
+      };
+      return gate.read(
+        caller,
+        need,
+        async (grant, reader): Promise<Found<Chosen>> => {
+          const chosen = await choose(input, select, grant, reader);
+          return { found: chosen, ...wordEvent(chosen.choices, input.decrypt) };
+        },
+        async ({ choices, exact, next }, permit, grant) => {
+          const [first] = choices;
+          const wanted = input.decrypt
+            ? choices.filter(({ withhold }) => withhold === null).map(({ row }) => row)
+            : [];
+          if (exact && first !== undefined && input.if_none_match.length > 0) {
+            const etag = etagOf(first.row, !input.decrypt ? "metadata" : (first.withhold ?? "opened"));
+            if (matchesAny(etag, input.if_none_match) && wanted.every((row) => vault.isGenuine(row))) {
+              store.noteAccess(wanted, grant.at);
+              return { status: "not_modified" as const, etag };
+            }
+          }
+          const { opened, failed } = await openAll(vault, permit, wanted, input.on_error);
+          store.noteAccess([...opened.keys()], grant.at);
+          const settings = choices.map((choice) => toAnswer(choice, opened, input.decrypt));
+          return {
+            status: "ok" as const,
+            settings,
+            next_cursor: next,
+            etag: exact ? (settings[0]?.etag ?? null) : null,
+            opened: opened.size,
+            undisclosed: failed.map(subjectOf),
+          };
+        },
+      );
+    },
+
+    async versions(
+      caller: Caller,
+      owner: Owner,
+      pathText: string,
+    ): Promise<{ versions: readonly Version[] }> {
+      const path = parseSettingPath(pathText);
+      const need = {
+        ask: { action: "list" as const, path, breadth: "whole" as const },
+        place: { kind: "owner" as const, owner },
+      };
+      return gate.read(
+        caller,
+        need,
+        async (grant, reader) => {
+          const { setting } = await liveRow(reader, keyOf(grant), path);
+          const subjects = [{ id: setting.id, path: setting.path, version: null }];
+          return { found: await reader.versions(setting), subjects };
+        },
+        async (found) => ({ versions: found.map(toVersion) }),
+      );
+    },
+  };
+}
+
+/** The place that a path query is about; null for the owner as a whole. */
+export function placeOf(select: PathQuery): string | null {
+  switch (select.kind) {
+    case "all":
+      return null;
+    case "under":
+      return select.prefix;
+    case "at":
+      return select.path;
+  }
+}
+
+function assertVersionFits(input: ListInput, select: PathQuery): void {
+  if (input.version === undefined) return;
+  if (select.kind !== "at")
+    throw badInput("invalid_request", "query", "/version", "version needs a full path.");
+  if (input.cursor !== undefined)
+    throw badInput("invalid_request", "query", "/cursor", "version and cursor do not go together.");
+}
+
+/** The rows that the caller may know of, each with what is to become of its value. */
+async function choose(input: ListInput, select: PathQuery, grant: Grant, reader: Reader): Promise<Chosen> {
+  const key = keyOf(grant);
+  const page = await reader.settings({
+    key,
+    select,
+    include_deleted: input.include_deleted,
+    type: input.type ?? null,
+    label: input.label ?? null,
+    after: input.cursor === undefined ? null : decodeCursor(input.cursor),
+    limit: input.version === undefined ? input.limit : 1,
+    sealed_bytes_max: input.decrypt ? PAGE_VALUE_BYTES_MAX : null,
+  });
+  if (select.kind === "at" && page.exact) grant.require("list", select.path);
+  const needsExact = select.kind === "at" && (select.match === "exact" || input.version !== undefined);
+  if (needsExact && (page.rows.length === 0 || !page.exact)) throw notFound();
+  const visible = page.rows.filter(({ setting }) => grant.decide("list", setting.path).verdict === "allow");
+  const rows =
+    input.version === undefined
+      ? visible
+      : await Promise.all(visible.map(async (row) => atVersion(reader, key, row, input.version ?? 0)));
+  const choices = rows.map((row) => ({ row, withhold: input.decrypt ? whyWithheld(grant, row) : null }));
+  const last = page.rows.at(-1);
+  const next = page.more && last !== undefined && !page.exact ? encodeCursor(last.setting.path) : null;
+  return { choices, exact: page.exact, next };
+}
+
+function whyWithheld(grant: Grant, { setting, version }: SettingRow): Withheld | null {
+  const decision = grant.decide("decrypt", setting.path);
+  if (decision.verdict === "deny") return decision.reason;
+  if (setting.deleted_at !== null) return "deleted";
+  if (version.state !== "enabled") return "destroyed";
+  return isExpired(setting, grant.at) ? "expired" : null;
+}
+
+/** A value that was asked for and shown is a decrypt; one that was asked for and withheld is a denied one. */
+function wordEvent(choices: readonly Choice[], decrypt: boolean): Omit<Found<unknown>, "found"> {
+  if (!decrypt) return { subjects: choices.map(({ row }) => subjectOf(row)) };
+  const shown = choices.filter(({ withhold }) => withhold === null);
+  const withheld = new Map<string, Subject[]>();
+  for (const { row, withhold } of choices)
+    if (withhold !== null) withheld.set(withhold, [...(withheld.get(withhold) ?? []), subjectOf(row)]);
+  if (shown.length === 0 && withheld.size > 0)
+    return { action: "list", subjects: choices.map(({ row }) => subjectOf(row)), withheld };
+  return { action: "decrypt", subjects: shown.map(({ row }) => subjectOf(row)), withheld };
+}

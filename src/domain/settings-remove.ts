@@ -1,0 +1,101 @@
+// Taking settings away and back: soft delete, restore, purge, and destroying one version. A soft delete never
+// touches a value; a purge or a destruction is for ever, and leaves the path's last number behind.
+import type { Caller } from "./admission.ts";
+import { conflict, notFound } from "./errors.ts";
+import type { Gate } from "./gate.ts";
+import type { Vault } from "./ports.ts";
+import { assertPreconditions } from "./preconditions.ts";
+import type { Setting } from "./setting.ts";
+import { type AddressInput, type SettingChange, nothing, shown, touched } from "./setting-change.ts";
+import { atVersion, subjectOf } from "./opening.ts";
+
+const DAY_MS = 86_400_000;
+
+/** `recoveryDays`: how long a soft-deleted setting can be restored. */
+export function createSettingsRemove(gate: Gate, change: SettingChange, vault: Vault, recoveryDays: number) {
+  const { changeAt, assertGenuine, saved, current } = change;
+
+  return {
+    /** Soft: gone from lists, recoverable until `purge_at`. The value stays where it is. */
+    softDelete(caller: Caller, input: AddressInput): Promise<void> {
+      return changeAt(caller, "write", input, nothing, async (writing) => {
+        const live = await current(writing, input);
+        const { grant, tx } = writing;
+        const purge_at = new Date(grant.at.getTime() + recoveryDays * DAY_MS);
+        await saved(tx, live, touched(live.setting, grant, { deleted_at: grant.at, purge_at }));
+        return { result: undefined, subjects: [subjectOf(live)], details: { change: "deleted" } };
+      });
+    },
+
+    /** Destroys every value at once. Owner, path and last number stay, so that no number is given twice. */
+    purge(caller: Caller, input: AddressInput): Promise<void> {
+      return changeAt(caller, "destroy", input, nothing, async ({ tx, key, path }) => {
+        const found = await tx.setting(key, path);
+        const live = found === null || found.setting.deleted_at !== null ? null : found.setting;
+        assertPreconditions(input, live);
+        if (found === null) throw notFound();
+        await tx.purgeSetting(found.setting);
+        const { id } = found.setting;
+        return { result: undefined, subjects: [{ id, path, version: null }], details: { change: "purged" } };
+      });
+    },
+
+    restore(caller: Caller, input: AddressInput): Promise<Setting> {
+      return changeAt(caller, "write", input, nothing, async ({ tx, grant, key, path }) => {
+        const found = await tx.setting(key, path);
+        const live = found === null || found.setting.deleted_at !== null ? null : found.setting;
+        assertPreconditions(input, live);
+        if (found === null) throw notFound();
+        if (live !== null) throw conflict("The setting is not deleted.");
+        assertGenuine(found);
+        const row = await saved(
+          tx,
+          found,
+          touched(found.setting, grant, { deleted_at: null, purge_at: null }),
+        );
+        return { result: shown(row), subjects: [subjectOf(row)], details: { change: "restored" } };
+      });
+    },
+
+    /** Destroys one version's value for ever. Doing it again changes nothing. */
+    destroyVersion(caller: Caller, input: AddressInput & { readonly version: number }): Promise<void> {
+      return changeAt(caller, "destroy", input, nothing, async (writing) => {
+        const live = await current(writing, input);
+        const { tx, grant, path, key } = writing;
+        const version = await tx.version(live.setting, input.version);
+        if (version === null) {
+          await atVersion(tx, key, live, input.version);
+          throw notFound();
+        }
+        if (version.state === "enabled") {
+          const gone = { ...version, state: "destroyed" as const, data_key_id: null, sealed: null };
+          await tx.updateVersion(vault.signVersion(live.setting, gone));
+          await saved(tx, live, touched(live.setting, grant, {}));
+        }
+        const subject = { id: live.setting.id, path, version: input.version };
+        return { result: undefined, subjects: [subject], details: { change: "version_destroyed" } };
+      });
+    },
+
+    /** Purges what was soft-deleted long enough ago; answers how many. Any number of replicas share the work. */
+    async purgeDue(limit: number): Promise<number> {
+      for (let purged = 0; ; purged++) {
+        if (purged === limit) return purged;
+        const one = await gate.housekeep("purgeDueSettings", async (tx, now) => {
+          const [due] = await tx.lockDuePurges(now, 1);
+          if (due === undefined) return null;
+          await tx.purgeSetting(due);
+          const { owner_type, owner_id, tenant_id, id, path } = due;
+          const subjects = [{ id, path, version: null }];
+          return {
+            result: 1,
+            key: { owner_type, owner_id, tenant_id },
+            subjects,
+            details: { change: "purged" },
+          };
+        });
+        if (one === null) return purged;
+      }
+    },
+  };
+}

@@ -1,0 +1,76 @@
+// What a principal may know of its own standing, and what a manager may know of another's.
+import { type OwnerAction, decide, parseScope } from "./access.ts";
+import type { Owner } from "./address.ts";
+import type { Caller } from "./admission.ts";
+import type { Gate } from "./gate.ts";
+import type { PrincipalRecord } from "./ports.ts";
+import { usesLeft } from "./views.ts";
+
+export function createStandings(gate: Gate) {
+  return {
+    me(caller: Caller) {
+      return gate.read(
+        caller,
+        { ask: { action: "identify" }, place: { kind: "self" } },
+        async ({ principal }, reader) => ({ found: await reader.rolesOf(principal.id) }),
+        async (roles, _permit, { principal, token }) => {
+          // This very request has taken its use already, after the count was read.
+          const left = usesLeft({ max_uses: token.max_uses, uses: token.uses + 1 });
+          return {
+            id: principal.id,
+            kind: principal.kind,
+            name: principal.name,
+            admin: principal.admin,
+            organization_id: principal.organization_id,
+            roles: roles.map(({ owner_type, owner_id, role }) => ({ owner_type, owner_id, role })),
+            token: {
+              id: token.id,
+              kind: "api" as const,
+              expires_at: token.expires_at === null ? null : token.expires_at.toISOString(),
+              scopes: token.scopes.length === 0 ? null : token.scopes,
+              uses_left: left,
+            },
+          };
+        },
+      );
+    },
+
+    /** Whether a principal may do something: oneself, or anybody for whoever manages there. */
+    access(
+      caller: Caller,
+      input: {
+        readonly owner: Owner;
+        readonly path: string | null;
+        readonly action: OwnerAction;
+        readonly principal_id?: string;
+      },
+    ): Promise<{ readonly allowed: boolean; readonly reason: string | null }> {
+      const { owner, path, action, principal_id } = input;
+      return gate.read(
+        caller,
+        { ask: { action: "identify" }, place: { kind: "owner", owner } },
+        async (grant, reader) => {
+          if (principal_id === undefined || principal_id === grant.principal.id)
+            return { found: grant.decide(action, path) };
+          grant.require("manage", null);
+          const principal = await reader.principal(principal_id);
+          const standing = await reader.standing(principal_id, owner);
+          const found =
+            principal === null || principal.disabled_at !== null
+              ? ({ verdict: "deny", reason: "insufficient_role", visible: false } as const)
+              : decide(asFacts(principal), standing, action, path);
+          return { found, action: "manage", target_id: principal_id };
+        },
+        async (decision) =>
+          decision.verdict === "allow"
+            ? { allowed: true, reason: null }
+            : { allowed: false, reason: decision.reason },
+      );
+    },
+  };
+}
+
+function asFacts({ id, kind, name, admin, organization_id, scopes }: PrincipalRecord) {
+  const ceilings = scopes.length === 0 ? [] : [scopes.map(parseScope)];
+  return { id, kind, name, admin, organization_id, ceilings };
+}

@@ -1,0 +1,203 @@
+// API tokens: made, listed, revoked, and had for an enrolment code. A token made for oneself is the child of the
+// one it was made with: no wider, no longer-lived, within its addresses, and it dies with it.
+import { formatScope, parseScope, scopesWithin } from "./access.ts";
+import { assertCidrs, cidrsWithin } from "./cidr.ts";
+import { badInput } from "./errors.ts";
+import type { RequestContext } from "./audit.ts";
+import { type Caller, type Grant, type Need } from "./admission.ts";
+import { type Gate } from "./gate.ts";
+import { type PageInput, nextCursor, toPage } from "./paging.ts";
+import type { NewId, NewToken, TokenMaker, TokenRecord, Transaction } from "./ports.ts";
+import { notFound } from "./errors.ts";
+import { type Token, toToken } from "./views.ts";
+
+const DAY_MS = 86_400_000;
+const DAYS_DEFAULT = 90;
+
+export type TokenInput = {
+  readonly name: string;
+  readonly principal_id?: string;
+  readonly expires_in_days?: number;
+  readonly scopes?: readonly string[];
+  readonly max_uses?: number;
+  readonly allowed_cidrs?: readonly string[];
+};
+/** `token` is shown this once. */
+export type MadeToken = Token & { readonly token: string };
+
+const nothing = async (): Promise<null> => null;
+const placeOf = (principalId: string | undefined): Need["place"] =>
+  principalId === undefined ? { kind: "self" } : { kind: "principal", principal_id: principalId };
+
+export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
+  /** A token of one's own, within what its maker may. */
+  function child(grant: Grant, input: TokenInput, blank: TokenRecord): TokenRecord {
+    const parent = grant.token;
+    if (parent.max_uses !== null) grant.refuse("token_scope", "token");
+    const scopes = input.scopes?.map(parseScope) ?? null;
+    const held = parent.scopes.length === 0 ? null : parent.scopes.map(parseScope);
+    if (scopes !== null && !scopesWithin(scopes, held)) grant.refuse("token_scope", "token");
+    const cidrs = input.allowed_cidrs ?? parent.allowed_cidrs;
+    if (!cidrsWithin(cidrs, parent.allowed_cidrs)) grant.refuse("token_scope", "token");
+    const latest = parent.expires_at;
+    const asked = blank.expires_at;
+    const tooLate = latest !== null && asked !== null && asked.getTime() > latest.getTime();
+    if (tooLate && input.expires_in_days !== undefined)
+      throw badInput(
+        "invalid_value",
+        "body",
+        "/expires_in_days",
+        "A token does not outlive the one it is made with.",
+      );
+    return {
+      ...blank,
+      parent_id: parent.id,
+      scopes: scopes?.map(formatScope) ?? parent.scopes,
+      allowed_cidrs: cidrs,
+      expires_at: tooLate ? latest : asked,
+    };
+  }
+
+  async function insert(tx: Transaction, record: TokenRecord): Promise<MadeToken> {
+    const { token, hash } = tokens.newToken();
+    const row: NewToken = { ...record, hash };
+    await tx.insertToken(row);
+    return { ...toToken(record), token };
+  }
+
+  function blank(principalId: string, now: Date, input: TokenInput): TokenRecord {
+    return {
+      id: newId(),
+      principal_id: principalId,
+      name: input.name,
+      parent_id: null,
+      made_with: null,
+      scopes: (input.scopes ?? []).map((text) => formatScope(parseScope(text))),
+      max_uses: input.max_uses ?? null,
+      uses: 0,
+      allowed_cidrs: input.allowed_cidrs ?? [],
+      expires_at: new Date(now.getTime() + (input.expires_in_days ?? DAYS_DEFAULT) * DAY_MS),
+      last_used_at: null,
+      revoked_at: null,
+      created_at: now,
+      created_by: principalId,
+    };
+  }
+
+  return {
+    /** For oneself, or for a service account of an organization that one owns. */
+    createToken(caller: Caller, input: TokenInput): Promise<MadeToken> {
+      assertCidrs(input.allowed_cidrs ?? []);
+      for (const scope of input.scopes ?? []) parseScope(scope);
+      const need: Need = {
+        ask: { action: "token", admin: false, making: true },
+        place: placeOf(input.principal_id),
+      };
+      return gate.change(caller, need, {
+        prepare: nothing,
+        lock: nothing,
+        apply: async (tx, grant) => {
+          const principalId = grant.target?.principal_id ?? grant.principal.id;
+          const own = principalId === grant.principal.id;
+          const made = blank(principalId, grant.at, input);
+          const stamp = { made_with: grant.token.id, created_by: grant.principal.id };
+          if (!own && grant.token.max_uses !== null) grant.refuse("token_scope", "token");
+          const record = { ...(own ? child(grant, input, made) : made), ...stamp };
+          const details = { change: "token_made", token_id: record.id };
+          return { result: await insert(tx, record), target_id: principalId, details };
+        },
+      });
+    },
+
+    tokens(caller: Caller, input: PageInput & { readonly principal_id?: string }) {
+      const need: Need = {
+        ask: { action: "token", admin: false, making: false },
+        place: placeOf(input.principal_id),
+      };
+      return gate.read(
+        caller,
+        need,
+        async (grant, reader) => ({
+          found: await reader.tokensOf(grant.target?.principal_id ?? grant.principal.id, toPage(input)),
+        }),
+        async (found) => ({
+          tokens: found.rows.map(toToken),
+          next_cursor: nextCursor(found, ({ id }) => id),
+        }),
+      );
+    },
+
+    token(caller: Caller, id: string): Promise<Token> {
+      return gate.read(
+        caller,
+        { ask: { action: "token", admin: false, making: false }, place: { kind: "token", token_id: id } },
+        async (_grant, reader) => ({ found: (await reader.token(id)) ?? gone(), details: { token_id: id } }),
+        async (found) => toToken(found),
+      );
+    },
+
+    /** Revokes a token and its children on all replicas; `made`: also those it made for others. */
+    revokeToken(caller: Caller, id: string, made: boolean): Promise<void> {
+      return gate.change(
+        caller,
+        { ask: { action: "token", admin: true, making: false }, place: { kind: "token", token_id: id } },
+        {
+          prepare: nothing,
+          lock: nothing,
+          apply: async (tx, grant) => {
+            const revoked = await tx.revokeToken(id, made, grant.at);
+            return {
+              result: undefined,
+              details: { change: "token_revoked", token_id: id, revoked: String(revoked) },
+            };
+          },
+        },
+      );
+    },
+
+    /** Changes an enrolment code for its user's first token. */
+    enrol(
+      context: RequestContext,
+      input: { readonly code: string; readonly name?: string },
+    ): Promise<MadeToken> {
+      return gate.signIn(context, "enrolment_code", async (tx, now) => {
+        const codeHash = tokens.hashEnrolmentCode(input.code);
+        const principalId = codeHash === null ? null : await tx.takeEnrolment(codeHash, now);
+        const principal = principalId === null ? null : await tx.principal(principalId);
+        if (principal === null || principal.disabled_at !== null) return null;
+        const made = await insert(tx, blank(principal.id, now, { name: input.name ?? "enrolment" }));
+        const details = { change: "token_made", token_id: made.id };
+        return { result: made, principal_id: principal.id, token_id: made.id, details };
+      });
+    },
+
+    /**
+     * The first start's admin, when the instance has no principal yet; null when it has. `keep` puts the token
+     * where the operator finds it, before the database says that it exists.
+     */
+    createFirstAdmin(keep: (token: string) => Promise<void>): Promise<string | null> {
+      return gate.housekeep("createFirstAdmin", async (tx, now) => {
+        await tx.lockInstance();
+        const { rows } = await tx.users({ after: null, limit: 1 });
+        if (rows.length > 0) return null;
+        const id = newId();
+        const created = { created_at: now, created_by: null };
+        const blankUser = { email: null, organization_id: null, scopes: [], disabled_at: null };
+        await tx.insertPrincipal({ id, kind: "user", name: "admin", admin: true, ...blankUser, ...created });
+        const record = {
+          ...blank(id, now, { name: "first admin token" }),
+          expires_at: null,
+          created_by: null,
+        };
+        const { token } = await insert(tx, record);
+        await keep(token);
+        return { result: id, key: null, target_id: id, details: { change: "created", admin: "true" } };
+      });
+    },
+  };
+}
+
+/** It was there when the right was decided, and is gone since. */
+function gone(): never {
+  throw notFound();
+}

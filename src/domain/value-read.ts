@@ -1,0 +1,85 @@
+// The strict read: one value, or an error. Never a row without its value, so that a client can branch on the status.
+import { type Owner, type SettingType, parseSettingPath } from "./address.ts";
+import { type Caller, keyOf } from "./admission.ts";
+import { BrokerError, badInput, notFound } from "./errors.ts";
+import type { Found, Gate } from "./gate.ts";
+import { atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
+import { FIELDS, type SettingValue } from "./plaintext.ts";
+import type { Store, Vault } from "./ports.ts";
+import { type SettingRow, etagOf, isExpired } from "./setting.ts";
+
+export type ValueInput = {
+  readonly owner: Owner;
+  readonly path: string;
+  readonly version?: number;
+  readonly field?: string;
+  readonly as: "json" | "text";
+  readonly if_none_match: readonly string[];
+};
+
+export type ValueAnswer =
+  | { readonly status: "not_modified"; readonly etag: string }
+  | {
+      readonly status: "ok";
+      readonly etag: string;
+      readonly path: string;
+      readonly type: SettingType;
+      readonly version: number;
+      /** The whole value, or the one field that was asked for. */
+      readonly value: SettingValue | boolean;
+    };
+
+export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
+  return {
+    async value(caller: Caller, input: ValueInput): Promise<ValueAnswer> {
+      const path = parseSettingPath(input.path);
+      const need = {
+        ask: { action: "decrypt" as const, path, breadth: "whole" as const },
+        place: { kind: "owner" as const, owner: input.owner },
+      };
+      return gate.read(
+        caller,
+        need,
+        async (grant, reader): Promise<Found<SettingRow>> => {
+          const row = await liveRow(reader, keyOf(grant), path);
+          if (isExpired(row.setting, grant.at)) throw new BrokerError("expired", "This setting has expired.");
+          const version = input.version ?? row.setting.current_version;
+          const versioned = await atVersion(reader, keyOf(grant), row, version);
+          assertFieldFits(versioned.setting.type, input);
+          return { found: versioned, subjects: [subjectOf(versioned)] };
+        },
+        async (row, permit, grant) => {
+          const etag = `${etagOf(row, "opened").slice(0, -1)}.${input.as}${input.field === undefined ? "" : `.${input.field}`}"`;
+          if (matchesAny(etag, input.if_none_match) && vault.isGenuine(row)) {
+            store.noteAccess([row], grant.at);
+            return { status: "not_modified" as const, etag };
+          }
+          const { opened } = await openAll(vault, permit, [row], "fail");
+          store.noteAccess([row], grant.at);
+          const value = fieldOf(opened.get(row)?.reveal(), input.field);
+          const { path: at, type } = row.setting;
+          return { status: "ok" as const, etag, path: at, type, version: row.version.version, value };
+        },
+      );
+    },
+  };
+}
+
+function assertFieldFits(type: SettingType, { field, as }: ValueInput): void {
+  const bad = (detail: string): BrokerError => badInput("invalid_value", "query", "/field", detail);
+  if (field === undefined) {
+    if (as === "text" && type !== "custom") throw bad(`For plain text, name one field of the type ${type}.`);
+    return;
+  }
+  const known = type === "custom" ? [] : FIELDS[type].map(({ name }) => name);
+  if (!known.includes(field))
+    throw bad(known.length === 0 ? "A custom value has no fields." : `The fields are ${known.join(", ")}.`);
+}
+
+function fieldOf(value: SettingValue | undefined, field: string | undefined): SettingValue | boolean {
+  if (value === undefined) throw new BrokerError("internal", "A value was not answered.");
+  if (field === undefined || typeof value === "string") return value;
+  const found = new Map<string, unknown>(Object.entries(value)).get(field);
+  if (typeof found !== "string" && typeof found !== "boolean") throw notFound("The value has no such field.");
+  return found;
+}

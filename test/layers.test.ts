@@ -1,0 +1,119 @@
+// The arrows of docs/architecture.md, as an allow-list: who may import what, of our own files and of packages.
+import { readFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { globSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "..");
+const src = join(root, "src");
+
+const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  domain: ["domain"],
+  auth: ["auth", "domain"],
+  sealing: ["sealing", "domain"],
+  store: ["store", "domain"],
+  embedded: ["embedded", "domain"],
+  http: ["http", "domain", "auth"],
+  "config.ts": ["domain"],
+  "compose.ts": ["auth", "config.ts", "domain", "embedded", "http", "sealing", "store"],
+  "cli.ts": ["config.ts", "compose.ts"],
+};
+
+/** Packages by who may import them; node: modules are named where a layer must do without some. */
+const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
+  [/^(fastify|@fastify\/.*|typebox(\/.*)?|prom-client|yaml)$/, ["http"]],
+  [/^(pg|@prisma\/.*)$/, ["store"]],
+  [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
+  [/^pino$/, ["http", "compose.ts", "cli.ts"]],
+  [/^uuid$/, ["compose.ts", "http"]],
+];
+
+/** Of Node's own modules the rules may use those that are pure. */
+const PURE_NODE = new Set(["node:net", "node:util"]);
+
+type Import = { readonly file: string; readonly layer: string; readonly from: string };
+
+const layerOf = (path: string): string => path.split("/")[0] ?? path;
+
+async function importsOf(file: string): Promise<readonly Import[]> {
+  const text = await readFile(join(src, file), "utf8");
+  const found = text.matchAll(/(?:\bfrom\s*|\bimport\s*\(\s*|^import\s+)"([^"]+)"/gm);
+  return [...found].map(([, from = ""]) => ({ file, layer: layerOf(file), from }));
+}
+
+const files = globSync("**/*.ts", { cwd: src }).filter((file) => !file.includes("generated/"));
+const imports = (await Promise.all(files.map(importsOf))).flat();
+
+function targetLayer({ file, from }: Import): string {
+  return layerOf(relative(src, join(src, dirname(file), from)));
+}
+
+describe("layers", () => {
+  test("the check sees the tree: more than 25 files and 100 imports", () => {
+    expect(files.length).toBeGreaterThan(25);
+    expect(imports.length).toBeGreaterThan(100);
+  });
+
+  test("every file is in a layer that the table names", () => {
+    expect(files.filter((file) => LAYERS[layerOf(file)] === undefined)).toEqual([]);
+  });
+
+  test("no file imports a layer that its own may not know", () => {
+    const wrong = imports
+      .filter(({ from }) => from.startsWith("."))
+      .filter((each) => !LAYERS[each.layer]?.includes(targetLayer(each)))
+      .map(({ file, from }) => `${file} → ${from}`);
+    expect(wrong).toEqual([]);
+  });
+
+  test("a package is imported only where it belongs, and none is unlisted", () => {
+    const wrong = imports
+      .filter(({ from }) => !from.startsWith(".") && !from.startsWith("node:"))
+      .filter(
+        ({ from, layer }) => !PACKAGES.some(([name, layers]) => name.test(from) && layers.includes(layer)),
+      )
+      .map(({ file, from }) => `${file} → ${from}`);
+    expect(wrong).toEqual([]);
+  });
+
+  test("the domain uses nothing of Node that has an effect", () => {
+    const wrong = imports
+      .filter(({ layer, from }) => layer === "domain" && from.startsWith("node:") && !PURE_NODE.has(from))
+      .map(({ file, from }) => `${file} → ${from}`);
+    expect(wrong).toEqual([]);
+  });
+
+  test("the environment is read in config.ts alone", async () => {
+    const readers = await filesWith(/process\.env/);
+    expect(readers).toEqual(["config.ts"]);
+  });
+
+  test("the clock and randomness reach the domain from outside", async () => {
+    const users = await filesWith(/new Date\(\)|Date\.now\(|Math\.random|randomBytes|randomUUID/);
+    expect(users.filter((file) => file.startsWith("domain/"))).toEqual([]);
+  });
+
+  test("a Permit is made in the gate alone", async () => {
+    expect(await filesWith(/as Permit\b|as unknown as Permit/)).toEqual(["domain/gate.ts"]);
+  });
+
+  test("AES-GCM is touched in sealing/envelope.ts alone", async () => {
+    expect(await filesWith(/createCipheriv|createDecipheriv/)).toEqual(["sealing/envelope.ts"]);
+  });
+
+  test("nothing but the gate is handed the store's transactions", async () => {
+    expect((await filesWith(/\.transact\(/)).filter((file) => file.startsWith("domain/"))).toEqual([
+      "domain/gate.ts",
+    ]);
+  });
+});
+
+async function filesWith(pattern: RegExp): Promise<string[]> {
+  const texts = await Promise.all(
+    files.map(async (file) => [file, await readFile(join(src, file), "utf8")] as const),
+  );
+  return texts
+    .filter(([, text]) => pattern.test(text.replaceAll(/^\s*(\/\/|\*|\/\*).*$/gm, "")))
+    .map(([file]) => file)
+    .toSorted();
+}
