@@ -1,0 +1,93 @@
+// The one file that touches AES-GCM. What it seals opens only under the same key, for the same purpose, with the
+// same associated fields, and with every bit as it was; anything else is one error that says nothing of key or
+// content. A nonce is always random, never passed in: one key, one nonce, two plaintexts would break both.
+//
+// Sealed bytes: version 0x01 | nonce, 12 bytes | ciphertext, as long as the plaintext | tag, 16 bytes.
+import {
+  type KeyObject,
+  createCipheriv,
+  createDecipheriv,
+  createSecretKey,
+  randomFillSync,
+} from "node:crypto";
+import { type Purpose, encodeFields } from "./encoding.ts";
+
+export const KEY_BYTES = 32;
+/** What sealing adds to the length of a plaintext. */
+export const OVERHEAD_BYTES = 29;
+const CIPHER = "aes-256-gcm";
+const VERSION = 0x01;
+const NONCE_START = 1;
+const CIPHERTEXT_START = 13;
+const TAG_BYTES = 16;
+
+type SealingPurpose = Extract<Purpose, "coffer value v1" | "coffer data key v1" | "coffer kek v1">;
+
+/** Why sealed bytes do not open. The three fixed texts are all it ever says; it has no cause. */
+export class EnvelopeError extends Error {
+  constructor(
+    message: "unknown sealing version" | "sealed bytes are too short" | "sealed bytes are not authentic",
+  ) {
+    super(message);
+    this.name = "EnvelopeError";
+  }
+}
+
+/**
+ * Seals with AES-256-GCM (NIST SP 800-38D), a random 96-bit nonce and a 128-bit tag. Section 8.3 there allows one
+ * key 2^32 sealings with random nonces; keyring.ts says how that is kept.
+ * The version byte needs no place in the associated data: the purpose names the same version.
+ * @returns the plaintext's length and 29 bytes more
+ */
+export function sealBytes(
+  key: KeyObject,
+  purpose: SealingPurpose,
+  associated: readonly (string | number)[],
+  plaintext: Uint8Array,
+): Buffer {
+  const header = Buffer.alloc(CIPHERTEXT_START);
+  header[0] = VERSION;
+  const nonce = randomFillSync(header.subarray(NONCE_START));
+  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
+  cipher.setAAD(encodeFields(purpose, associated));
+  return Buffer.concat([header, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
+}
+
+/**
+ * Opens what sealBytes made. The caller zeroes the answer when it is done with it.
+ * @throws EnvelopeError for an unknown version byte, fewer than 29 bytes, or a tag that does not fit. The tag's
+ * length is fixed here: Node would take a shorter one, which is easier to forge (SP 800-38D, appendix C).
+ */
+export function openBytes(
+  key: KeyObject,
+  purpose: SealingPurpose,
+  associated: readonly (string | number)[],
+  sealed: Uint8Array,
+): Buffer {
+  if (sealed.length < OVERHEAD_BYTES) throw new EnvelopeError("sealed bytes are too short");
+  if (sealed[0] !== VERSION) throw new EnvelopeError("unknown sealing version");
+  const tagStart = sealed.length - TAG_BYTES;
+  const nonce = sealed.subarray(NONCE_START, CIPHERTEXT_START);
+  const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
+  decipher.setAAD(encodeFields(purpose, associated));
+  decipher.setAuthTag(sealed.subarray(tagStart));
+  const plaintext = decipher.update(sealed.subarray(CIPHERTEXT_START, tagStart));
+  try {
+    // GCM is a stream cipher: `final` yields no bytes, it only checks the tag.
+    decipher.final();
+  } catch {
+    plaintext.fill(0);
+    throw new EnvelopeError("sealed bytes are not authentic");
+  }
+  return plaintext;
+}
+
+/** A key object over a copy of 32 bytes; the bytes given are zeroed. A KeyObject prints nothing of what it holds. */
+export function takeKey(bytes: Buffer): KeyObject {
+  try {
+    if (bytes.length !== KEY_BYTES) throw new RangeError(`a key has ${KEY_BYTES} bytes`);
+    return createSecretKey(bytes);
+  } finally {
+    bytes.fill(0);
+  }
+}

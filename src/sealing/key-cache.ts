@@ -1,0 +1,77 @@
+// Keys in memory, bounded in number, age and uses: what is over a bound is dropped and has to be unwrapped anew, so
+// that a key that is gone from the database goes out of use here as well, within the age bound.
+// Holds KeyObjects alone, never raw bytes. Nothing here waits; a miss is the caller's to mend.
+import type { KeyObject } from "node:crypto";
+import type { Clock } from "../domain/ports.ts";
+
+export type KeyCacheBounds = {
+  readonly countMax: number;
+  readonly ageMaxSeconds: number;
+  readonly usesMax: number;
+};
+
+type KeyCache = {
+  /** The key, counting one use; null when it is not here, or over a bound. */
+  take(name: string): KeyObject | null;
+  /** A mark to take before a key is loaded: should anything be forgotten after it, the key is not kept. */
+  asOf(): number;
+  /** Keeps a key; the least recently used one goes when there are too many. `subjects`: whose it is. */
+  put(name: string, key: KeyObject, subjects: readonly string[], asOf: number): void;
+  /** Drops all that is a subject's. */
+  forget(subject: string): void;
+};
+
+type Entry = {
+  readonly key: KeyObject;
+  readonly subjects: readonly string[];
+  readonly since: number;
+  uses: number;
+};
+
+export function createKeyCache(clock: Clock, bounds: KeyCacheBounds): KeyCache {
+  // A Map keeps its order: the least recently used entry is the first.
+  const entries = new Map<string, Entry>();
+  const ageMax = bounds.ageMaxSeconds * 1_000;
+  let sweptAt = 0;
+  let forgotten = 0;
+
+  // A clock that was set back must not lengthen a life.
+  const isOver = ({ since, uses }: Entry, now: number): boolean =>
+    now - since >= ageMax || now < since || uses >= bounds.usesMax;
+
+  /** Old keys that nobody asks for any more would otherwise stay until they are crowded out. */
+  function sweep(now: number): void {
+    if (Math.abs(now - sweptAt) < ageMax / 2) return;
+    sweptAt = now;
+    for (const [name, entry] of entries) if (isOver(entry, now)) entries.delete(name);
+  }
+
+  return {
+    take(name) {
+      const entry = entries.get(name);
+      if (entry === undefined) return null;
+      entries.delete(name);
+      if (isOver(entry, clock.now().getTime())) return null;
+      entry.uses += 1;
+      entries.set(name, entry);
+      return entry.key;
+    },
+    asOf: () => forgotten,
+    put(name, key, subjects, asOf) {
+      // A load that began before its owner was forgotten must not bring the key back.
+      if (asOf !== forgotten) return;
+      const now = clock.now().getTime();
+      sweep(now);
+      entries.delete(name);
+      entries.set(name, { key, subjects, since: now, uses: 0 });
+      for (const [oldest] of entries) {
+        if (entries.size <= bounds.countMax) break;
+        entries.delete(oldest);
+      }
+    },
+    forget(subject) {
+      forgotten += 1;
+      for (const [name, { subjects }] of entries) if (subjects.includes(subject)) entries.delete(name);
+    },
+  };
+}

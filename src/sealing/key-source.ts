@@ -1,0 +1,43 @@
+// Where an instance's master key comes from. One is made up only beside the embedded database, and only while that
+// database was never sealed under another: a lost key is said to be lost, never replaced.
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { KeyStore } from "../domain/ports.ts";
+import { type MasterKeys, checkMasterKey, createMasterKeys, parseMasterKey } from "./master-key.ts";
+import { loadOrCreateMasterKeyFile, readMasterKeyFile } from "./master-key-file.ts";
+
+export type KeySource =
+  | { readonly from: "home"; readonly home: string }
+  | { readonly from: "file"; readonly path: string }
+  | { readonly from: "environment"; readonly text: string };
+
+/**
+ * Opens the master key and sees that it is the one that this database was made with.
+ * @throws Error that says what is missing or wrong, and nothing of the key
+ */
+export async function openMasterKeys(source: KeySource, keyStore: KeyStore): Promise<MasterKeys> {
+  const keys = createMasterKeys(await bytesOf(source, keyStore));
+  await checkMasterKey(keyStore, keys);
+  return keys;
+}
+
+async function bytesOf(source: KeySource, keyStore: KeyStore): Promise<Buffer> {
+  switch (source.from) {
+    case "environment":
+      return parseMasterKey(source.text);
+    case "file":
+      return readMasterKeyFile(source.path, "group");
+    case "home": {
+      const path = join(source.home, "master.key");
+      const there = await stat(path).then(
+        () => true,
+        () => false,
+      );
+      if (!there && (await keyStore.keyCheck(null)) !== null)
+        throw new Error(
+          `${path} is missing, and this database is sealed under it. Put the file back from its backup.`,
+        );
+      return loadOrCreateMasterKeyFile(path);
+    }
+  }
+}

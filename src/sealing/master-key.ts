@@ -1,0 +1,73 @@
+// The instance's master key: 32 random bytes from outside the database, from which every other key of the instance
+// descends. It is used for nothing but deriving: each use has its own subkey, so that none can stand in for another.
+// No error here repeats any of a key's text, and the raw bytes are zeroed once the subkeys exist.
+import { type KeyObject, createSecretKey, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
+import type { KeyStore } from "../domain/ports.ts";
+import { KEY_BYTES, takeKey } from "./envelope.ts";
+
+/** What is derived from the master key. Printing it shows no key: KeyObjects are opaque, the check value is public. */
+export type MasterKeys = {
+  /** Guards the key-encryption keys of the manager `local`. */
+  readonly kekWrapping: KeyObject;
+  readonly rowMac: KeyObject;
+  /** 32 bytes that rest in the database and tell nothing of the other subkeys. */
+  readonly keyCheck: Uint8Array;
+};
+
+/** A new master key: 64 hexadecimal digits, 256 bits from the system's generator. */
+export function generateMasterKey(): string {
+  const bytes = randomBytes(KEY_BYTES);
+  const text = bytes.toString("hex");
+  bytes.fill(0);
+  return text;
+}
+
+/**
+ * Reads a master key: 32 bytes as hexadecimal (64 digits), base64 or base64url (43 characters, and `=` or not).
+ * White space around it is passed over; anything else is refused rather than guessed at, so that a truncated
+ * key is never taken for a key.
+ * @throws Error that names the rule, never the text
+ */
+export function parseMasterKey(text: string): Buffer {
+  const trimmed = text.trim();
+  if (/^[0-9a-f]{64}$/i.test(trimmed)) return Buffer.from(trimmed, "hex");
+  const bare = trimmed.replace(/=$/, "").replaceAll("+", "-").replaceAll("/", "_");
+  const bytes = Buffer.from(bare, "base64url");
+  // Node skips what is no base64; encoding again shows whether it skipped anything.
+  if (bytes.length === KEY_BYTES && bytes.toString("base64url") === bare) return bytes;
+  throw new Error(
+    `A master key is ${KEY_BYTES} random bytes as 64 hexadecimal digits or as base64; this text is neither.`,
+  );
+}
+
+/**
+ * Derives the subkeys by HKDF-SHA-256 (RFC 5869), each with its own label as `info`. No salt: the input is uniformly
+ * random already (section 3.1). Zeroes `bytes`.
+ * @throws Error when they are not 32 bytes, or all zero, as they are when they were taken before
+ */
+export function createMasterKeys(bytes: Buffer): MasterKeys {
+  if (bytes.length !== KEY_BYTES) throw new Error(`A master key has ${KEY_BYTES} bytes.`);
+  if (bytes.every((byte) => byte === 0)) throw new Error("The master key is all zero, or was taken already.");
+  const master = createSecretKey(bytes);
+  bytes.fill(0);
+  const derive = (label: string): Buffer => Buffer.from(hkdfSync("sha256", master, "", label, KEY_BYTES));
+  return {
+    kekWrapping: takeKey(derive("coffer master v1: kek wrapping")),
+    rowMac: takeKey(derive("coffer master v1: row mac")),
+    keyCheck: derive("coffer master v1: key check"),
+  };
+}
+
+/**
+ * Makes sure, at start, that this is the master key that the database was made with; a new database takes it on.
+ * With another key nothing would open, and what was written would open nowhere else.
+ * @throws Error that says so
+ */
+export async function checkMasterKey(keyStore: Pick<KeyStore, "keyCheck">, keys: MasterKeys): Promise<void> {
+  const kept = await keyStore.keyCheck(keys.keyCheck);
+  if (kept?.length === keys.keyCheck.length && timingSafeEqual(kept, keys.keyCheck)) return;
+  throw new Error(
+    "The master key is not the one that this database was made with. Start with the right one: " +
+      "nothing in the database can be opened, and nothing may be written, with another.",
+  );
+}

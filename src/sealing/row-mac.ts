@@ -1,0 +1,81 @@
+// Row MACs: the proof that a broker wrote a row, under a key that the database does not hold. A ciphertext binds its
+// place already; the MACs bind what decides over it: which version is current, whether it is expired, deleted or
+// destroyed, where it rests, and which bytes and key make it up.
+//
+// Covered is what decides who gets which bytes. Not covered are labels, description, revision, rotation, who and
+// when: they are shown, they open nothing; and `last_accessed_at` is written in bulk by statements that see no key.
+// A MAC cannot tell that a whole setting with its versions was put back to an earlier, genuine state: only the
+// append-only audit log tells of that.
+import { type KeyObject, createHmac, hash, timingSafeEqual } from "node:crypto";
+import type { Owner, SettingType } from "../domain/address.ts";
+import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
+import { type Field, type Purpose, encodeFields } from "./encoding.ts";
+
+/** What a version row takes from its setting. */
+type VersionParent = Owner & { readonly id: string; readonly type: SettingType };
+
+/** Each MAC has 32 bytes. */
+export type RowMac = {
+  ofSetting(record: Omit<SettingRecord, "mac">): Buffer;
+  ofVersion(parent: VersionParent, record: Omit<VersionRecord, "mac">): Buffer;
+  /**
+   * True when both rows are a broker's and belong together. Needs the version's sealed bytes to have been fetched.
+   * Never throws, whatever the rows hold.
+   */
+  isGenuine(row: SettingRow): boolean;
+};
+
+/** HMAC-SHA-256 (RFC 2104) under the master key's subkey for rows. */
+export function createRowMac(key: KeyObject): RowMac {
+  const mac = (purpose: Purpose, fields: readonly Field[]): Buffer =>
+    createHmac("sha256", key).update(encodeFields(purpose, fields)).digest();
+
+  function ofSetting(record: Omit<SettingRecord, "mac">): Buffer {
+    return mac("coffer setting row v1", [
+      record.tenant_id,
+      record.id,
+      record.owner_type,
+      record.owner_id,
+      record.path,
+      record.type,
+      record.current_version,
+      milliseconds(record.expires_at),
+      milliseconds(record.deleted_at),
+    ]);
+  }
+
+  function ofVersion(parent: VersionParent, record: Omit<VersionRecord, "mac">): Buffer {
+    return mac("coffer version row v1", [
+      record.tenant_id,
+      parent.owner_type,
+      parent.owner_id,
+      parent.id,
+      parent.type,
+      record.version,
+      record.state,
+      record.storage,
+      record.manager,
+      record.data_key_id,
+      // State, key and bytes are one unit: the ciphertext of an earlier sealing of this version is not this one.
+      record.sealed === null ? null : hash("sha256", record.sealed, "hex"),
+    ]);
+  }
+
+  return {
+    ofSetting,
+    ofVersion,
+    isGenuine({ setting, version }) {
+      if (version.setting_id !== setting.id || version.tenant_id !== setting.tenant_id) return false;
+      return isSame(ofSetting(setting), setting.mac) && isSame(ofVersion(setting, version), version.mac);
+    },
+  };
+}
+
+/** `Number`, and not `getTime`: for PostgreSQL's `infinity` a driver may give a number, or an invalid Date. */
+function milliseconds(time: Date | null): number | null {
+  return time === null ? null : Number(time);
+}
+
+function isSame(made: Buffer, kept: Uint8Array): boolean {
+  return made.length === kept.length && timingSafeEqual(made, kept);
+}
