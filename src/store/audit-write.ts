@@ -1,0 +1,179 @@
+// Writing the audit log. Events that come while a write is under way share the next one, so that a busy broker pays
+// for a flush of the disk once for many; an idle one writes at once. An event's promise resolves when it is durable.
+// What could fail one event's row is taken out beforehand or fails that event alone.
+import { createHash } from "node:crypto";
+import { type AuditEvent, addressBlock } from "../domain/audit.ts";
+import { unavailable } from "../domain/errors.ts";
+import type { Store, Transaction } from "../domain/ports.ts";
+import type { Db, Param, Statement } from "./db.ts";
+import { asBrokerError, isOfItsData } from "./failures.ts";
+
+const batchMax = 256;
+const writesMax = 2;
+const textLengthMax = 1_024;
+const userAgentLengthMax = 512;
+const minuteMs = 60_000;
+
+/** PostgreSQL holds no NUL, and in JSON no half of a surrogate pair. */
+function clean(text: string, lengthMax = textLengthMax): string {
+  return text.slice(0, lengthMax).toWellFormed().replaceAll("\0", "\u{FFFD}");
+}
+const cleanOrNull = (text: string | null, lengthMax?: number): string | null =>
+  text === null ? null : clean(text, lengthMax);
+
+function cleanEvent(event: AuditEvent): AuditEvent {
+  const details = Object.entries(event.details).map(([name, text]) => [clean(name), clean(text)]);
+  return {
+    ...event,
+    path: cleanOrNull(event.path),
+    settings: event.settings.map(({ id, path, version }) => ({ id, path: clean(path), version })),
+    details: Object.fromEntries(details) as Record<string, string>,
+    request_id: clean(event.request_id),
+    operation: clean(event.operation),
+    ip: cleanOrNull(event.ip),
+    user_agent: cleanOrNull(event.user_agent, userAgentLengthMax),
+    reason: cleanOrNull(event.reason),
+  };
+}
+
+/** Each column with its type and what an event has for it. */
+const columns: readonly (readonly [name: string, type: string, of: (event: AuditEvent) => string | null])[] =
+  [
+    ["tenant_id", "uuid", (event) => event.tenant_id],
+    ["id", "uuid", (event) => event.id],
+    ["at", "timestamptz", (event) => event.at.toISOString()],
+    ["principal_id", "uuid", (event) => event.principal_id],
+    ["token_id", "uuid", (event) => event.token_id],
+    ["action", "text", (event) => event.action],
+    ["operation", "text", (event) => event.operation],
+    ["outcome", "text", (event) => event.outcome],
+    ["owner_type", "text", (event) => event.owner_type],
+    ["owner_id", "uuid", (event) => event.owner_id],
+    ["path", "text", (event) => event.path],
+    ["settings", "jsonb", (event) => JSON.stringify(event.settings)],
+    ["target_id", "uuid", (event) => event.target_id],
+    ["details", "jsonb", (event) => JSON.stringify(event.details)],
+    ["request_id", "text", (event) => event.request_id],
+    ["follows", "uuid", (event) => event.follows],
+    ["ip", "text", (event) => event.ip],
+    ["user_agent", "text", (event) => event.user_agent],
+    ["reason", "text", (event) => event.reason],
+    ["count", "int", (event) => String(event.count)],
+  ];
+const names = columns.map(([name]) => name).join(", ");
+
+const insertStatement: Statement = {
+  name: "record",
+  text: `INSERT INTO audit_events (${names})
+    SELECT * FROM unnest(${columns.map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})`,
+};
+const insertOneStatement: Statement = {
+  name: "record_one",
+  text: `INSERT INTO audit_events (${names}) VALUES (${columns.map(([, type], index) => `$${index + 1}::text::${type}`).join(", ")})`,
+};
+/** A collector that has read the row already gets it once more, with the new count. */
+const countStatement: Statement = {
+  name: "count_refusal",
+  text: `${insertOneStatement.text}
+    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + 1, position = NULL`,
+};
+
+const valuesOf = (event: AuditEvent): Param[] => columns.map(([, , of]) => of(event));
+
+type Waiting = {
+  readonly event: AuditEvent;
+  readonly done: () => void;
+  readonly failed: (error: unknown) => void;
+};
+
+export type AuditWriter = Pick<Store, "record" | "countRefusal"> & {
+  /** Resolves when all that was handed in has been written, or has failed. */
+  drain(): Promise<void>;
+};
+
+export function createAuditWriter(db: Db): AuditWriter {
+  const queue: Waiting[] = [];
+  const writes = new Set<Promise<void>>();
+  let isScheduled = false;
+
+  /** The events of one turn of the event loop go together. */
+  function schedule(): void {
+    if (isScheduled || queue.length === 0 || writes.size >= writesMax) return;
+    isScheduled = true;
+    setImmediate(() => {
+      isScheduled = false;
+      while (queue.length > 0 && writes.size < writesMax) {
+        const write = writeBatch(queue.splice(0, batchMax)).finally(() => {
+          writes.delete(write);
+          schedule();
+        });
+        writes.add(write);
+      }
+    });
+  }
+
+  async function writeBatch(batch: readonly Waiting[]): Promise<void> {
+    try {
+      const rows = batch.map(({ event }) => columns.map(([, , of]) => of(event)));
+      const arrays = columns.map((_, column) => rows.map((row) => row[column] ?? null));
+      await db.query(insertStatement, arrays);
+      for (const { done } of batch) done();
+    } catch (thrown) {
+      const error = asBrokerError(thrown);
+      if (batch.length > 1 && isOfItsData(error)) for (const each of batch) await writeBatch([each]);
+      else for (const { failed } of batch) failed(unwritten(error));
+    }
+  }
+
+  return {
+    record(event) {
+      return new Promise<void>((done, failed) => {
+        queue.push({ event: cleanEvent(event), done, failed });
+        schedule();
+      });
+    },
+
+    async countRefusal(event) {
+      const block = addressBlock(event.ip);
+      const counted = { ...event, id: refusalId(block, event.reason, event.at), ip: block };
+      try {
+        await db.query(countStatement, valuesOf(cleanEvent(counted)));
+      } catch (error) {
+        throw unwritten(asBrokerError(error));
+      }
+    },
+
+    async drain() {
+      while (queue.length > 0 || writes.size > 0) {
+        schedule();
+        if (writes.size > 0) await Promise.all(writes);
+        else await new Promise(setImmediate);
+      }
+    },
+  };
+}
+
+/** The event commits with the transaction, or not at all. */
+export function recordIn(db: Db): Transaction["record"] {
+  return async (event) => {
+    await db.query(insertOneStatement, valuesOf(cleanEvent(event)));
+  };
+}
+
+function unwritten({ cause }: Error) {
+  return unavailable("The audit log cannot be written just now.", cause);
+}
+
+/** The same UUIDv7 for the same address, reason and minute, on every replica: its time, then bits of a hash. */
+function refusalId(block: string, reason: string | null, at: Date): string {
+  const minute = Math.floor(at.getTime() / minuteMs) * minuteMs;
+  const hash = createHash("sha256")
+    .update(JSON.stringify([block, reason, minute]))
+    .digest();
+  const id = Buffer.alloc(16);
+  id.writeUIntBE(minute, 0, 6);
+  hash.copy(id, 6, 0, 10);
+  id.writeUInt8((id.readUInt8(6) & 0x0f) | 0x70, 6);
+  id.writeUInt8((id.readUInt8(8) & 0x3f) | 0x80, 8);
+  return id.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}

@@ -1,0 +1,153 @@
+// Reading the audit log. Newest first goes by the events' ids. Oldest first is for a collector that tails: it goes by
+// positions, which are given to committed events only, one asker at a time; so an event that commits late gets a
+// late position, and no cursor has passed it.
+import type { Action } from "../domain/access.ts";
+import { isUuid } from "../domain/address.ts";
+import { type AuditEvent, INSTANCE_TENANT, type Outcome, type Subject } from "../domain/audit.ts";
+import { badInput } from "../domain/errors.ts";
+import type { AuditPage, AuditQuery, OwnerKey } from "../domain/ports.ts";
+import type { Db, Statement } from "./db.ts";
+import { Prisma } from "./generated/client.ts";
+import type { AuditEventModel } from "./generated/models.ts";
+
+/** How many events get their position in one transaction, and how often that is done before a page is answered. */
+const placedMax = 5_000;
+const roundsMax = 4;
+/** A counted refusal may grow until its minute is over, and a little longer, since replicas' clocks differ. */
+const openSeconds = 15;
+const positionMax = 2n ** 63n - 1n;
+
+/** Runs `work` in a transaction: of its own, or in the one that is under way. */
+export type Within = <Result>(work: (db: Db) => Promise<Result>) => Promise<Result>;
+
+export function auditRead(
+  db: Db,
+  within: Within,
+  now: () => Date,
+): (query: AuditQuery) => Promise<AuditPage> {
+  return async (query) => {
+    if (query.order === "desc") {
+      const rows = await select(db, query, Prisma.sql`${afterId(query)}`, Prisma.sql`id DESC`);
+      const events = rows.slice(0, query.limit).map(toEvent);
+      return { events, next: rows.length > query.limit ? (events.at(-1)?.id ?? null) : null };
+    }
+    const after = positionOf(query.after);
+    for (let round = 0; round < roundsMax; round++)
+      if ((await within((tx) => placeSome(tx, query.place, now()))) < placedMax) break;
+    const rows = await select(db, query, Prisma.sql`position > ${after}::bigint`, Prisma.sql`position`);
+    const page = rows.slice(0, query.limit);
+    return { events: page.map(toEvent), next: String(page.at(-1)?.position ?? after) };
+  };
+}
+
+/** @throws BrokerError `invalid_request` for a cursor of the other order, or of nobody */
+function afterId({ after }: AuditQuery): Prisma.Sql {
+  if (after === null) return Prisma.sql`TRUE`;
+  if (!isUuid(after)) throw badCursor();
+  return Prisma.sql`id < ${after}::uuid`;
+}
+
+function positionOf(after: string | null): bigint {
+  if (after === null) return 0n;
+  if (!/^\d{1,19}$/.test(after) || BigInt(after) > positionMax) throw badCursor();
+  return BigInt(after);
+}
+
+function badCursor() {
+  return badInput("invalid_request", "query", "/cursor", "This is no cursor of this list.");
+}
+
+/** Whose log it is. The instance's has what has no owner, and the logs of owners that are no more. */
+function tenantsOf(place: OwnerKey | "instance"): Prisma.Sql {
+  if (place !== "instance") return Prisma.sql`SELECT ${place.tenant_id}::uuid AS tenant_id`;
+  return Prisma.sql`SELECT ${INSTANCE_TENANT}::uuid AS tenant_id UNION SELECT tenant_id FROM removed_tenants`;
+}
+
+/** Each tenant's log is read from its own index and the pages are merged, so that a small one costs little. */
+async function select(
+  db: Db,
+  query: AuditQuery,
+  after: Prisma.Sql,
+  order: Prisma.Sql,
+): Promise<AuditEventModel[]> {
+  const conditions = Prisma.join([after, ...filters(query)], " AND ");
+  return db.prisma.$queryRaw<
+    AuditEventModel[]
+  >`SELECT e.* FROM (${tenantsOf(query.place)}) t CROSS JOIN LATERAL (
+      SELECT a.* FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${conditions}
+      ORDER BY ${order} LIMIT ${query.limit + 1}::int
+    ) e ORDER BY ${order} LIMIT ${query.limit + 1}::int`;
+}
+
+function filters({
+  place,
+  since,
+  until,
+  action,
+  principal_id,
+  outcome,
+  path,
+  request_id,
+}: AuditQuery): Prisma.Sql[] {
+  const all: Prisma.Sql[] = [];
+  // An organization's log has its projects'; a project's is a part of that.
+  if (place !== "instance" && place.owner_type === "project")
+    all.push(Prisma.sql`owner_type = 'project' AND owner_id = ${place.owner_id}::uuid`);
+  if (since !== null) all.push(Prisma.sql`at >= ${since}::timestamptz`);
+  if (until !== null) all.push(Prisma.sql`at < ${until}::timestamptz`);
+  if (action !== null) all.push(Prisma.sql`action = ${action}::text`);
+  if (principal_id !== null) all.push(Prisma.sql`principal_id = ${principal_id}::uuid`);
+  if (outcome !== null) all.push(Prisma.sql`outcome = ${outcome}::text`);
+  if (request_id !== null) all.push(Prisma.sql`request_id = ${request_id}::text`);
+  if (path !== null)
+    all.push(Prisma.sql`(${atOrUnder(Prisma.sql`path`, path)} OR EXISTS (
+      SELECT FROM jsonb_array_elements(settings) s WHERE ${atOrUnder(Prisma.sql`s->>'path'`, path)}))`);
+  return all;
+}
+
+/** Segment by segment, and no character is a wildcard. */
+function atOrUnder(column: Prisma.Sql, path: string): Prisma.Sql {
+  return Prisma.sql`(${column} = ${path}::text OR starts_with(${column}, ${`${path}/`}::text))`;
+}
+
+const lockTailStatement: Statement = {
+  name: "lock_audit_tail",
+  text: "SELECT position FROM audit_tail WHERE id = 1 FOR UPDATE",
+};
+
+/**
+ * Gives positions to events of a place that have none yet; answers how many. Those that commit meanwhile are seen the
+ * next time. A statement of its own takes the lock, so that the next one sees what its last holder has placed.
+ */
+async function placeSome(db: Db, place: OwnerKey | "instance", now: Date): Promise<number> {
+  await db.query(lockTailStatement, []);
+  const [row] = await db.prisma.$queryRaw<{ placed: number }[]>`
+    WITH due AS (
+      SELECT e.tenant_id, e.id, row_number() OVER (ORDER BY e.id) AS n
+      FROM (${tenantsOf(place)}) t CROSS JOIN LATERAL (
+        SELECT a.tenant_id, a.id FROM audit_events a WHERE a.tenant_id = t.tenant_id AND a.position IS NULL
+          AND NOT (a.action = 'sign_in' AND a.outcome = 'denied'
+            AND date_trunc('minute', a.at) + interval '1 minute' + ${openSeconds}::int * interval '1 second' > ${now}::timestamptz)
+        ORDER BY a.id LIMIT ${placedMax}::int
+      ) e ORDER BY e.id LIMIT ${placedMax}::int
+    ), placed AS (
+      UPDATE audit_events a SET position = tail.position + due.n FROM due, audit_tail tail
+      WHERE tail.id = 1 AND a.tenant_id = due.tenant_id AND a.id = due.id RETURNING 1
+    ), moved AS (
+      UPDATE audit_tail SET position = position + (SELECT count(*) FROM due) WHERE id = 1
+    )
+    SELECT count(*)::int AS placed FROM placed`;
+  return row?.placed ?? 0;
+}
+
+function toEvent(model: AuditEventModel): AuditEvent {
+  const { position: _, ...row } = model;
+  return {
+    ...row,
+    action: row.action as Action,
+    outcome: row.outcome as Outcome,
+    owner_type: row.owner_type as AuditEvent["owner_type"],
+    settings: row.settings as unknown as readonly Subject[],
+    details: row.details as Record<string, string>,
+  };
+}

@@ -1,0 +1,82 @@
+// Rows as the domain knows them. The unions' text is trusted: CHECK constraints hold it to the closed sets.
+import { type OwnerType, type SettingType, isUuid } from "../domain/address.ts";
+import { badInput } from "../domain/errors.ts";
+import type { DataKeyRecord, KekRecord, Page, PageQuery, PrincipalRecord } from "../domain/ports.ts";
+import type {
+  Labels,
+  ManagerName,
+  SettingRecord,
+  Storage,
+  VersionRecord,
+  VersionState,
+} from "../domain/setting.ts";
+import type {
+  DataKeyModel,
+  KeyEncryptionKeyModel,
+  PrincipalModel,
+  SettingModel,
+  SettingVersionModel,
+} from "./generated/models.ts";
+
+/** Takes its own columns alone, so that a joined row will do. */
+export function toSettingRecord(row: SettingModel): SettingRecord {
+  return {
+    tenant_id: row.tenant_id,
+    id: row.id,
+    owner_type: row.owner_type as OwnerType,
+    owner_id: row.owner_id,
+    path: row.path,
+    type: row.type as SettingType,
+    description: row.description,
+    labels: row.labels as Labels,
+    revision: row.revision,
+    current_version: row.current_version,
+    current_since: row.current_since,
+    expires_at: row.expires_at,
+    rotate_after_days: row.rotate_after_days,
+    created_at: row.created_at,
+    created_by: row.created_by,
+    updated_at: row.updated_at,
+    updated_by: row.updated_by,
+    last_accessed_at: row.last_accessed_at,
+    deleted_at: row.deleted_at,
+    purge_at: row.purge_at,
+    mac: row.mac,
+  };
+}
+
+export function toVersionRecord(row: SettingVersionModel): VersionRecord {
+  return {
+    ...row,
+    state: row.state as VersionState,
+    storage: row.storage as Storage,
+    manager: row.manager as ManagerName,
+  };
+}
+
+export function toPrincipalRecord(row: PrincipalModel): PrincipalRecord {
+  return { ...row, kind: row.kind as PrincipalRecord["kind"] };
+}
+
+export function toKekRecord(row: KeyEncryptionKeyModel): KekRecord {
+  return { ...row, manager: row.manager as ManagerName };
+}
+
+export function toDataKeyRecord(row: DataKeyModel): DataKeyRecord {
+  return { ...row, owner_type: row.owner_type as OwnerType };
+}
+
+/**
+ * Where an id-ordered page starts, as Prisma's filter. The cursor's text comes from outside.
+ * @throws BrokerError `invalid_request` when it is no id
+ */
+export function afterId({ after }: PageQuery): { readonly gt: string } | Record<string, never> {
+  if (after === null) return {};
+  if (!isUuid(after)) throw badInput("invalid_request", "query", "/cursor", "This is no cursor of ours.");
+  return { gt: after };
+}
+
+/** A page of what was fetched with one row more than its limit. */
+export function toPage<Row>(rows: readonly Row[], { limit }: PageQuery): Page<Row> {
+  return { rows: rows.slice(0, limit), more: rows.length > limit };
+}

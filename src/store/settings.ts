@@ -1,0 +1,196 @@
+// Finding settings: by path, under a prefix, or all of an owner's, each in one statement, with the current version.
+// A prefix is a range on the COLLATE "C" index, never a pattern: `_` and `%` are letters like any other.
+import { type PathPrefix, type PathQuery, isAtOrUnder, rangeUnder } from "../domain/address.ts";
+import { BrokerError } from "../domain/errors.ts";
+import type { OwnerKey, Reader, SettingPage, SettingQuery } from "../domain/ports.ts";
+import type { SettingRow } from "../domain/setting.ts";
+import type { AccessNotes } from "./access-notes.ts";
+import type { Db, Param, Statement } from "./db.ts";
+import type { SettingModel } from "./generated/models.ts";
+import { toSettingRecord, toVersionRecord } from "./rows.ts";
+
+/** Sorts after every path. */
+const lastPath = "\u{10FFFF}";
+
+const settingColumns = `s.tenant_id, s.id, s.owner_type, s.owner_id, s.path, s.type, s.description, s.labels, s.revision,
+  s.current_version, s.current_since, s.expires_at, s.rotate_after_days, s.created_at, s.created_by, s.updated_at,
+  s.updated_by, s.last_accessed_at, s.deleted_at, s.purge_at, s.mac`;
+const columns = (sealed: boolean): string => `${settingColumns}, v.version, v.state, v.storage, v.manager,
+  v.data_key_id, v.created_at AS version_created_at, v.created_by AS version_created_by,
+  v.last_accessed_at AS version_last_accessed_at, v.mac AS version_mac, ${sealed ? "v.sealed" : "NULL::bytea"} AS sealed`;
+// LEFT: a setting whose version row is gone must not be missing from a list without a word.
+const source = `settings s LEFT JOIN setting_versions v
+  ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version`;
+const ofOwner = "s.tenant_id = $1::uuid AND s.owner_type = $2::text AND s.owner_id = $3::uuid";
+const fits = "($5::text IS NULL OR s.type = $5::text) AND ($6::jsonb IS NULL OR s.labels @> $6::jsonb)";
+
+function exactSelect(sealed: boolean, alive: string, path: string): string {
+  return `SELECT ${columns(sealed)}, TRUE AS at_path, (${fits}) AS fits, 1 AS found
+    FROM ${source} WHERE ${ofOwner} AND s.path = ${path} AND ${alive}`;
+}
+
+/**
+ * One row more than the limit tells whether there is more. Of ciphertext, rows are taken while those before them
+ * have fewer bytes than the page may; the others' ciphertext never leaves the disk.
+ */
+function underSelect(sealed: boolean, condition: string): string {
+  return `SELECT * FROM (
+    SELECT page.*, (count(*) OVER ())::int AS found, coalesce(sum(octet_length(page.sealed))
+        OVER (ORDER BY page.path ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+    FROM (
+      SELECT ${columns(sealed)}, FALSE AS at_path, TRUE AS fits FROM ${source}
+      WHERE ${ofOwner} AND s.path > $7::text AND s.path < $8::text AND s.path > $9::text
+        AND (s.deleted_at IS NULL OR $4::boolean) AND ${fits} AND ${condition}
+      ORDER BY s.path LIMIT $10::int
+    ) page
+  ) cut WHERE bytes_before < $11::bigint`;
+}
+
+type Kind = "exact" | "auto" | "under";
+type Row = SettingModel & {
+  version: number | null;
+  state: string;
+  storage: string;
+  manager: string;
+  data_key_id: string | null;
+  version_created_at: Date;
+  version_created_by: string;
+  version_last_accessed_at: Date | null;
+  version_mac: Uint8Array<ArrayBuffer>;
+  sealed: Uint8Array<ArrayBuffer> | null;
+  at_path: boolean;
+  fits: boolean;
+  found: number;
+};
+
+function textOf(kind: Kind, sealed: boolean): string {
+  switch (kind) {
+    case "exact":
+      return exactSelect(sealed, "(s.deleted_at IS NULL OR $4::boolean)", "$7::text");
+    case "under":
+      return `${underSelect(sealed, "TRUE")} ORDER BY path`;
+    case "auto": {
+      const live = `SELECT FROM settings s WHERE ${ofOwner} AND s.path = $12::text AND s.deleted_at IS NULL`;
+      const under = `SELECT * FROM (${underSelect(sealed, `NOT EXISTS (${live})`)}) beneath`;
+      // The same columns on both sides of the UNION.
+      return `SELECT *, 0::bigint AS bytes_before FROM (${exactSelect(sealed, "s.deleted_at IS NULL", "$12::text")}) here
+        UNION ALL ${under} ORDER BY path`;
+    }
+  }
+}
+
+const statements = new Map<string, Statement>();
+for (const kind of ["exact", "auto", "under"] as const)
+  for (const sealed of [true, false]) {
+    const name = `settings_${kind}_${sealed ? "sealed" : "plain"}`;
+    statements.set(name, { name, text: textOf(kind, sealed) });
+  }
+
+function statementFor(kind: Kind, sealed: boolean): Statement {
+  const statement = statements.get(`settings_${kind}_${sealed ? "sealed" : "plain"}`);
+  if (statement === undefined) throw new Error("there is a statement for each kind");
+  return statement;
+}
+
+/** A page that began under a path goes on under it, even when a setting has appeared at the path since. */
+function effective(select: PathQuery, after: string | null): PathQuery {
+  if (select.kind !== "at" || select.match !== "auto" || after === null) return select;
+  const beneath = after !== select.path && isAtOrUnder(after, select.path);
+  return beneath ? { kind: "under", prefix: select.path as string as PathPrefix } : select;
+}
+
+function kindOf(select: PathQuery): Kind {
+  if (select.kind !== "at") return "under";
+  return select.match;
+}
+
+function rangeOf(select: PathQuery): { readonly from: string; readonly before: string } {
+  switch (select.kind) {
+    case "all":
+      return { from: "", before: lastPath };
+    case "under":
+      return rangeUnder(select.prefix);
+    case "at":
+      return rangeUnder(select.path);
+  }
+}
+
+function paramsOf(query: SettingQuery, select: PathQuery): Param[] {
+  const { key, include_deleted, type, label, after, limit, sealed_bytes_max: bytes } = query;
+  const labels = label === null ? null : JSON.stringify({ [label.key]: label.value });
+  const common = [key.tenant_id, key.owner_type, key.owner_id, include_deleted, type, labels];
+  if (select.kind === "at" && select.match === "exact") return [...common, select.path];
+  const { from, before } = rangeOf(select);
+  const ranged = [...common, from, before, after ?? "", limit + 1, Math.max(1, bytes ?? 1)];
+  return select.kind === "at" ? [...ranged, select.path] : ranged;
+}
+
+/** @throws BrokerError `manager_failed` when the setting's current version is not there: somebody else removed it */
+function toRow(row: Row, notes: AccessNotes): SettingRow {
+  const { version } = row;
+  if (version === null)
+    throw new BrokerError("manager_failed", "A stored record was removed outside the broker.", {
+      paths: [row.path],
+    });
+  return notes.overlay({
+    setting: toSettingRecord(row),
+    version: toVersionRecord({
+      tenant_id: row.tenant_id,
+      setting_id: row.id,
+      version,
+      state: row.state,
+      storage: row.storage,
+      manager: row.manager,
+      data_key_id: row.data_key_id,
+      sealed: row.sealed,
+      created_at: row.version_created_at,
+      created_by: row.version_created_by,
+      last_accessed_at: row.version_last_accessed_at,
+      mac: row.version_mac,
+    }),
+  });
+}
+
+type SettingReads = Pick<Reader, "settings" | "setting" | "version" | "versions" | "lastVersion">;
+
+export function settingReads(db: Db, notes: AccessNotes): SettingReads {
+  async function settings(query: SettingQuery): Promise<SettingPage> {
+    const select = effective(query.select, query.after);
+    const statement = statementFor(kindOf(select), query.sealed_bytes_max !== null);
+    const found = await db.query<Row>(statement, paramsOf(query, select));
+    const [first] = found;
+    if (first?.at_path === true) {
+      const past = query.after !== null && first.path <= query.after;
+      return { rows: first.fits && !past ? [toRow(first, notes)] : [], more: false, exact: true };
+    }
+    const rows = found.slice(0, query.limit).map((row) => toRow(row, notes));
+    return { rows, more: (first?.found ?? 0) > rows.length, exact: false };
+  }
+
+  return {
+    settings,
+    async setting(key: OwnerKey, path) {
+      const params = [key.tenant_id, key.owner_type, key.owner_id, true, null, null, path];
+      const [row] = await db.query<Row>(statementFor("exact", true), params);
+      return row === undefined ? null : toRow(row, notes);
+    },
+    async version({ tenant_id, id }, version) {
+      const where = { tenant_id, setting_id: id, version };
+      const row = await db.prisma.settingVersion.findUnique({
+        where: { tenant_id_setting_id_version: where },
+      });
+      return row === null ? null : notes.overlayVersion(toVersionRecord(row));
+    },
+    async versions({ tenant_id, id }) {
+      const where = { tenant_id, setting_id: id };
+      const omit = { sealed: true } as const;
+      const rows = await db.prisma.settingVersion.findMany({ where, omit, orderBy: { version: "asc" } });
+      return rows.map((row) => notes.overlayVersion(toVersionRecord({ ...row, sealed: null })));
+    },
+    async lastVersion(key, path) {
+      const { tenant_id, owner_type, owner_id } = key;
+      const where = { tenant_id_owner_type_owner_id_path: { tenant_id, owner_type, owner_id, path } };
+      return (await db.prisma.pathLedger.findUnique({ where }))?.last_version ?? 0;
+    },
+  };
+}

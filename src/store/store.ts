@@ -1,0 +1,115 @@
+// The Store: every port of domain/ports.ts that rests in PostgreSQL, put together from a file a noun. All failures of
+// the database come out as BrokerErrors that quote nothing of it.
+import type { Clock, KeyStore, Reader, Store, Transaction } from "../domain/ports.ts";
+import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
+import { admitWith, standingReads } from "./admission.ts";
+import { type Within, auditRead } from "./audit.ts";
+import { createAuditWriter, recordIn } from "./audit-write.ts";
+import { openClient } from "./client.ts";
+import { type Db, type Statement, poolDb } from "./db.ts";
+import { asBrokerError, translated } from "./failures.ts";
+import { keyStore } from "./keys.ts";
+import { memberReads, memberWrites } from "./members.ts";
+import { ownerReads, ownerWrites } from "./owners.ts";
+import { principalReads, principalWrites } from "./principals.ts";
+import { settingReads } from "./settings.ts";
+import { settingWrites } from "./settings-write.ts";
+import { takeUseWith, tokenReads, tokenWrites } from "./tokens.ts";
+import { createTransact } from "./transactions.ts";
+
+export type StoreOptions = {
+  readonly databaseUrl: string;
+  readonly poolSize?: number;
+  readonly clock: Clock;
+  /** Told of what fails where nobody waits: a lost idle connection, a note that could not be written. */
+  readonly onBackgroundError: (error: unknown) => void;
+};
+
+export type OpenStore = {
+  readonly store: Store;
+  readonly keys: KeyStore;
+  /**
+   * Whether the audit can be written: this server takes writes, and this role may make them.
+   * @throws BrokerError `unavailable` when the database cannot be had
+   */
+  ping(): Promise<{ readonly audit: boolean }>;
+  pool(): { readonly total: number; readonly idle: number; readonly waiting: number };
+  /** Writes what is noted and handed in, then lets the connections go. */
+  close(): Promise<void>;
+};
+
+const poolSizeDefault = 10;
+
+const pingStatement: Statement = {
+  name: "ping",
+  text: `SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'
+    AND has_table_privilege('audit_events', 'INSERT') AS audit`,
+};
+
+function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Reader {
+  return {
+    ...settingReads(db, notes),
+    ...standingReads(db),
+    ...ownerReads(db),
+    ...principalReads(db),
+    ...memberReads(db),
+    ...tokenReads(db, notes),
+    audit: auditRead(db, within, clock.now),
+  };
+}
+
+function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
+  return {
+    ...readerOf(db, notes, (work) => work(db), clock),
+    ...settingWrites(db),
+    ...ownerWrites(db),
+    ...principalWrites(db),
+    ...memberWrites(db),
+    ...tokenWrites(db),
+    admit: admitWith(db, notes),
+    record: recordIn(db),
+  };
+}
+
+/** Connects at the first query. The schema must be there: store/migrate.ts. */
+export function createStore(options: StoreOptions): OpenStore {
+  const { databaseUrl, clock, onBackgroundError, poolSize = poolSizeDefault } = options;
+  const { pool, prisma } = openClient({ databaseUrl, poolSize, onBackgroundError });
+  const db = poolDb(pool, prisma);
+  const transact = createTransact(prisma, poolSize);
+  /** For work of the store's own: its failures are told apart from errors that must pass as they are. */
+  const within: Within = (work) => transact((tx) => work(tx).catch(rethrow));
+  const notes = createAccessNotes(db, onBackgroundError);
+  const audit = createAuditWriter(db);
+
+  const store: Store = {
+    reader: translated(readerOf(db, notes, within, clock)),
+    ...translated({ admit: admitWith(db, notes), takeUse: takeUseWith(db) }),
+    transact: (work) =>
+      transact((tx, onFailure) => work(translated(transactionOf(tx, notes, clock), onFailure))),
+    record: (event) => audit.record(event),
+    countRefusal: (event) => audit.countRefusal(event),
+    noteAccess: (rows, at) => notes.noteAccess(rows, at),
+    noteTokenUse: (tokenId, at) => notes.noteTokenUse(tokenId, at),
+  };
+
+  return {
+    store,
+    keys: translated(keyStore(db, within, clock.now)),
+    async ping() {
+      const [row] = await db.query<{ audit: boolean }>(pingStatement, []).catch(rethrow);
+      return { audit: row?.audit === true };
+    },
+    pool: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
+    async close() {
+      await audit.drain();
+      await notes.close();
+      await prisma.$disconnect();
+      await pool.end();
+    },
+  };
+}
+
+function rethrow(error: unknown): never {
+  throw asBrokerError(error);
+}

@@ -1,0 +1,87 @@
+// Running transactions. Only so many run at once that reads and the audit always find a free connection, however many
+// writers queue at one path; the others wait their turn here. What `work` throws comes out as it is, after rollback.
+import { type BrokerError, unavailable } from "../domain/errors.ts";
+import type { Prisma, PrismaClient } from "./generated/client.ts";
+import { type Db, transactionDb } from "./db.ts";
+import { DatabaseFailure, asBrokerError, isWorthRepeating } from "./failures.ts";
+
+const attemptsMax = 3;
+const turnTimeoutMs = 10_000;
+const maxWait = 10_000;
+const timeout = 15_000;
+/** Connections that transactions leave to everybody else. */
+const connectionsLeft = 3;
+
+/** `onFailure` is to be told of every error of a statement in the transaction. */
+export type Work<Result> = (db: Db, onFailure: (error: BrokerError) => void) => Promise<Result>;
+export type Transact = <Result>(work: Work<Result>) => Promise<Result>;
+
+export function createTransact(prisma: PrismaClient, poolSize: number): Transact {
+  const turns = createTurns(Math.max(1, poolSize - connectionsLeft));
+
+  async function attempt<Result>(work: Work<Result>): Promise<Result> {
+    const failures: BrokerError[] = [];
+    const thrown: unknown[] = [];
+    const whole = async (client: Prisma.TransactionClient): Promise<Result> => {
+      try {
+        const result = await work(transactionDb(client), (error) => {
+          if (error.cause instanceof DatabaseFailure) failures.push(error);
+        });
+        // PostgreSQL answers the COMMIT of a failed transaction with a rollback, and Prisma does not tell.
+        if (failures[0] !== undefined) throw failures[0];
+        return result;
+      } catch (error) {
+        thrown.push(error);
+        throw error;
+      }
+    };
+    try {
+      return await prisma.$transaction(whole, { maxWait, timeout });
+    } catch (error) {
+      throw thrown.length > 0 ? thrown[0] : asBrokerError(error);
+    }
+  }
+
+  return async (work) => {
+    const release = await turns();
+    try {
+      for (let tries = 1; ; tries++) {
+        try {
+          return await attempt(work);
+        } catch (error) {
+          if (tries === attemptsMax || !isWorthRepeating(error)) throw error;
+        }
+      }
+    } finally {
+      release();
+    }
+  };
+}
+
+/** At most `max` at a time, first come first served. */
+function createTurns(max: number): () => Promise<() => void> {
+  const waiting = new Set<() => void>();
+  let running = 0;
+
+  function release(): void {
+    running -= 1;
+    const [next] = waiting;
+    next?.();
+  }
+
+  return () =>
+    new Promise((resolve, reject) => {
+      const start = (): void => {
+        clearTimeout(timer);
+        waiting.delete(start);
+        running += 1;
+        resolve(release);
+      };
+      const timer = setTimeout(() => {
+        waiting.delete(start);
+        reject(unavailable("Too many changes are waiting for the database."));
+      }, turnTimeoutMs);
+      if (running < max) start();
+      else waiting.add(start);
+    });
+}
