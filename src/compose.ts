@@ -1,0 +1,196 @@
+// The composition root: a Config becomes a running service. The only file that names every implementation.
+// What was started is stopped in the reverse order, also when a later part fails to start.
+import { mkdir, open, rename } from "node:fs/promises";
+import { join } from "node:path";
+import type { Logger } from "pino";
+import { v7 as newId } from "uuid";
+import packageJson from "../package.json" with { type: "json" };
+import { tokenMaker } from "./auth/api-token.ts";
+import { createRefusalLimit } from "./auth/refusals.ts";
+import type { Config } from "./config.ts";
+import { type Broker, createBroker } from "./domain/broker.ts";
+import type { Clock } from "./domain/ports.ts";
+import { startEmbeddedPostgres } from "./embedded/postgres.ts";
+import { type App, buildApp } from "./http/app.ts";
+import { DEFAULT_LIMITS } from "./http/limits.ts";
+import { createLogger } from "./http/logging.ts";
+import { createMetrics } from "./http/metrics.ts";
+import { renderOpenapi } from "./http/openapi.ts";
+import { registerRoutes } from "./http/routes.ts";
+import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
+import { createKeyring } from "./sealing/keyring.ts";
+import { createLocalGuard } from "./sealing/local.ts";
+import { createRowMac } from "./sealing/row-mac.ts";
+import { type VaultAlert, createVault } from "./sealing/vault.ts";
+import { applyMigrations } from "./store/migrate.ts";
+import { createStore } from "./store/store.ts";
+
+const SWEEP_INTERVAL_MS = 60_000;
+const SWEEP_BATCH = 100;
+const DRAIN_SECONDS = 10;
+
+export { createLogger } from "./http/logging.ts";
+export { generateMasterKey } from "./sealing/master-key.ts";
+
+export type Service = {
+  readonly app: App;
+  readonly broker: Broker;
+  /** Where the first admin's token was written, when this was the first start. */
+  readonly adminTokenFile: string | null;
+  /** Lets what is in flight finish, then ends everything. May be called more than once. */
+  close(): Promise<void>;
+};
+
+const clock: Clock = { now: () => new Date() };
+
+/**
+ * Starts all but the listening.
+ * @throws Error whose message an operator can act on: a wrong or missing master key, a database that cannot be
+ * reached or is of a newer Coffer, a home that another broker holds
+ */
+export async function compose(config: Config, logger: Logger): Promise<Service> {
+  const started: (() => Promise<void>)[] = [];
+  const close = async (): Promise<void> => {
+    for (const stop of started.splice(0).toReversed()) await stop();
+  };
+  try {
+    return { ...(await start(config, logger, started)), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function start(
+  config: Config,
+  logger: Logger,
+  started: (() => Promise<void>)[],
+): Promise<Omit<Service, "close">> {
+  const databaseUrl = await databaseOf(config, logger, started);
+  await applyMigrations(databaseUrl);
+  const metrics = createMetrics({ ofProcess: true });
+  const { store, keys, ping, close } = createStore({
+    databaseUrl,
+    poolSize: config.databasePoolSize,
+    clock,
+    onBackgroundError: (error) => logger.error({ err: error }, "a background task failed"),
+  });
+  started.push(close);
+  const masterKeys = await openMasterKeys(keySourceOf(config), keys);
+  const onAlert = (alert: VaultAlert): void => {
+    metrics.alert(alert.kind);
+    logger.error(alert, "ALERT: a stored record is damaged, or was altered outside the broker");
+  };
+  const guards = new Map([["local" as const, createLocalGuard(masterKeys.kekWrapping)]]);
+  const keyring = createKeyring({ keyStore: keys, guards, manager: config.manager, clock, newId });
+  const vault = createVault({
+    keyring,
+    rowMac: createRowMac(masterKeys.rowMac),
+    defaults: { storage: config.storage, manager: config.manager },
+    onAlert,
+  });
+  const broker = createBroker({
+    store,
+    vault,
+    tokens: tokenMaker,
+    refusals: createRefusalLimit(clock),
+    clock,
+    newId,
+    recoveryDays: config.recoveryDays,
+  });
+  const adminTokenFile = join(config.home, "admin.token");
+  const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
+  started.push(sweepRegularly(broker, logger));
+  const app = await buildApp(
+    {
+      ...appSettings(config),
+      broker,
+      logger,
+      metrics,
+      health: async () => {
+        const { audit } = await ping();
+        // `local` is this process: it is well whenever it answers.
+        return { database: "ok", audit: audit ? "ok" : "unavailable", managers: { local: "ok" } };
+      },
+    },
+    registerRoutes,
+  );
+  started.push(() => app.close());
+  return { app, broker, adminTokenFile: admin === null ? null : adminTokenFile };
+}
+
+async function databaseOf(config: Config, logger: Logger, started: (() => Promise<void>)[]): Promise<string> {
+  if (config.databaseUrl !== null) return config.databaseUrl.reveal();
+  const quiet = {
+    info: (message: string) => logger.debug(message),
+    error: (message: string) => logger.error(message),
+  };
+  const postgres = await startEmbeddedPostgres({ home: config.home, logger: quiet });
+  started.push(() => postgres.stop());
+  return postgres.url;
+}
+
+function keySourceOf({ masterKey, home }: Config): KeySource {
+  if (masterKey.from === "environment") return { from: "environment", text: masterKey.text.reveal() };
+  return masterKey.from === "file" ? masterKey : { from: "home", home };
+}
+
+/** Whole or not at all, for its owner's eyes alone, and on disk when it resolves. */
+async function keepPrivately(path: string, text: string): Promise<void> {
+  await mkdir(join(path, ".."), { recursive: true, mode: 0o700 });
+  const aside = `${path}.${process.pid}`;
+  const file = await open(aside, "w", 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(aside, path);
+}
+
+/** Purges what is due, now and then; replicas share the work, since each takes only rows that no other holds. */
+function sweepRegularly(broker: Broker, logger: Logger): () => Promise<void> {
+  let running: Promise<unknown> = Promise.resolve();
+  const sweep = (): void => {
+    running = running
+      .then(() => broker.purgeDue(SWEEP_BATCH))
+      .catch((error: unknown) => logger.error({ err: error }, "purging what is due failed"));
+  };
+  const timer = setInterval(sweep, SWEEP_INTERVAL_MS);
+  timer.unref();
+  sweep();
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
+}
+
+/** What the app needs to know of the configuration. */
+function appSettings(config: Config) {
+  return {
+    limits: { ...DEFAULT_LIMITS, unitsPerSecond: config.rateLimit },
+    trustProxy: config.trustedProxies.length === 0 ? (false as const) : config.trustedProxies,
+    version: packageJson.version,
+    publicUrl: config.publicUrl,
+    drainSeconds: DRAIN_SECONDS,
+    clock,
+    newId,
+  };
+}
+
+/** openapi.yaml's text, from routes that are never called. */
+export async function openapiDocument(config: Config): Promise<string> {
+  const broker = new Proxy({} as Broker, { get: () => () => Promise.reject(new Error("there is no broker")) });
+  const app = await buildApp(
+    {
+      ...appSettings(config),
+      broker,
+      logger: createLogger("silent"),
+      metrics: createMetrics({ ofProcess: false }),
+      health: () => Promise.reject(new Error("there is no database")),
+    },
+    registerRoutes,
+  );
+  return renderOpenapi(app);
+}

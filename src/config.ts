@@ -1,0 +1,209 @@
+// The environment, read once into one frozen Config; every problem is reported at once. The only reader of
+// process.env. What is secret (a database password, a master key) is held so that printing the Config never shows it.
+import { resolve } from "node:path";
+import { inspect } from "node:util";
+import { MANAGERS, type ManagerName, STORAGES, type Storage } from "./domain/setting.ts";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Text that no print shows. */
+export class Hidden {
+  readonly #text: string;
+  constructor(text: string) {
+    this.#text = text;
+  }
+  reveal(): string {
+    return this.#text;
+  }
+  toJSON(): string {
+    return "[redacted]";
+  }
+  toString(): string {
+    return "[redacted]";
+  }
+  [inspect.custom](): string {
+    return "[redacted]";
+  }
+}
+
+export type Config = {
+  /** Absolute; holds the embedded database, master.key and admin.token. */
+  readonly home: string;
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  /** What clients are told; null: the address that is listened on. */
+  readonly publicUrl: string | null;
+  /** Null: the embedded PostgreSQL. */
+  readonly databaseUrl: Hidden | null;
+  readonly databasePoolSize: number;
+  /** `home`: made up at the first start, beside the embedded database and nowhere else. */
+  readonly masterKey:
+    | { readonly from: "home" }
+    | { readonly from: "file"; readonly path: string }
+    | { readonly from: "environment"; readonly text: Hidden };
+  readonly manager: ManagerName;
+  readonly storage: Storage;
+  readonly managersEnabled: readonly ManagerName[];
+  readonly recoveryDays: number;
+  readonly logLevel: LogLevel;
+  /** Units a second that one token may cost. */
+  readonly rateLimit: number;
+  /** Addresses or ranges whose X-Forwarded-For is believed; empty: nobody's. */
+  readonly trustedProxies: readonly string[];
+};
+
+/** All that is wrong with the environment, a line each. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(
+      `The configuration has ${problems.length} problem(s):\n${problems.map((each) => `  - ${each}`).join("\n")}`,
+    );
+    this.name = "ConfigError";
+    this.problems = problems;
+  }
+}
+
+const KNOWN = new Set([
+  "COFFER_HOME",
+  "COFFER_HOST",
+  "COFFER_PORT",
+  "COFFER_PUBLIC_URL",
+  "COFFER_DATABASE_POOL_SIZE",
+  "COFFER_MASTER_KEY",
+  "COFFER_MASTER_KEY_FILE",
+  "COFFER_MANAGER",
+  "COFFER_STORAGE",
+  "COFFER_MANAGERS_ENABLED",
+  "COFFER_RECOVERY_DAYS",
+  "COFFER_LOG_LEVEL",
+  "COFFER_RATE_LIMIT",
+  "COFFER_TRUSTED_PROXIES",
+]);
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Reads a Config; an empty variable counts as unset.
+ * @throws ConfigError naming every problem, and no secret's content
+ */
+export function readConfig(environment: Environment = process.env): Config {
+  const problems: string[] = [];
+  const text = (name: string): string | null => environment[name]?.trim() || null;
+  for (const name of Object.keys(environment))
+    if (name.startsWith("COFFER_") && !KNOWN.has(name)) problems.push(`${name} is not a setting of Coffer.`);
+
+  const whole = (name: string, fallback: number, least: number, most: number): number => {
+    const given = text(name);
+    if (given === null) return fallback;
+    const number = Number(given);
+    if (/^\d+$/.test(given) && number >= least && number <= most) return number;
+    problems.push(`${name} is a whole number from ${least} to ${most}.`);
+    return fallback;
+  };
+  const oneOf = <Choice extends string>(
+    name: string,
+    choices: readonly Choice[],
+    fallback: Choice,
+  ): Choice => {
+    const given = text(name);
+    const found = choices.find((each) => each === given);
+    if (given !== null && found === undefined) problems.push(`${name} is one of ${choices.join(", ")}.`);
+    return found ?? fallback;
+  };
+  const list = (name: string): string[] =>
+    (text(name) ?? "")
+      .split(",")
+      .map((each) => each.trim())
+      .filter((each) => each !== "");
+
+  const home = resolve(text("COFFER_HOME") ?? ".coffer");
+  const databaseUrl = text("DATABASE_URL");
+  if (databaseUrl !== null && !/^postgres(ql)?:\/\//.test(databaseUrl))
+    problems.push("DATABASE_URL starts with postgresql://.");
+  const manager = oneOf("COFFER_MANAGER", MANAGERS, "local");
+  const managersEnabled = list("COFFER_MANAGERS_ENABLED").map((given) => {
+    const found = MANAGERS.find((each) => each === given);
+    if (found === undefined) problems.push(`COFFER_MANAGERS_ENABLED lists ${MANAGERS.join(", ")}.`);
+    return found ?? manager;
+  });
+  const publicUrl = text("COFFER_PUBLIC_URL");
+  if (publicUrl !== null && !isHttpUrl(publicUrl)) problems.push("COFFER_PUBLIC_URL is an http(s) address.");
+
+  const config: Config = {
+    home,
+    host: text("COFFER_HOST") ?? "127.0.0.1",
+    port: whole("COFFER_PORT", 7420, 0, 65_535),
+    publicUrl: publicUrl?.replace(/\/+$/, "") ?? null,
+    databaseUrl: databaseUrl === null ? null : new Hidden(databaseUrl),
+    databasePoolSize: whole("COFFER_DATABASE_POOL_SIZE", 10, 2, 200),
+    masterKey: masterKeyOf(
+      text("COFFER_MASTER_KEY"),
+      text("COFFER_MASTER_KEY_FILE"),
+      databaseUrl !== null,
+      problems,
+    ),
+    manager,
+    storage: oneOf("COFFER_STORAGE", STORAGES, "envelope"),
+    managersEnabled: [...new Set([manager, ...managersEnabled])],
+    recoveryDays: whole("COFFER_RECOVERY_DAYS", 30, 1, 3650),
+    logLevel: oneOf("COFFER_LOG_LEVEL", LOG_LEVELS, "info"),
+    rateLimit: whole("COFFER_RATE_LIMIT", 2000, 1, 1_000_000),
+    trustedProxies: list("COFFER_TRUSTED_PROXIES"),
+  };
+  if (problems.length > 0) throw new ConfigError(problems);
+  return Object.freeze(config);
+}
+
+function masterKeyOf(
+  key: string | null,
+  file: string | null,
+  ownDatabase: boolean,
+  problems: string[],
+): Config["masterKey"] {
+  if (key !== null && file !== null)
+    problems.push("COFFER_MASTER_KEY and COFFER_MASTER_KEY_FILE exclude each other.");
+  if (file !== null) return { from: "file", path: resolve(file) };
+  if (key !== null) return { from: "environment", text: new Hidden(key) };
+  // A key made up beside a database that others share would be lost with this machine, and all values with it.
+  if (ownDatabase)
+    problems.push(
+      "With DATABASE_URL a master key is needed: set COFFER_MASTER_KEY_FILE (or COFFER_MASTER_KEY); `coffer keygen` prints one.",
+    );
+  return { from: "home" };
+}
+
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
+/** The effective configuration in the environment's names, without secrets, for `coffer check-config`. */
+export function describeConfig(config: Config): string {
+  const { masterKey } = config;
+  const lines: readonly (readonly [string, string | number])[] = [
+    ["COFFER_HOME", config.home],
+    ["COFFER_HOST", config.host],
+    ["COFFER_PORT", config.port],
+    ["COFFER_PUBLIC_URL", config.publicUrl ?? "(the address that is listened on)"],
+    ["DATABASE_URL", config.databaseUrl === null ? "(embedded PostgreSQL in COFFER_HOME)" : "[redacted]"],
+    ["COFFER_DATABASE_POOL_SIZE", config.databasePoolSize],
+    [
+      "master key",
+      masterKey.from === "environment"
+        ? "[redacted]"
+        : masterKey.from === "file"
+          ? masterKey.path
+          : "master.key in COFFER_HOME",
+    ],
+    ["COFFER_MANAGER", config.manager],
+    ["COFFER_STORAGE", config.storage],
+    ["COFFER_MANAGERS_ENABLED", config.managersEnabled.join(",")],
+    ["COFFER_RECOVERY_DAYS", config.recoveryDays],
+    ["COFFER_LOG_LEVEL", config.logLevel],
+    ["COFFER_RATE_LIMIT", config.rateLimit],
+    ["COFFER_TRUSTED_PROXIES", config.trustedProxies.join(",") || "(none)"],
+  ];
+  return lines.map(([name, effective]) => `${name}=${effective}`).join("\n");
+}

@@ -1,0 +1,226 @@
+// Builds the HTTP application: what holds for every request, and the routes. It never listens, and reads no
+// environment. The framework has no logger, no default parser and no default error handler left: each of them
+// would quote its input somewhere.
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type RawServerDefault,
+} from "fastify";
+import type { Logger } from "pino";
+import type { Broker } from "../domain/broker.ts";
+import { BrokerError, type ErrorCode } from "../domain/errors.ts";
+import type { Clock, NewId } from "../domain/ports.ts";
+import { callerOf, credentialOf } from "./authenticate.ts";
+import { BODY_BYTES_MAX, setBodyParsers } from "./body.ts";
+import { CONNECTION, PARAMETER_LENGTH_MAX, answerOnSocket, headersFor } from "./connection.ts";
+import { createContract } from "./contract.ts";
+import { faultOf } from "./faults.ts";
+import { type LimitOptions, createLimiter } from "./limits.ts";
+import type { Metrics } from "./metrics.ts";
+import { assertQuery, parseQuery } from "./parsing.ts";
+import { PROBLEMS, sendProblem } from "./problem.ts";
+import { NO_ROUTE, type RequestState, type RouteInfo, beginState, stateOf } from "./request-state.ts";
+import { type CheckHealth, serviceRoutes } from "./routes/service.ts";
+import { COMPONENTS, PUBLISHED } from "./schemas/kit.ts";
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+export type AppDeps = {
+  readonly broker: Broker;
+  readonly logger: Logger;
+  readonly limits: LimitOptions;
+  readonly health: CheckHealth;
+  readonly metrics: Metrics;
+  /** The addresses or ranges of the proxies whose X-Forwarded-For is believed; false for none. */
+  readonly trustProxy: false | readonly string[];
+  readonly version: string;
+  /** Where clients reach the broker, if that is known. */
+  readonly publicUrl: string | null;
+  readonly clock: Clock;
+  readonly newId: NewId;
+  /** How long requests that are under way may take to end once the app is closed. */
+  readonly drainSeconds: number;
+};
+
+/** Adds routes to the application; routes.ts has those of the broker, a test may have others. */
+export type RegisterRoutes = (app: App, broker: Broker) => void;
+
+/** An id that may be echoed and logged; one that looks like a token of ours is not, see below. */
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+/** What may be wrong with a request before it is known who asks; a bad token is told first all the same. */
+const BEFORE_THE_GATE: ReadonlySet<ErrorCode> = new Set([
+  "invalid_request",
+  "invalid_reference",
+  "invalid_value",
+  "not_acceptable",
+  "not_found",
+  "too_large",
+  "unsupported_media_type",
+]);
+
+/** @throws Error when a route breaks the contract */
+export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): Promise<App> {
+  const { broker, logger, metrics, newId } = deps;
+  const limiter = createLimiter(deps.limits, deps.clock);
+  const headers = headersFor(deps.publicUrl);
+  const underWay = new Map<ServerResponse, FastifyRequest>();
+  metrics.watch(() => underWay.size);
+
+  const app: App = Fastify({
+    logger: false,
+    genReqId: ({ headers: { "x-request-id": given } }) =>
+      typeof given === "string" && REQUEST_ID.test(given) && !given.includes("cfr_") ? given : newId(),
+    bodyLimit: BODY_BYTES_MAX,
+    trustProxy: deps.trustProxy === false ? false : [...deps.trustProxy],
+    ...CONNECTION,
+    // While closing, what still arrives on an open connection is served, and the connection closed.
+    return503OnClosing: false,
+    routerOptions: { querystringParser: parseQuery, maxParamLength: PARAMETER_LENGTH_MAX },
+    ajv: {
+      customOptions: {
+        coerceTypes: false,
+        removeAdditional: false,
+        useDefaults: true,
+        // Bounded by the body's size; faults.ts tells the first few.
+        allErrors: true,
+        keywords: [PUBLISHED, "example"],
+      },
+    },
+    frameworkErrors: (thrown, request, reply) => {
+      begin(request, reply, NO_ROUTE);
+      answerProblem(faultOf(thrown, contract.names), request, reply);
+    },
+    clientErrorHandler: (thrown, socket) => answerOnSocket(thrown, socket, newId()),
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  const contract = createContract((id) => app.getSchema(id));
+  app.addHook("onRoute", contract.admit);
+  for (const schema of COMPONENTS.values()) app.addSchema(schema);
+  app.decorateRequest("state", null);
+
+  function begin(request: FastifyRequest, reply: FastifyReply, route: RouteInfo): RequestState {
+    for (const [name, value] of headers) reply.header(name, value);
+    reply.header("x-request-id", request.id);
+    underWay.set(reply.raw, request);
+    reply.raw.on("close", end);
+    return beginState(request, reply, route);
+  }
+
+  /** After the answer, or when the client has left without one. */
+  function end(this: ServerResponse): void {
+    const request = underWay.get(this);
+    if (request === undefined) return;
+    underWay.delete(this);
+    const { route, startedAt, code, opened } = stateOf(request);
+    const { method } = request;
+    const status = this.writableEnded ? this.statusCode : 499;
+    const milliseconds = performance.now() - startedAt;
+    metrics.answered(method, route.pattern, status, milliseconds / 1_000);
+    if (opened > 0) metrics.opened(opened);
+    const line = {
+      request_id: request.id,
+      method,
+      route: route.pattern,
+      status,
+      duration_ms: Math.round(milliseconds * 100) / 100,
+    };
+    // Probes come every few seconds and say nothing.
+    const level = status >= 500 ? "warn" : route.action === "public" && status < 400 ? "debug" : "info";
+    logger[level](code === null ? line : { ...line, code }, "request");
+  }
+
+  app.addHook("onRequest", (request, reply, done) => {
+    const state = begin(request, reply, request.routeOptions.config.info ?? NO_ROUTE);
+    const { route } = state;
+    if (route === NO_ROUTE) return done(noRouteError(app, request, reply));
+    if (route.action === "public") {
+      const refused = request.method === "POST" ? limiter.admitAddress(request.ip) : null;
+      return done(refused ?? queryError(request, state));
+    }
+    state.credential = credentialOf(request.headers.authorization);
+    if (state.credential.kind !== "api") {
+      void refuse(request, done);
+      return;
+    }
+    done(limiter.admit(state) ?? queryError(request, state));
+  });
+
+  /** The gate refuses it, and counts that, without asking the database who it is. */
+  async function refuse(request: FastifyRequest, done: (error: Error) => void): Promise<void> {
+    const reason = await broker.identify(callerOf(request)).then(
+      () => new BrokerError("unauthenticated", "A token is needed."),
+      (refused: unknown) => faultOf(refused, contract.names),
+    );
+    done(reason);
+  }
+
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = faultOf(thrown, contract.names);
+    const state = stateOf(request);
+    const asked = state.route.action !== "public" && state.credential.kind === "api";
+    if (!asked || !BEFORE_THE_GATE.has(error.code)) {
+      answerProblem(error, request, reply);
+      return;
+    }
+    // Whoever presents a bad token hears of the token and of nothing else. The gate counts a use once a caller.
+    broker.identify(callerOf(request)).then(
+      () => answerProblem(error, request, reply),
+      (refused: unknown) => answerProblem(faultOf(refused, contract.names), request, reply),
+    );
+  });
+  app.setNotFoundHandler((request, reply) => {
+    answerProblem(noRouteError(app, request, reply), request, reply);
+  });
+
+  function answerProblem(error: BrokerError, request: FastifyRequest, reply: FastifyReply): void {
+    metrics.problem(error.code);
+    const isFault = PROBLEMS[error.code].status >= 500;
+    const operation = stateOf(request).route.operation;
+    if (isFault) logger.error({ request_id: request.id, operation, code: error.code, error }, "fault");
+    sendProblem(reply, error, request.state);
+  }
+
+  setBodyParsers(app);
+
+  app.addHook("preClose", (done) => {
+    for (const response of underWay.keys()) if (!response.headersSent) response.shouldKeepAlive = false;
+    // Whoever has not ended by then is cut off. Open connections keep the process alive; this does not.
+    setTimeout(() => app.server.closeAllConnections(), deps.drainSeconds * 1_000).unref();
+    done();
+  });
+
+  serviceRoutes(app, { ...deps, contract });
+  registerRoutes(app, broker);
+  await app.ready();
+  return app;
+}
+
+function queryError(request: FastifyRequest, { route }: RequestState): Error | undefined {
+  try {
+    assertQuery(request.query, route);
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+/** A known path with another method is 405, with the methods that it has; the rest is 404. Neither needs a token. */
+function noRouteError(app: App, request: FastifyRequest, reply: FastifyReply): BrokerError {
+  const [url = "/"] = request.url.split("?", 1);
+  const allowed = METHODS.filter((method) => app.findRoute({ method, url }) !== null);
+  if (allowed.length === 0) return new BrokerError("not_found", "There is no such route.");
+  reply.header("allow", allowed.join(", "));
+  return new BrokerError("method_not_allowed", `This takes ${allowed.join(", ")}.`);
+}

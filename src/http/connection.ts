@@ -1,0 +1,62 @@
+// What holds for the connection, before and beside the routes: how long a client may take, what every answer's
+// headers say, and what is told to whoever does not speak HTTP.
+import { STATUS_CODES } from "node:http";
+import type { Duplex } from "node:stream";
+import { BrokerError } from "../domain/errors.ts";
+import { PROBLEMS, problemBody } from "./problem.ts";
+
+const HEADER_BYTES_MAX = 16_384;
+
+/** Slow clients: the head within 10 s, the whole request within 15 s, then no minute of silence. */
+export const CONNECTION = {
+  requestTimeout: 15_000,
+  connectionTimeout: 60_000,
+  // Longer than a load balancer's, so that it is never we who close under a request.
+  keepAliveTimeout: 65_000,
+  http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000, maxHeaderSize: HEADER_BYTES_MAX },
+};
+
+/** As long as a URL can be: a path's parameters have no bound of their own. */
+export const PARAMETER_LENGTH_MAX = HEADER_BYTES_MAX;
+
+/** What every answer says; a route may say otherwise. */
+export function headersFor(publicUrl: string | null): readonly (readonly [string, string])[] {
+  const headers = [
+    ["cache-control", "no-store"],
+    ["x-content-type-options", "nosniff"],
+    ["x-frame-options", "DENY"],
+    ["referrer-policy", "no-referrer"],
+    ["content-security-policy", "default-src 'none'; frame-ancestors 'none'"],
+    ["cross-origin-resource-policy", "same-origin"],
+  ] as const;
+  const transport = ["strict-transport-security", "max-age=31536000; includeSubDomains"] as const;
+  return publicUrl?.startsWith("https:") === true ? [...headers, transport] : headers;
+}
+
+/** What never became a request is told on the bare connection. */
+export function answerOnSocket(
+  thrown: Error & { readonly code?: string },
+  socket: Duplex,
+  requestId: string,
+): void {
+  if (thrown.code === "ECONNRESET" || socket.destroyed) return;
+  if (!socket.writable) return void socket.destroy();
+  const slow = thrown.code === "ERR_HTTP_REQUEST_TIMEOUT";
+  const long = thrown.code === "HPE_HEADER_OVERFLOW";
+  const detail = slow
+    ? "The request did not arrive in time."
+    : long
+      ? "The request's head has more than 16 KiB."
+      : "This is no HTTP request.";
+  const body = problemBody(new BrokerError(long ? "too_large" : "invalid_request", detail), requestId);
+  const { status } = PROBLEMS[long ? "too_large" : "invalid_request"];
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`,
+    "Content-Type: application/problem+json",
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    `X-Request-ID: ${requestId}`,
+    "Cache-Control: no-store",
+    "Connection: close",
+  ];
+  socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
+}

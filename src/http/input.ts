@@ -1,0 +1,60 @@
+// From validated input to what the broker takes: owners, ids, pages, preconditions. Syntax alone was checked by
+// the schemas; whatever else is wrong here is told by pointer, never by content.
+import type { PageInput } from "../domain/paging.ts";
+import type { Preconditions } from "../domain/preconditions.ts";
+import { MANAGERS, type ManagerName, STORAGES, type Storage } from "../domain/setting.ts";
+import type { Metadata } from "../domain/settings-write.ts";
+import { badInput } from "../domain/errors.ts";
+import { entityTags, timeOf } from "./parsing.ts";
+import { LIMIT_DEFAULT } from "./schemas/common.ts";
+
+type Given<Fields> = { [Key in keyof Fields as undefined extends Fields[Key] ? never : Key]: Fields[Key] } & {
+  [Key in keyof Fields as undefined extends Fields[Key] ? Key : never]?: Exclude<Fields[Key], undefined>;
+};
+
+/** The same fields without those that are undefined: for the broker, absent and undefined are not the same. */
+export function given<const Fields extends object>(fields: Fields): Given<Fields> {
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, field]) => field !== undefined),
+  ) as Given<Fields>;
+}
+
+/** A UUID as the store has it. */
+export function idOf(text: string): string {
+  return text.toLowerCase();
+}
+
+export function pageOf(query: { readonly limit?: number; readonly cursor?: string }): PageInput {
+  return given({ limit: query.limit ?? LIMIT_DEFAULT, cursor: query.cursor });
+}
+
+export function preconditionsOf(headers: {
+  readonly "if-match"?: string | undefined;
+  readonly "if-none-match"?: string | undefined;
+}): Preconditions {
+  return { if_match: entityTags(headers["if-match"]), if_none_match: entityTags(headers["if-none-match"]) };
+}
+
+type MetadataBody = Omit<Metadata, "expires_at"> & { readonly expires_at?: string | null };
+
+export function metadataOf({ description, labels, expires_at, rotate_after_days }: MetadataBody): Metadata {
+  const expires = expires_at === undefined || expires_at === null ? expires_at : timeOf(expires_at);
+  return given({ description, labels, expires_at: expires, rotate_after_days });
+}
+
+/** Where a write wants its value. @throws BrokerError `invalid_value` for what this broker does not have */
+export function placementOf(body: { readonly storage?: string; readonly manager?: string }) {
+  const storage = STORAGES.find((each): each is Storage => each === body.storage);
+  const manager = MANAGERS.find((each): each is ManagerName => each === body.manager);
+  if (storage !== body.storage)
+    throw badInput("invalid_value", "body", "/storage", "This storage is not enabled here.");
+  if (manager !== body.manager)
+    throw badInput("invalid_value", "body", "/manager", "This manager is not enabled here.");
+  return given({ storage, manager });
+}
+
+/** A label as the query gives it, `k:v`: split at the first colon, which the schema has seen. */
+export function labelOf(text: string): { readonly key: string; readonly value: string } {
+  const colon = text.indexOf(":");
+  return { key: text.slice(0, colon), value: text.slice(colon + 1) };
+}

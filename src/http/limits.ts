@@ -1,0 +1,102 @@
+// How much a token may cost: a bucket of units for each credential, refilled by the second. A request is one unit,
+// taken before anything is looked up; each opened value is one more, charged once it is known, so that a bucket may
+// go into debt. A credential is known by its hash alone. Each replica counts for itself; memory is bounded.
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { addressBlock } from "../domain/audit.ts";
+import { BrokerError } from "../domain/errors.ts";
+import type { Clock } from "../domain/ports.ts";
+import { type Bucket, type RequestState, stateOf } from "./request-state.ts";
+
+export type LimitOptions = {
+  /** What a token may cost a second, and at once. */
+  readonly unitsPerSecond: number;
+  /** Requests a second from one address to what changes something without a token. */
+  readonly publicPerSecond: number;
+};
+
+export const DEFAULT_LIMITS: LimitOptions = { unitsPerSecond: 2_000, publicPerSecond: 20 };
+
+const BUCKETS_MAX = 50_000;
+
+/** Buckets by key; past the bound the one used longest ago is given up, which only ever favours its owner. */
+export class Buckets {
+  readonly #perSecond: number;
+  readonly #clock: Clock;
+  readonly #max: number;
+  readonly #buckets = new Map<string, Bucket>();
+
+  constructor(perSecond: number, clock: Clock, max = BUCKETS_MAX) {
+    this.#perSecond = perSecond;
+    this.#clock = clock;
+    this.#max = max;
+  }
+
+  /** The bucket of a key, refilled. */
+  of(key: string): Bucket {
+    const at = this.#clock.now().getTime();
+    const known = this.#buckets.get(key);
+    if (known === undefined) {
+      const [oldest] = this.#buckets.size < this.#max ? [] : this.#buckets.keys();
+      if (oldest !== undefined) this.#buckets.delete(oldest);
+      const bucket = { units: this.#perSecond, at, perSecond: this.#perSecond };
+      this.#buckets.set(key, bucket);
+      return bucket;
+    }
+    // A Map keeps its order: put last again, so that the first is the one used longest ago.
+    this.#buckets.delete(key);
+    this.#buckets.set(key, known);
+    // A clock that was set back refills nothing, and takes nothing.
+    const elapsedSeconds = Math.max(0, at - known.at) / 1_000;
+    known.units = Math.min(this.#perSecond, known.units + elapsedSeconds * this.#perSecond);
+    known.at = at;
+    return known;
+  }
+}
+
+export type Limiter = ReturnType<typeof createLimiter>;
+
+export function createLimiter(options: LimitOptions, clock: Clock) {
+  const byCredential = new Buckets(options.unitsPerSecond, clock);
+  const byAddress = new Buckets(options.publicPerSecond, clock);
+
+  return {
+    /** Takes the unit that the request itself costs; the error to answer when there is none. */
+    admit(state: RequestState): BrokerError | null {
+      if (state.credential.kind !== "api") return null;
+      const bucket = byCredential.of(state.credential.hash.toString("base64"));
+      state.bucket = bucket;
+      const refusal = take(bucket, "This token has cost too much; wait a little.");
+      tell(state.reply, bucket);
+      return refusal;
+    },
+
+    /** The same for whoever has no token, by address. */
+    admitAddress(ip: string): BrokerError | null {
+      return take(byAddress.of(addressBlock(ip)), "Too many requests from this address.");
+    },
+  };
+}
+
+function take(bucket: Bucket, detail: string): BrokerError | null {
+  if (bucket.units < 1) {
+    const seconds = Math.ceil((1 - bucket.units) / bucket.perSecond);
+    return new BrokerError("rate_limited", detail, { retry_after_seconds: seconds });
+  }
+  bucket.units -= 1;
+  return null;
+}
+
+function tell(reply: FastifyReply, { units, perSecond }: Bucket): void {
+  reply.header("ratelimit-limit", String(perSecond));
+  reply.header("ratelimit-remaining", String(Math.max(0, Math.floor(units))));
+  reply.header("ratelimit-reset", String(Math.ceil((perSecond - units) / perSecond)));
+}
+
+/** Charges what an answer cost beyond its request: one unit for each value that was opened. */
+export function charge(request: FastifyRequest, units: number): void {
+  const state = stateOf(request);
+  state.opened += units;
+  if (state.bucket === null || units === 0) return;
+  state.bucket.units -= units;
+  tell(state.reply, state.bucket);
+}

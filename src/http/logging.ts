@@ -1,0 +1,60 @@
+// What is logged, and how little: one line for each request, with the route's pattern and never its URL, and one for
+// each fault, with names and code positions and never a message, since a message may quote what it was given.
+// The framework has no logger at all, so no line of its own can say more.
+import { type DestinationStream, type Level, type Logger, pino } from "pino";
+import { BrokerError } from "../domain/errors.ts";
+
+/** Nobody logs these; should somebody, it says so instead. */
+const NEVER = "authorization headers body query url token secret password value plaintext".split(" ");
+
+/** @param destination standard output unless given, written in the background */
+export function createLogger(level: Level | "silent", destination?: DestinationStream): Logger {
+  return pino(
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: { paths: NEVER, censor: "[redacted]" },
+      serializers: { err: describeError, error: describeError },
+    },
+    destination ?? pino.destination({ dest: 1, sync: false }),
+  );
+}
+
+export type Description = {
+  readonly name: string;
+  readonly code?: string;
+  readonly frames?: readonly string[];
+  readonly cause?: Description;
+};
+
+const WORD = /^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/;
+const FRAMES_MAX = 12;
+const CAUSES_MAX = 4;
+
+/** An error as the log may have it: what it is called and where it came from, not what it says. */
+export function describeError(error: unknown, depth = 0): Description {
+  if (!(error instanceof Error)) return { name: error === null ? "null" : typeof error };
+  const { code } = error as { code?: unknown };
+  const told = typeof code === "string" && WORD.test(code) ? { code } : {};
+  const frames = error instanceof BrokerError && error.code !== "internal" ? [] : framesOf(error);
+  const where = frames.length === 0 ? {} : { frames };
+  const why =
+    error.cause === undefined || depth === CAUSES_MAX ? {} : { cause: describeError(error.cause, depth + 1) };
+  return { name: WORD.test(error.name) ? error.name : "Error", ...told, ...where, ...why };
+}
+
+/** A stack without the message that heads it. A message may look like frames, so it is cut off by its length. */
+function framesOf({ stack, message }: Error): string[] {
+  if (typeof stack !== "string") return [];
+  const start = stack.indexOf(message);
+  // The message was changed after the stack was taken: no telling where it ends.
+  if (start < 0) return [];
+  return stack
+    .slice(start + message.length)
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line.startsWith("at "))
+    .slice(0, FRAMES_MAX);
+}

@@ -1,0 +1,202 @@
+// From bytes to input: the query string, the JSON body, entity tags, times, the Accept header. Strict everywhere:
+// what is repeated, ambiguous or not what it claims to be is refused. No error here repeats what it was given, since
+// any of it may be a piece of a secret.
+import type { FastifyRequest } from "fastify";
+import { BrokerError, badInput } from "../domain/errors.ts";
+import type { RouteInfo } from "./request-state.ts";
+
+/** Where a query that could not be parsed says so: a symbol, so that no parameter can be taken for it. */
+const FAULT = Symbol("fault");
+type Query = Record<string, unknown> & { [FAULT]?: string };
+
+/** Decodes one name or value of a query; null for what is not percent-encoded UTF-8, or holds a NUL. */
+function decode(text: string): string | null {
+  if (!text.includes("%") && !text.includes("+")) return text.includes("\0") ? null : text;
+  try {
+    const decoded = decodeURIComponent(text.replaceAll("+", " "));
+    return decoded.includes("\0") ? null : decoded;
+  } catch {
+    return null;
+  }
+}
+
+/** Parses a query string. It never throws, since nothing catches it there: `assertQuery` tells what was wrong. */
+export function parseQuery(text: string): Query {
+  const query: Query = Object.create(null) as Query;
+  if (text === "") return query;
+  for (const part of text.split("&")) {
+    if (part === "") continue;
+    const equals = part.indexOf("=");
+    const name = decode(equals < 0 ? part : part.slice(0, equals));
+    const value = equals < 0 ? "" : decode(part.slice(equals + 1));
+    if (name === null || value === null) query[FAULT] = "The query is not well-formed percent-encoded UTF-8.";
+    else if (name in query) query[FAULT] = "A query parameter is given twice.";
+    else query[name] = value;
+  }
+  return query;
+}
+
+const INTEGER = /^(?:0|-?[1-9][0-9]{0,15})$/;
+const NUMBER = /^-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?$/;
+
+/**
+ * Makes numbers and booleans of a parsed query's text, where the route says so; anything that is not plainly one
+ * stays text, for the schema to refuse.
+ * @throws BrokerError `invalid_request` when the query could not be parsed
+ */
+export function assertQuery(query: unknown, { coercions }: RouteInfo): void {
+  const parsed = query as Query;
+  const fault = parsed[FAULT];
+  if (fault !== undefined) throw badInput("invalid_request", "query", "", fault);
+  for (const [name, kind] of coercions) {
+    const text = parsed[name];
+    if (typeof text !== "string") continue;
+    if (kind === "boolean") {
+      if (text === "true") parsed[name] = true;
+      else if (text === "false") parsed[name] = false;
+    } else if ((kind === "integer" ? INTEGER : NUMBER).test(text)) parsed[name] = Number(text);
+  }
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+/** Either name, plain or escaped, somewhere in the text: only then is the whole tree walked. */
+const SUSPECT =
+  /(?:_|\\u005f){2}(?:p|\\u0070)|(?:c|\\u0063)(?:o|\\u006f)(?:n|\\u006e)(?:s|\\u0073)(?:t|\\u0074)/i;
+
+const badBody = (detail: string): BrokerError => badInput("invalid_request", "body", "", detail);
+
+/**
+ * Parses a JSON body.
+ * @throws BrokerError `invalid_request` for what is not UTF-8, not JSON, or would reach for an object's prototype
+ */
+export function parseJson(bytes: Buffer): unknown {
+  let text: string;
+  try {
+    text = utf8.decode(bytes);
+  } catch {
+    throw badBody("The body is not UTF-8.");
+  }
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch {
+    // The parser's own error quotes its input.
+    throw badBody("The body is not JSON.");
+  }
+  if (SUSPECT.test(text) && reachesForPrototype(parsed))
+    throw badBody("The body has a field name that is not allowed.");
+  return parsed;
+}
+
+/** Walks without recursion, so that depth costs no stack. */
+function reachesForPrototype(root: unknown): boolean {
+  const queue: unknown[] = [root];
+  for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+    if (typeof next !== "object" || next === null) continue;
+    if (Object.hasOwn(next, "__proto__")) return true;
+    const { constructor: made } = next as { constructor: unknown };
+    const own = Object.hasOwn(next, "constructor") && typeof made === "object" && made !== null;
+    if (own && Object.hasOwn(made, "prototype")) return true;
+    queue.push(...Object.values(next).filter((each) => typeof each === "object" && each !== null));
+  }
+  return false;
+}
+
+const ENTITY_TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"/;
+const TAGS_MAX = 64;
+
+const badTags = (): BrokerError =>
+  badInput("invalid_request", "header", "", "If-Match and If-None-Match take quoted entity tags, or *.");
+
+/**
+ * The entity tags of an If-Match or If-None-Match header, quotes and all, or `["*"]`; empty where it is absent.
+ * @throws BrokerError `invalid_request` for what RFC 9110, section 8.8.3, does not know
+ */
+export function entityTags(header: string | undefined): string[] {
+  if (header === undefined) return [];
+  let rest = header.trim();
+  if (rest === "*") return ["*"];
+  const tags: string[] = [];
+  while (rest !== "") {
+    const [tag] = ENTITY_TAG.exec(rest) ?? [];
+    if (tag === undefined || tags.length === TAGS_MAX) throw badTags();
+    tags.push(tag);
+    rest = rest.slice(tag.length).trimStart();
+    if (rest === "") break;
+    if (!rest.startsWith(",")) throw badTags();
+    // An empty element of a list is nothing (RFC 9110, section 5.6.1.2).
+    rest = rest.replace(/^[,\s]+/, "");
+  }
+  if (tags.length === 0) throw badTags();
+  return tags;
+}
+
+const TIME = /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.\d{1,9})?(?:[Zz]|[+-](\d{2}):(\d{2}))$/;
+
+/** A time as RFC 3339 has it, with `Z` or an offset. @throws BrokerError `invalid_request` */
+export function timeOf(text: string): Date {
+  const [matched, year, month, day, hour, minute, second, offsetHour = "0", offsetMinute = "0"] =
+    TIME.exec(text) ?? [];
+  const daysInMonth = new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
+  const possible =
+    matched !== undefined &&
+    between(month, 1, 12) &&
+    between(day, 1, daysInMonth) &&
+    between(hour, 0, 23) &&
+    between(minute, 0, 59) &&
+    between(second, 0, 59) &&
+    between(offsetHour, 0, 23) &&
+    between(offsetMinute, 0, 59);
+  const time = possible ? new Date(text.toUpperCase()) : null;
+  if (time === null || Number.isNaN(time.getTime()))
+    throw new BrokerError(
+      "invalid_request",
+      "A time is written as RFC 3339 has it, like 2026-01-15T09:30:00Z.",
+    );
+  return time;
+}
+
+function between(text: string | undefined, least: number, most: number): boolean {
+  const number = Number(text);
+  return number >= least && number <= most;
+}
+
+type Range = { readonly type: string; readonly quality: number };
+
+function rangesOf(header: string): Range[] {
+  return header.split(",").map((part) => {
+    const [type = "", ...parameters] = part.split(";").map((each) => each.trim().toLowerCase());
+    const weight = parameters.find((each) => each.startsWith("q="));
+    const quality = weight === undefined ? 1 : Number(weight.slice(2));
+    return { type, quality: quality >= 0 && quality <= 1 ? quality : 0 };
+  });
+}
+
+/** How much a client wants a media type: what the most specific range that fits says. */
+function qualityOf(type: string, ranges: readonly Range[]): number {
+  const family = `${type.slice(0, type.indexOf("/"))}/*`;
+  const fitting = [type, family, "*/*"].map((wanted) => ranges.find((range) => range.type === wanted));
+  return fitting.find((range) => range !== undefined)?.quality ?? 0;
+}
+
+/**
+ * The offered media type that the Accept header likes best; the first of several, or where there is no header.
+ * @throws BrokerError `not_acceptable`
+ */
+export function negotiate<const Offer extends string>(
+  request: FastifyRequest,
+  offers: readonly [Offer, ...Offer[]],
+): Offer {
+  const { accept } = request.headers;
+  const [first] = offers;
+  if (accept === undefined || accept.trim() === "") return first;
+  const ranges = rangesOf(accept);
+  let best: { offer: Offer; quality: number } = { offer: first, quality: 0 };
+  for (const offer of offers) {
+    const quality = qualityOf(offer, ranges);
+    if (quality > best.quality) best = { offer, quality };
+  }
+  if (best.quality === 0)
+    throw new BrokerError("not_acceptable", `This is to be had as ${offers.join(" or ")}.`);
+  return best.offer;
+}

@@ -1,0 +1,87 @@
+// What the notes of access promise: shown at once on this replica, in the database once the store is closed, and a
+// time that only moves forward, whatever writers do meanwhile.
+import { expect, test } from "vitest";
+import type { SettingRow } from "../../src/domain/setting.ts";
+import { openFixture, path, putSetting } from "./fixture.ts";
+
+const at = (minute: number) => new Date(Date.UTC(2026, 2, 4, 5, minute));
+
+test("a disclosure shows at once, of the setting and of that version alone", async () => {
+  const { store, organization, setting, backgroundErrors } = await openFixture();
+  const { key } = await organization();
+  await setting(key, "connect/S3/a");
+  const made = await setting(key, "connect/S3/a");
+  const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
+  store.noteAccess([row], at(1));
+  const seen = await store.reader.setting(key, path("connect/S3/a"));
+  expect([seen?.setting.last_accessed_at, seen?.version.last_accessed_at]).toEqual([at(1), at(1)]);
+  const versions = await store.reader.versions(made);
+  expect(versions.map(({ last_accessed_at }) => last_accessed_at)).toEqual([null, at(1)]);
+  expect(backgroundErrors).toEqual([]);
+});
+
+test("what was noted is written at the latest when the store closes, and never moves back", async () => {
+  const { store, open, organization, setting, driver } = await openFixture();
+  const { key } = await organization();
+  await setting(key, "connect/S3/a");
+  const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
+  for (const minute of [5, 3, 9, 4]) {
+    const replica = open();
+    for (const each of [minute - 1, minute, minute - 2]) replica.store.noteAccess([row], at(each));
+    await replica.close();
+  }
+  const { rows } = await driver.query(
+    "SELECT s.last_accessed_at AS one, v.last_accessed_at AS two FROM settings s JOIN setting_versions v ON v.setting_id = s.id",
+  );
+  expect(rows).toEqual([{ one: at(9), two: at(9) }]);
+});
+
+test("a writer neither waits for notes nor undoes them", async () => {
+  const { store, open, organization, setting, transact, time, driver } = await openFixture();
+  const { key } = await organization();
+  await setting(key, "connect/S3/a");
+  const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
+  const replica = open();
+  await transact(async (tx) => {
+    await putSetting(tx, key, "connect/S3/a", time.now);
+    // The row is locked here: closing must pass it over, not wait for it.
+    replica.store.noteAccess([row], at(1));
+    await replica.close();
+  });
+  const again = open();
+  again.store.noteAccess([row], at(2));
+  await again.close();
+  await transact(async (tx) => {
+    const found = (await tx.setting(key, path("connect/S3/a"))) as SettingRow;
+    await tx.updateSetting({ ...found.setting, last_accessed_at: null, revision: 9 });
+  });
+  const { rows } = await driver.query("SELECT last_accessed_at, revision FROM settings");
+  expect(rows).toEqual([{ last_accessed_at: at(2), revision: 9 }]);
+});
+
+test("a token's use shows at once and is written", async () => {
+  const { store, open, principal, token, driver } = await openFixture();
+  const { id, principal_id, hash } = await token((await principal()).id);
+  store.noteTokenUse(id, at(1));
+  expect((await store.reader.token(id))?.last_used_at).toEqual(at(1));
+  expect(
+    (await store.reader.tokensOf(principal_id, { after: null, limit: 1 })).rows[0]?.last_used_at,
+  ).toEqual(at(1));
+  expect((await store.admit(hash, null, false))?.token.last_used_at).toEqual(at(1));
+  const replica = open();
+  replica.store.noteTokenUse(id, at(2));
+  await replica.close();
+  expect((await driver.query("SELECT last_used_at FROM tokens")).rows).toEqual([{ last_used_at: at(2) }]);
+});
+
+test("notes of rows that are gone are given up without an error", async () => {
+  const { store, open, organization, setting, transact, backgroundErrors } = await openFixture();
+  const { key } = await organization();
+  const made = await setting(key, "connect/S3/a");
+  const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
+  await transact((tx) => tx.purgeSetting(made));
+  const replica = open();
+  replica.store.noteAccess([row], at(1));
+  await replica.close();
+  expect(backgroundErrors).toEqual([]);
+});

@@ -1,0 +1,327 @@
+// What the audit log promises: an event is durable when its promise resolves, one bad event fails alone, and a
+// collector that tails misses nothing.
+import { describe, expect, test } from "vitest";
+import type { AuditEvent } from "../../src/domain/audit.ts";
+import type { AuditPage, AuditQuery } from "../../src/domain/ports.ts";
+import { auditQuery, event, newId, openFixture } from "./fixture.ts";
+
+const idsOf = ({ events }: AuditPage) => events.map(({ id }) => id);
+
+describe("writing events", () => {
+  test("every event written together is durable when its promise resolves", async () => {
+    const { store, organization, driver } = await openFixture();
+    const { key } = await organization();
+    await Promise.all(
+      Array.from({ length: 700 }, async () => {
+        const one = event(key);
+        await store.record(one);
+        const { rowCount } = await driver.query("SELECT FROM audit_events WHERE id = $1", [one.id]);
+        expect(rowCount).toBe(1);
+      }),
+    );
+  });
+
+  test("an event comes back as it was handed in", async () => {
+    const { store, organization } = await openFixture();
+    const { key } = await organization();
+    const settings = [
+      { id: newId(), path: "connect/S3/a", version: 3 },
+      { id: newId(), path: 'connect/S3/"b', version: null },
+    ];
+    const ids = { principal_id: newId(), token_id: newId(), target_id: newId(), follows: newId() };
+    const one = event(key, {
+      ...ids,
+      settings,
+      details: { "a,{}": 'x"\\y', n: "NULL" },
+      path: "connect/S3",
+      reason: "why",
+      user_agent: "ü {,} \\ \"'",
+    });
+    await Promise.all([store.record(one), store.record(event(key))]);
+    const { events } = await store.reader.audit(auditQuery(key));
+    expect(events.find(({ id }) => id === one.id)).toEqual(one);
+  });
+
+  test("one event that cannot be written fails alone", async () => {
+    const { store, organization } = await openFixture();
+    const { orgKey } = await organization();
+    const events = Array.from({ length: 20 }, () => event(orgKey));
+    events[7] = event(orgKey, { principal_id: "no uuid" });
+    const results = await Promise.allSettled(events.map((each) => store.record(each)));
+    const failed = results.flatMap((result, index) =>
+      result.status === "rejected" ? [[index, result.reason.code]] : [],
+    );
+    expect(failed).toEqual([[7, "unavailable"]]);
+    expect(idsOf(await store.reader.audit(auditQuery(orgKey)))).toHaveLength(19);
+  });
+
+  test("text that PostgreSQL cannot hold fails no event", async () => {
+    const { store, organization, transact } = await openFixture();
+    const { orgKey } = await organization();
+    const hostile = "\0 \uD800 \uDFFF ".repeat(400);
+    const text = {
+      user_agent: hostile,
+      request_id: hostile,
+      ip: hostile,
+      reason: hostile,
+      path: hostile,
+      operation: hostile,
+    };
+    const bad = () =>
+      event(orgKey, {
+        ...text,
+        details: { [hostile]: hostile },
+        settings: [{ id: newId(), path: hostile, version: 1 }],
+      });
+    await Promise.all([
+      store.record(bad()),
+      store.record(bad()),
+      transact((tx) => tx.record(bad())),
+      store.countRefusal(bad()),
+    ]);
+    expect(idsOf(await store.reader.audit(auditQuery(orgKey)))).toHaveLength(4);
+  });
+
+  test("an event of a transaction commits with it, or not at all", async () => {
+    const { store, organization, transact } = await openFixture();
+    const { orgKey } = await organization();
+    const [kept, lost] = [event(orgKey), event(orgKey)];
+    await transact((tx) => tx.record(kept));
+    const fail = transact(async (tx) => {
+      await tx.record(lost);
+      throw new RangeError("its own");
+    });
+    await expect(fail).rejects.toThrow(RangeError);
+    expect(idsOf(await store.reader.audit(auditQuery(orgKey)))).toEqual([kept.id]);
+  });
+
+  test("refused credentials are one event per address block, reason and minute, however many there are", async () => {
+    const { store, open } = await openFixture();
+    const other = open();
+    const refusal = (ip: string, reason: string, at: string): AuditEvent =>
+      event(null, { ip, reason, at: new Date(at), action: "sign_in", outcome: "denied" });
+    const all = [
+      ...Array.from({ length: 30 }, () => refusal("192.0.2.7", "unknown", "2026-03-04T05:06:00.000Z")),
+      refusal("192.0.2.7", "unknown", "2026-03-04T05:06:59.999Z"),
+      refusal("192.0.2.7", "unknown", "2026-03-04T05:07:00.000Z"),
+      refusal("192.0.2.7", "expired", "2026-03-04T05:06:00.000Z"),
+      refusal("2001:db8::1", "unknown", "2026-03-04T05:06:00.000Z"),
+      refusal("2001:db8::ffff", "unknown", "2026-03-04T05:06:00.000Z"),
+    ];
+    await Promise.all(all.map((each, index) => (index % 2 === 0 ? store : other.store).countRefusal(each)));
+    await other.close();
+    const { events } = await store.reader.audit(auditQuery("instance"));
+    const seen = events.map(({ ip, reason, count }) => `${ip} ${reason} ${count}`);
+    expect(seen.toSorted()).toEqual([
+      "192.0.2.7 expired 1",
+      "192.0.2.7 unknown 1",
+      "192.0.2.7 unknown 31",
+      "2001:db8:0:0::/64 unknown 2",
+    ]);
+    expect(
+      events.every(({ id }) =>
+        /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(id),
+      ),
+    ).toBe(true);
+  });
+});
+
+describe("reading events", () => {
+  test("newest first, in pages that miss and repeat nothing", async () => {
+    const { store, organization } = await openFixture();
+    const { key } = await organization();
+    const events = Array.from({ length: 7 }, () => event(key));
+    for (const each of events) await store.record(each);
+    const seen: string[] = [];
+    let after: string | null = null;
+    do {
+      const page: AuditPage = await store.reader.audit(auditQuery(key, { limit: 3, after }));
+      seen.push(...idsOf(page));
+      after = page.next;
+    } while (after !== null);
+    expect(seen).toEqual(events.map(({ id }) => id).toReversed());
+  });
+
+  test("an organization's log has its projects', a project's only its own, and a stranger's nothing of them", async () => {
+    const { store, organization } = await openFixture();
+    const [{ key, orgKey }, stranger] = [await organization(), await organization()];
+    const [ofOrg, ofProject, ofInstance] = [event(orgKey), event(key), event(null)];
+    for (const each of [ofOrg, ofProject, ofInstance]) await store.record(each);
+    const ids = async (place: AuditQuery["place"]) => idsOf(await store.reader.audit(auditQuery(place)));
+    expect(await ids(orgKey)).toEqual([ofProject.id, ofOrg.id]);
+    expect(await ids(key)).toEqual([ofProject.id]);
+    expect(await ids(stranger.orgKey)).toEqual([]);
+    expect(await ids("instance")).toEqual([ofInstance.id]);
+  });
+
+  test("filters hold, and a path's is segment by segment, over the place and over each setting", async () => {
+    const { store, organization } = await openFixture();
+    const { key } = await organization();
+    const who = newId();
+    const subject = (path: string) => ({
+      settings: [
+        { id: newId(), path: "secret/Custom/z", version: 1 },
+        { id: newId(), path, version: 1 },
+      ],
+    });
+    const at = (text: string) => new Date(`2026-03-04T05:${text}:00Z`);
+    const events = {
+      one: event(key, { path: "connect/S3/a", principal_id: who, at: at("01") }),
+      two: event(key, { path: "connect/S3/a/b", outcome: "denied", at: at("02") }),
+      three: event(key, { path: "connect/S3/a-b", action: "write", at: at("03") }),
+      four: event(key, { path: "connect", ...subject("connect/S3/a"), request_id: "q", at: at("04") }),
+      five: event(key, { path: null, ...subject("connect/S30/a"), at: at("05") }),
+    };
+    for (const each of Object.values(events)) await store.record(each);
+    const names = async (over: Partial<AuditQuery>) => {
+      const ids = idsOf(await store.reader.audit(auditQuery(key, over)));
+      return Object.entries(events).flatMap(([name, { id }]) => (ids.includes(id) ? [name] : []));
+    };
+    expect(await names({ path: "connect/S3/a" })).toEqual(["one", "two", "four"]);
+    expect(await names({ path: "connect/S3" })).toEqual(["one", "two", "three", "four"]);
+    expect(await names({ path: "connect/S_" })).toEqual([]);
+    expect(await names({ principal_id: who })).toEqual(["one"]);
+    expect(await names({ outcome: "denied" })).toEqual(["two"]);
+    expect(await names({ action: "write" })).toEqual(["three"]);
+    expect(await names({ request_id: "q" })).toEqual(["four"]);
+    expect(await names({ since: at("02"), until: at("04") })).toEqual(["two", "three"]);
+  });
+
+  test("a removed owner's log is the instance's", async () => {
+    const { store, organization, transact } = await openFixture();
+    const [{ orgKey, key }, kept] = [await organization(), await organization()];
+    const events = [event(orgKey), event(key)];
+    for (const each of [...events, event(kept.orgKey)]) await store.record(each);
+    await transact((tx) => tx.removeOwner(orgKey));
+    for (const order of ["asc", "desc"] as const)
+      expect(idsOf(await store.reader.audit(auditQuery("instance", { order }))).toSorted()).toEqual(
+        events.map(({ id }) => id).toSorted(),
+      );
+  });
+
+  test.each([
+    "x",
+    "",
+    "-1",
+    "1.5",
+    "99999999999999999999",
+    "12345678-1234-1234-1234-12345678901",
+    "' OR 1=1",
+  ])("a cursor that is none of ours (%j) is the caller's mistake", async (after) => {
+    const { store } = await openFixture();
+    for (const order of ["asc", "desc"] as const) {
+      const answer = store.reader.audit(auditQuery("instance", { order, after }));
+      await expect(answer).rejects.toMatchObject({ code: "invalid_request" });
+    }
+  });
+});
+
+describe("tailing", () => {
+  test("an event that commits late is not missed by a collector that is past its id", async () => {
+    const { store, organization, transact } = await openFixture();
+    const { key, orgKey } = await organization();
+    const [early, late] = [event(key), event(key)];
+    const tail = (after: string | null) => store.reader.audit(auditQuery(orgKey, { order: "asc", after }));
+    let passed: string | null = null;
+    await transact(async (tx) => {
+      await tx.record(early);
+      await store.record(late);
+      const page = await tail(null);
+      expect(idsOf(page)).toEqual([late.id]);
+      passed = page.next;
+    });
+    const page = await tail(passed);
+    expect(idsOf(page)).toEqual([early.id]);
+    expect(idsOf(await tail(page.next))).toEqual([]);
+  });
+
+  test("there is always a next cursor, from an empty log on", async () => {
+    const { store, organization } = await openFixture();
+    const { orgKey } = await organization();
+    const tail = (after: string | null) => store.reader.audit(auditQuery(orgKey, { order: "asc", after }));
+    expect(await tail(null)).toEqual({ events: [], next: "0" });
+    const one = event(orgKey);
+    await store.record(one);
+    const page = await tail("0");
+    expect(idsOf(page)).toEqual([one.id]);
+    expect((await tail(page.next)).next).toBe(page.next);
+  });
+
+  test("two collectors and twenty writers at once: both collectors see every event once", async () => {
+    const { store, organization, transact, open } = await openFixture();
+    const other = open();
+    const { key, orgKey } = await organization();
+    const written: string[] = [];
+    let isDone = false;
+    const collect = async (reader: typeof store.reader, limit: number) => {
+      const seen: string[] = [];
+      for (let after: string | null = null; ; ) {
+        const wasDone = isDone;
+        const page: AuditPage = await reader.audit(auditQuery(orgKey, { order: "asc", after, limit }));
+        seen.push(...idsOf(page));
+        if (wasDone && page.events.length === 0) return seen;
+        after = page.next;
+      }
+    };
+    const write = async () => {
+      for (let count = 0; count < 10; count++) {
+        const [one, two] = [event(key), event(orgKey)];
+        // The id is older than the commit by a round trip or more.
+        await transact(async (tx) => {
+          await tx.record(one);
+          await store.record(two);
+        });
+        written.push(one.id, two.id);
+      }
+    };
+    const collectors = [collect(store.reader, 7), collect(other.store.reader, 1000)];
+    await Promise.all(Array.from({ length: 20 }, write));
+    isDone = true;
+    for (const seen of await Promise.all(collectors)) expect(seen.toSorted()).toEqual(written.toSorted());
+    await other.close();
+  });
+
+  test("a counted refusal is given once its minute is over, and again when it grew after all", async () => {
+    const { store, time } = await openFixture();
+    const refusal = () =>
+      event(null, {
+        action: "sign_in",
+        outcome: "denied",
+        reason: "unknown",
+        at: new Date("2026-03-04T05:06:10Z"),
+      });
+    const tail = async (after: string | null) => {
+      const { events, next } = await store.reader.audit(auditQuery("instance", { order: "asc", after }));
+      return { counts: events.map(({ count }) => count), next };
+    };
+    await store.countRefusal(refusal());
+    await store.countRefusal(refusal());
+    time.now = new Date("2026-03-04T05:06:59Z");
+    expect(await tail(null)).toEqual({ counts: [], next: "0" });
+    time.now = new Date("2026-03-04T05:07:16Z");
+    const page = await tail(null);
+    expect(page.counts).toEqual([2]);
+    await store.countRefusal(refusal());
+    expect((await tail(page.next)).counts).toEqual([3]);
+  });
+
+  test("a long log that nobody tailed is caught up with page by page", async () => {
+    const { store, organization, driver } = await openFixture();
+    const { orgKey } = await organization();
+    await driver.query(
+      `INSERT INTO audit_events (tenant_id, id, at, action, operation, outcome, owner_type, owner_id, settings, details, request_id)
+       SELECT $1, gen_random_uuid(), now(), 'list', 'x', 'allowed', 'organization', $1, '[]', '{}', 'r' FROM generate_series(1, 23000)`,
+      [orgKey.owner_id],
+    );
+    const seen = new Set<string>();
+    for (let after: string | null = null; ; ) {
+      const page: AuditPage = await store.reader.audit(
+        auditQuery(orgKey, { order: "asc", after, limit: 1000 }),
+      );
+      for (const id of idsOf(page)) seen.add(id);
+      if (page.events.length === 0) break;
+      after = page.next;
+    }
+    expect(seen.size).toBe(23_000);
+  });
+});

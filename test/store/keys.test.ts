@@ -1,0 +1,91 @@
+// What the key rows promise: of many replicas that make a key at once, all answer the same one.
+import { expect, test } from "vitest";
+import type { DataKeyRecord, KekRecord } from "../../src/domain/ports.ts";
+import { INSTANCE_TENANT } from "../../src/domain/audit.ts";
+import { newId, openFixture } from "./fixture.ts";
+
+test("racers for one generation all answer the row that is there in the end, whole", async () => {
+  const { keys, organization, time } = await openFixture();
+  const { key, org } = await organization();
+  const kek = (index: number): KekRecord => ({
+    tenant_id: org,
+    id: newId(),
+    manager: "local",
+    generation: 1,
+    sealed: Buffer.from([index]),
+    created_at: time.now,
+  });
+  const keks = Array.from({ length: 10 }, (_, index) => kek(index));
+  const answers = await Promise.all(keks.map((each) => keys.insertKek(each)));
+  expect(new Set(answers.map(({ id }) => id)).size).toBe(1);
+  const winner = keks.find(({ id }) => id === answers[0]?.id);
+  expect({ ...answers[0], sealed: Buffer.from(answers[0]?.sealed ?? []) }).toEqual(winner);
+  const dataKey = (index: number): DataKeyRecord => ({
+    ...key,
+    id: newId(),
+    generation: 1,
+    kek_tenant: org,
+    kek_id: newId(),
+    wrapped: Buffer.from([index]),
+    created_at: time.now,
+  });
+  const made = await Promise.all(
+    Array.from({ length: 10 }, (_, index) => keys.insertDataKey(dataKey(index))),
+  );
+  expect(new Set(made.map(({ id }) => id)).size).toBe(1);
+  expect(await keys.newestDataKey(key)).toEqual(made[0]);
+});
+
+test("the newest generation is found, older ones by id, and only in their own tenant", async () => {
+  const { keys, organization, time } = await openFixture();
+  const [{ key, org }, other] = [await organization(), await organization()];
+  const kek = (generation: number): KekRecord => ({
+    tenant_id: org,
+    id: newId(),
+    manager: "local",
+    generation,
+    sealed: Buffer.from("k"),
+    created_at: time.now,
+  });
+  const [first, second] = [await keys.insertKek(kek(1)), await keys.insertKek(kek(2))];
+  expect(await keys.newestKek(org, "local")).toEqual(second);
+  expect(await keys.kek(org, first.id)).toEqual(first);
+  expect(await keys.kek(other.org, first.id)).toBeNull();
+  expect(await keys.newestKek(other.org, "local")).toBeNull();
+  const base = { ...key, kek_tenant: org, kek_id: first.id, wrapped: Buffer.from("w"), created_at: time.now };
+  const made = [1, 2, 3].map((generation) => Object.assign({ id: newId(), generation }, base));
+  for (const each of made) await keys.insertDataKey(each);
+  expect((await keys.newestDataKey(key))?.generation).toBe(3);
+  const ids = made.slice(0, 2).map(({ id }) => id);
+  expect((await keys.dataKeys(org, [...ids, newId()])).map(({ id }) => id).toSorted()).toEqual(
+    ids.toSorted(),
+  );
+  expect(await keys.dataKeys(other.org, ids)).toEqual([]);
+  expect(await keys.newestDataKey({ ...key, owner_type: "organization", owner_id: org })).toBeNull();
+});
+
+test("the instance's key-encryption key needs no organization", async () => {
+  const { keys, time } = await openFixture();
+  const record: KekRecord = {
+    tenant_id: INSTANCE_TENANT,
+    id: newId(),
+    manager: "local",
+    generation: 1,
+    sealed: Buffer.from("k"),
+    created_at: time.now,
+  };
+  expect((await keys.insertKek(record)).id).toBe(record.id);
+});
+
+test("the key-check value is set once, by whoever comes first; a mere look sets nothing", async () => {
+  const { keys, open } = await openFixture();
+  const other = open();
+  expect(await keys.keyCheck(null)).toBeNull();
+  const values = await Promise.all([
+    keys.keyCheck(Buffer.from("one")),
+    other.keys.keyCheck(Buffer.from("two")),
+  ]);
+  expect(values[0]).toEqual(values[1]);
+  expect(await keys.keyCheck(Buffer.from("three"))).toEqual(values[0]);
+  await other.close();
+});
