@@ -31,6 +31,7 @@ export function createRefusalLimit(clock: Clock, blocksMax = BLOCKS_MAX): Refusa
   }
 
   return {
+    max: REFUSALS_MAX,
     count(block) {
       const now = clock.now().getTime();
       const known = windows.get(block);

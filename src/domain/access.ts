@@ -154,13 +154,14 @@ export function decide(
   if (standing === null) return deny("insufficient_role", false);
   const role = effectiveRole(principal, standing);
   if (role === null) return deny("insufficient_role", false);
+  const isRoles = ACTIONS_BY_ROLE[role].includes(action);
   const test = breadth === "some" ? scopeTouches : scopeCovers;
-  const within = (wanted: OwnerAction): boolean =>
-    principal.ceilings.every((ceiling) => ceiling.some((scope) => test(scope, wanted, standing.owner, path)));
-  // Every role may list, so whether the caller may know of the place is up to the ceilings alone.
-  const visible = within("list");
-  if (!ACTIONS_BY_ROLE[role].includes(action)) return deny("insufficient_role", visible);
-  return within(action) ? ALLOW : deny("token_scope", visible);
+  const isWithin = principal.ceilings.every((ceiling) =>
+    ceiling.some((scope) => test(scope, action, standing.owner, path)),
+  );
+  if (isRoles && isWithin) return ALLOW;
+  // Every role may list, so whether the caller may know of the owner is up to the ceilings alone.
+  return deny(isRoles ? "token_scope" : "insufficient_role", mayGlimpse(principal, standing.owner));
 }
 
 /** The instance admin's power; a scoped credential never carries it. */
@@ -226,9 +227,11 @@ function unlessScoped(principal: PrincipalFacts, decision: Decision, unscoped: b
   return deny("token_scope", true);
 }
 
-/** Whether a scoped credential may know of an owner at all; an unscoped one's roles decide alone. */
-export function mayGlimpse(principal: PrincipalFacts, owner: Owner): boolean {
-  return principal.ceilings.every((ceiling) =>
-    ceiling.some((scope) => scopeTouches(scope, "list", owner, null)),
+/** Whether there is a place at an owner that every ceiling lets one list; without any, the roles decide alone. */
+export function mayGlimpse({ ceilings }: PrincipalFacts, owner: Owner): boolean {
+  const held = ceilings.map((ceiling) => ceiling.filter((scope) => scopeTouches(scope, "list", owner, null)));
+  const places = [null, ...held.flat().map(({ path }) => path)];
+  return places.some((path) =>
+    held.every((ceiling) => ceiling.some((scope) => scopeCovers(scope, "list", owner, path))),
   );
 }

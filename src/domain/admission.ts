@@ -88,13 +88,20 @@ export type Standpoint = { readonly grant: Grant; readonly facts: Facts };
 /** What an admission reads: the store, or a transaction of it. */
 export type Source = Pick<Transaction, "admit" | "token" | "principal">;
 
-/** Makes the one function that finds out who calls. */
-export function createAdmission(store: Pick<Store, "takeUse" | "noteTokenUse">, clock: Clock) {
-  /** Callers whose use of a token with `max_uses` is already taken: one request is one use. */
-  const counted = new WeakSet<Caller>();
+/** Makes the one function that finds out who calls, and the one that takes back what it counted. */
+export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "noteTokenUse">, clock: Clock) {
+  /** Callers whose use of a token with `max_uses` is already taken, with its id: one request is one use. */
+  const counted = new WeakMap<Caller, string>();
+
+  /** A request that is answered 503 is no use of its token. When even this fails, the token has one use less. */
+  async function uncount(caller: Caller): Promise<void> {
+    const tokenId = counted.get(caller);
+    counted.delete(caller);
+    if (tokenId !== undefined) await store.returnUse(tokenId).catch(() => undefined);
+  }
 
   /** Who calls, and what the database says of them at the place, now. @throws Refused */
-  return async function standpoint(caller: Caller, need: Need, source: Source): Promise<Standpoint> {
+  async function standpoint(caller: Caller, need: Need, source: Source): Promise<Standpoint> {
     const { credential, context } = caller;
     if (credential.kind !== "api") throw new Refused(credential.kind);
     const target = await targetOf(need.place, source);
@@ -108,7 +115,7 @@ export function createAdmission(store: Pick<Store, "takeUse" | "noteTokenUse">, 
     if (flaw !== null) throw new Refused(flaw, who);
     if (token.max_uses !== null && !counted.has(caller)) {
       if (!(await store.takeUse(token.id))) throw new Refused("used_up", who);
-      counted.add(caller);
+      counted.set(caller, token.id);
     }
     store.noteTokenUse(token.id, now);
     const ceilings = [token.scopes, principal.scopes].filter((each) => each.length > 0);
@@ -144,7 +151,9 @@ export function createAdmission(store: Pick<Store, "takeUse" | "noteTokenUse">, 
       },
     };
     return { grant, facts };
-  };
+  }
+
+  return { standpoint, uncount };
 }
 
 /** Why a token that exists is refused now; null when it is good. */

@@ -42,6 +42,8 @@ export type PublicFields = {
   readonly paths?: readonly string[];
   readonly errors?: readonly InputProblem[];
   readonly retry_after_seconds?: number;
+  /** The limit that was passed, for `rate_limited`. */
+  readonly limit?: number;
 };
 
 export type DenialReason = "insufficient_role" | "token_scope";

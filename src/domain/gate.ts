@@ -54,7 +54,7 @@ export type GateDeps = {
 export type Gate = ReturnType<typeof createGate>;
 
 export function createGate({ store, clock, newId, refusals }: GateDeps) {
-  const standpoint = createAdmission(store, clock);
+  const { standpoint, uncount } = createAdmission(store, clock);
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
 
@@ -117,6 +117,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     if (waitSeconds > 0)
       return new BrokerError("rate_limited", "Too many refused sign-ins from this address.", {
         retry_after_seconds: waitSeconds,
+        limit: refusals.max,
       });
     const what = { action: "sign_in" as const, path: null };
     await store.countRefusal(eventOf(context, refusal.who, what, null, "denied", { reason: refusal.reason }));
@@ -159,10 +160,21 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     throw told;
   }
 
+  /** Runs the whole of a request; one that ends in 503 is no use of the caller's token. */
+  async function counted<Result>(caller: Caller, work: () => Promise<Result>): Promise<Result> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === "unavailable") await uncount(caller);
+      throw error;
+    }
+  }
+
   return {
     /** Who calls, and nothing else: so that a malformed request with a bad token is told of the token. */
     async identify(caller: Caller): Promise<void> {
-      await admitted(caller, { ask: { action: "identify" }, place: { kind: "self" } });
+      const self: Need = { ask: { action: "identify" }, place: { kind: "self" } };
+      await counted(caller, () => admitted(caller, self));
     },
 
     /**
@@ -179,24 +191,26 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         grant: Grant,
       ) => Promise<Result & { readonly undisclosed?: readonly Subject[] }>,
     ): Promise<Result> {
-      const grant = await admitted(caller, need);
-      const { found, action, withheld, ...report } = await find(grant, store.reader).catch((error: unknown) =>
-        settle(caller, need, grant, error),
-      );
-      const event = eventFor(caller, need, grant, "allowed", report, action);
-      const denials = [...(withheld ?? [])].map(([reason, subjects]) =>
-        eventFor(caller, need, grant, "denied", { reason, subjects }, "decrypt"),
-      );
-      await Promise.all([event, ...denials].map((each) => store.record(each)));
-      const result = await answer(found, permit, grant).catch((error: unknown) =>
-        settle(caller, need, grant, error, event),
-      );
-      const { undisclosed = [] } = result;
-      if (undisclosed.length > 0) {
-        const about = { reason: "manager_failed", follows: event.id, subjects: undisclosed };
-        await store.record(eventFor(caller, need, grant, "failed", about));
-      }
-      return result;
+      return counted(caller, async () => {
+        const grant = await admitted(caller, need);
+        const { found, action, withheld, ...report } = await find(grant, store.reader).catch(
+          (error: unknown) => settle(caller, need, grant, error),
+        );
+        const event = eventFor(caller, need, grant, "allowed", report, action);
+        const denials = [...(withheld ?? [])].map(([reason, subjects]) =>
+          eventFor(caller, need, grant, "denied", { reason, subjects }, "decrypt"),
+        );
+        await Promise.all([event, ...denials].map((each) => store.record(each)));
+        const result = await answer(found, permit, grant).catch((error: unknown) =>
+          settle(caller, need, grant, error, event),
+        );
+        const { undisclosed = [] } = result;
+        if (undisclosed.length > 0) {
+          const about = { reason: "manager_failed", follows: event.id, subjects: undisclosed };
+          await store.record(eventFor(caller, need, grant, "failed", about));
+        }
+        return result;
+      });
     },
 
     /**
@@ -218,26 +232,28 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         ) => Promise<Done<Result>>;
       },
     ): Promise<Result> {
-      const grant = await admitted(caller, need);
-      const attempt = async (): Promise<Result> => {
-        const prepared = await steps.prepare(grant, store.reader, permit);
-        return store.transact(async (tx) => {
-          const locked = await steps.lock(tx, grant);
-          const again = await standpoint(caller, need, tx);
-          const decision = judge(again.facts, need.ask);
-          if (decision.verdict === "deny") throw new Denied(decision, need.ask.action);
-          const { result, ...report } = await steps.apply(tx, again.grant, prepared, locked);
-          await tx.record(eventFor(caller, need, again.grant, "allowed", report));
-          return result;
-        });
-      };
-      for (let tries = 1; ; tries++) {
-        try {
-          return await attempt();
-        } catch (error) {
-          if (!(error instanceof Stale && tries < ATTEMPTS_MAX)) return settle(caller, need, grant, error);
+      return counted(caller, async () => {
+        const grant = await admitted(caller, need);
+        const attempt = async (): Promise<Result> => {
+          const prepared = await steps.prepare(grant, store.reader, permit);
+          return store.transact(async (tx) => {
+            const locked = await steps.lock(tx, grant);
+            const again = await standpoint(caller, need, tx);
+            const decision = judge(again.facts, need.ask);
+            if (decision.verdict === "deny") throw new Denied(decision, need.ask.action);
+            const { result, ...report } = await steps.apply(tx, again.grant, prepared, locked);
+            await tx.record(eventFor(caller, need, again.grant, "allowed", report));
+            return result;
+          });
+        };
+        for (let tries = 1; ; tries++) {
+          try {
+            return await attempt();
+          } catch (error) {
+            if (!(error instanceof Stale && tries < ATTEMPTS_MAX)) return settle(caller, need, grant, error);
+          }
         }
-      }
+      });
     },
 
     /** Somebody signs in who has no token yet. `apply` answers null when what they presented is no good. */
@@ -249,17 +265,19 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         now: Date,
       ) => Promise<(Done<Result> & { readonly principal_id: string; readonly token_id: string }) | null>,
     ): Promise<Result> {
-      const done = await store.transact(async (tx) => {
+      const signedIn = store.transact(async (tx) => {
         const made = await apply(tx, clock.now());
-        if (made === null) return null;
+        // Thrown, so that a code that is not good yet is not used up.
+        if (made === null) throw new Refused(reason);
         const { principal_id, token_id } = made;
         const what = { action: "sign_in" as const, path: null };
         const key: OwnerKey = { owner_type: "user", owner_id: principal_id, tenant_id: principal_id };
         await tx.record(eventOf(context, { principal_id, token_id }, what, key, "allowed", made));
-        return made;
+        return made.result;
       });
-      if (done === null) throw await refuse(context, new Refused(reason));
-      return done.result;
+      return signedIn.catch(async (error: unknown) => {
+        throw error instanceof Refused ? await refuse(context, error) : error;
+      });
     },
 
     /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. */

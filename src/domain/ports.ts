@@ -211,6 +211,8 @@ export type Store = {
   admit(hash: Buffer, owner: Owner | null, lookup: boolean): Promise<Admission | null>;
   /** Takes one use of a token with `max_uses`, exactly, over all replicas; false when there is none left. */
   takeUse(tokenId: string): Promise<boolean>;
+  /** Gives one back. */
+  returnUse(tokenId: string): Promise<void>;
   /**
    * Runs `work` in one transaction. A BrokerError from `work` rolls back and comes out as it is.
    * @throws BrokerError `unavailable` when the database cannot be had, `conflict` for a name taken in a race
@@ -312,6 +314,8 @@ export type TokenMaker = {
 
 /** Decides whether one more refused credential from an address is still answered 401 or already 429. */
 export type RefusalLimit = {
+  /** How many of an address are answered 401 in a minute. */
+  readonly max: number;
   /** Seconds to wait when the address is over its limit; 0 while it is not. Counts this refusal. */
   readonly count: (addressBlock: string) => number;
 };

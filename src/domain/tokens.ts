@@ -41,8 +41,10 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
     if (!cidrsWithin(cidrs, parent.allowed_cidrs)) grant.refuse("token_scope", "token");
     const latest = parent.expires_at;
     const asked = blank.expires_at;
-    const tooLate = latest !== null && asked !== null && asked.getTime() > latest.getTime();
-    if (tooLate && input.expires_in_days !== undefined)
+    const surplus = latest === null || asked === null ? 0 : asked.getTime() - latest.getTime();
+    const tooLate = surplus > 0;
+    // As many days as the parent was given, asked for a little later, are cut down to the parent's.
+    if (surplus >= DAY_MS && input.expires_in_days !== undefined)
       throw badInput(
         "invalid_value",
         "body",

@@ -14,7 +14,7 @@ export type LimitOptions = {
   readonly publicPerSecond: number;
 };
 
-export const DEFAULT_LIMITS: LimitOptions = { unitsPerSecond: 2_000, publicPerSecond: 20 };
+export const DEFAULT_LIMITS: LimitOptions = { unitsPerSecond: 2_000, publicPerSecond: 100 };
 
 const BUCKETS_MAX = 50_000;
 
@@ -80,7 +80,10 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
 function take(bucket: Bucket, detail: string): BrokerError | null {
   if (bucket.units < 1) {
     const seconds = Math.ceil((1 - bucket.units) / bucket.perSecond);
-    return new BrokerError("rate_limited", detail, { retry_after_seconds: seconds });
+    return new BrokerError("rate_limited", detail, {
+      retry_after_seconds: seconds,
+      limit: bucket.perSecond,
+    });
   }
   bucket.units -= 1;
   return null;

@@ -221,10 +221,18 @@ export function sendProblem(reply: FastifyReply, error: BrokerError, state: Requ
   reply.header("cache-control", "no-store").header("content-type", PROBLEM_TYPE);
   const challenge = challengeOf(error, state);
   if (challenge !== null) reply.header("www-authenticate", challenge);
-  if (status === 429 || status === 503)
-    reply.header("retry-after", String(Math.max(1, Math.ceil(error.fields.retry_after_seconds ?? 1))));
+  if (status === 429 || status === 503) tellWait(reply, error);
   // As bytes, so that the framework adds no charset: JSON has none (RFC 8259, section 11).
   reply.code(status).send(Buffer.from(problemBody(error, reply.request.id)));
+}
+
+function tellWait(reply: FastifyReply, { fields }: BrokerError): void {
+  const seconds = String(Math.max(1, Math.ceil(fields.retry_after_seconds ?? 1)));
+  reply.header("retry-after", seconds);
+  if (fields.limit === undefined) return;
+  // Those of the limit that was passed, whatever the token's own bucket holds.
+  reply.header("ratelimit-limit", String(fields.limit));
+  reply.header("ratelimit-remaining", "0").header("ratelimit-reset", seconds);
 }
 
 /** RFC 6750, section 3. */

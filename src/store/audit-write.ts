@@ -156,7 +156,11 @@ export function createAuditWriter(db: Db): AuditWriter {
 /** The event commits with the transaction, or not at all. */
 export function recordIn(db: Db): Transaction["record"] {
   return async (event) => {
-    await db.query(insertOneStatement, valuesOf(cleanEvent(event)));
+    try {
+      await db.query(insertOneStatement, valuesOf(cleanEvent(event)));
+    } catch (error) {
+      throw unwritten(asBrokerError(error));
+    }
   };
 }
 

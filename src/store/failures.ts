@@ -20,10 +20,13 @@ export function raced(): BrokerError {
   return unavailable("Others are changing the same thing; try again.", new DatabaseFailure(racedState));
 }
 
-/** Whether running the transaction again can help: a deadlock, a serialization failure, or `raced`. */
+/**
+ * Whether running the transaction again can help: a deadlock, a serialization failure, `raced`, or a name that was
+ * taken meanwhile, since the next run sees what has it.
+ */
 export function isWorthRepeating(error: unknown): boolean {
   if (!(error instanceof BrokerError) || !(error.cause instanceof DatabaseFailure)) return false;
-  return ["40P01", "40001", racedState].includes(error.cause.state);
+  return error.code === "conflict" || ["40P01", "40001", racedState].includes(error.cause.state);
 }
 
 /** Whether the fault may lie in what was sent, not in the database as a whole. */

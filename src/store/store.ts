@@ -14,7 +14,7 @@ import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
 import { settingReads } from "./settings.ts";
 import { settingWrites } from "./settings-write.ts";
-import { takeUseWith, tokenReads, tokenWrites } from "./tokens.ts";
+import { tokenReads, tokenWrites, usesWith } from "./tokens.ts";
 import { createTransact } from "./transactions.ts";
 
 export type StoreOptions = {
@@ -84,7 +84,7 @@ export function createStore(options: StoreOptions): OpenStore {
 
   const store: Store = {
     reader: translated(readerOf(db, notes, within, clock)),
-    ...translated({ admit: admitWith(db, notes), takeUse: takeUseWith(db) }),
+    ...translated({ admit: admitWith(db, notes), ...usesWith(db) }),
     transact: (work) =>
       transact((tx, onFailure) => work(translated(transactionOf(tx, notes, clock), onFailure))),
     record: (event) => audit.record(event),

@@ -35,8 +35,18 @@ const takeUseStatement: Statement = {
   text: "UPDATE tokens SET uses = uses + 1 WHERE id = $1::uuid AND uses < max_uses RETURNING uses",
 };
 
-export function takeUseWith(db: Db): Store["takeUse"] {
-  return async (tokenId) => (await db.query(takeUseStatement, [tokenId])).length === 1;
+const returnUseStatement: Statement = {
+  name: "return_use",
+  text: "UPDATE tokens SET uses = uses - 1 WHERE id = $1::uuid AND uses > 0",
+};
+
+export function usesWith(db: Db): Pick<Store, "takeUse" | "returnUse"> {
+  return {
+    takeUse: async (tokenId) => (await db.query(takeUseStatement, [tokenId])).length === 1,
+    async returnUse(tokenId) {
+      await db.query(returnUseStatement, [tokenId]);
+    },
+  };
 }
 
 const holdMakersStatement: Statement = {
