@@ -30,18 +30,20 @@ const widthMax = 96;
 
 let address = "";
 let steps = 0;
+let isEnding = false;
 /** Ids are shown by what they are of, like a shell's variables. */
 const names = new Map<string, string>();
 
 const home = await mkdtemp(join(tmpdir(), "coffer-demo-"));
 const broker = start();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void end(130));
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void end(130));
 try {
   await ready(broker);
   await show();
   await end(0);
 } catch (error) {
-  console.error(red(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}`));
+  if (!isEnding)
+    console.error(red(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}`));
   await end(1);
 }
 
@@ -82,12 +84,13 @@ async function show(): Promise<void> {
   const opened = await call(worker, "GET", `${at("connect/S3")}&decrypt=true`, read);
   expect(opened, 200, '"secret_access_key": "made-up-secret-key"');
 
-  step("It gets no further: to this token, the other secrets may as well not exist.");
-  expect(
-    await call(worker, "GET", `${at("secret/Custom")}&decrypt=true`, ["code", "detail"], undefined),
-    403,
-    "forbidden",
-  );
+  step("It gets no further than its token's scope, although its role would let it.");
+  const denied = await call(worker, "GET", `${at("secret/Custom")}&decrypt=true`, [
+    "code",
+    "reason",
+    "detail",
+  ]);
+  expect(denied, 403, "forbidden");
 
   step("A reader makes the same call: it sees that the secret exists, and never the value.");
   const reader = await account(admin, organization, project, "dashboard", "read");
@@ -199,22 +202,25 @@ function readable(text: string): string {
 }
 
 function printAudit({ body }: Answer): void {
-  for (const event of body["events"] as Json[]) {
-    const { at, principal_id, action, outcome, settings, path, reason, details } = event as Record<
-      string,
-      string
-    >;
-    const paths = (settings as unknown as Json[]).map((each) => String(each["path"]));
-    const about =
-      paths.length > 0 ? paths.join(", ") : (path ?? (details as unknown as Json)["change"] ?? "");
+  type Event = Readonly<Record<"at" | "principal_id" | "action" | "outcome", string>> & {
+    readonly settings: readonly { readonly path: string }[];
+    readonly path: string | null;
+    readonly details: { readonly change?: string };
+    readonly reason: string | null;
+  };
+  for (const event of body["events"] as Event[]) {
+    const { at, principal_id, action, outcome, settings, path, details, reason } = event;
+    const about = settings.map((each) => each.path).join(", ") || (path ?? details.change ?? "");
+    const who = (names.get(principal_id) ?? "$ADMIN").slice(1).toLowerCase();
     const colour = outcome === "allowed" ? green : red;
+    const why = reason === null ? "" : dim(`(${reason})`);
     const line = [
-      dim(String(at).slice(11, 23)),
-      (names.get(String(principal_id)) ?? "admin").replace("$", "").toLowerCase().padEnd(9),
-      String(action).padEnd(7),
-      colour(String(outcome).padEnd(7)),
-      String(about),
-      reason === null ? "" : dim(`(${reason})`),
+      dim(at.slice(11, 23)),
+      who.padEnd(9),
+      action.padEnd(7),
+      colour(outcome.padEnd(7)),
+      about,
+      why,
     ];
     console.log(`  ${line.join("  ").trimEnd()}`);
   }
@@ -257,7 +263,9 @@ function ready(child: ChildProcess): Promise<void> {
 }
 
 /** Stops the broker, removes its home, and ends this process. */
-async function end(code: number): Promise<never> {
+async function end(code: number): Promise<void> {
+  if (isEnding) return;
+  isEnding = true;
   if (broker.exitCode === null && broker.signalCode === null) {
     const ended = new Promise((resolve) => broker.once("exit", resolve));
     broker.kill("SIGTERM");

@@ -1,0 +1,38 @@
+# Coffer as an image: Node, the production packages, the source. Nothing is compiled: Node runs the TypeScript.
+# It needs DATABASE_URL and a master key (docs/operations.md); the embedded PostgreSQL is left out.
+
+FROM node:24-slim AS packages
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# Optional packages are the embedded PostgreSQL and a Node for older systems. No package here needs an install script.
+RUN npm ci --ignore-scripts --omit=dev --omit=optional \
+ && find node_modules/@prisma/client/runtime -name 'query_compiler_*' ! -name '*fast_bg.postgresql*' -delete
+
+FROM node:24-slim AS client
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --ignore-scripts --omit=optional
+COPY prisma prisma
+# Generating needs no engine; the variable names any file that exists, so that none is fetched.
+RUN PRISMA_SCHEMA_ENGINE_BINARY=/app/package.json CHECKPOINT_DISABLE=1 DO_NOT_TRACK=1 \
+    node node_modules/prisma/build/index.js generate --no-hints
+
+FROM node:24-slim
+# COFFER_HOME gets admin.token at the first start, and nothing else.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin coffer \
+ && install --directory --mode=0700 --owner=coffer --group=coffer /var/lib/coffer
+WORKDIR /app
+COPY --from=packages /app/node_modules node_modules
+COPY package.json LICENSE ./
+COPY prisma prisma
+COPY src src
+COPY --from=client /app/src/store/generated src/store/generated
+ENV NODE_ENV=production COFFER_HOME=/var/lib/coffer COFFER_HOST=0.0.0.0 COFFER_PORT=7420
+USER 10001:10001
+EXPOSE 7420
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.COFFER_PORT + '/healthz').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
+# No npm and no shell between the container and the broker: signals reach it, and its exit code is the container's.
+ENTRYPOINT ["node", "src/cli.ts"]
+CMD ["serve"]
