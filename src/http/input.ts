@@ -2,9 +2,7 @@
 // the schemas; whatever else is wrong here is told by pointer, never by content.
 import type { PageInput } from "../domain/paging.ts";
 import type { Preconditions } from "../domain/preconditions.ts";
-import { MANAGERS, type ManagerName, STORAGES, type Storage } from "../domain/setting.ts";
 import type { Metadata } from "../domain/settings-write.ts";
-import { badInput } from "../domain/errors.ts";
 import { entityTags, timeOf } from "./parsing.ts";
 import { LIMIT_DEFAULT } from "./schemas/common.ts";
 
@@ -40,17 +38,6 @@ type MetadataBody = Omit<Metadata, "expires_at"> & { readonly expires_at?: strin
 export function metadataOf({ description, labels, expires_at, rotate_after_days }: MetadataBody): Metadata {
   const expires = expires_at === undefined || expires_at === null ? expires_at : timeOf(expires_at);
   return given({ description, labels, expires_at: expires, rotate_after_days });
-}
-
-/** Where a write wants its value. @throws BrokerError `invalid_value` for what this broker does not have */
-export function placementOf(body: { readonly storage?: string; readonly manager?: string }) {
-  const storage = STORAGES.find((each): each is Storage => each === body.storage);
-  const manager = MANAGERS.find((each): each is ManagerName => each === body.manager);
-  if (storage !== body.storage)
-    throw badInput("invalid_value", "body", "/storage", "This storage is not enabled here.");
-  if (manager !== body.manager)
-    throw badInput("invalid_value", "body", "/manager", "This manager is not enabled here.");
-  return given({ storage, manager });
 }
 
 /** A label as the query gives it, `k:v`: split at the first colon, which the schema has seen. */

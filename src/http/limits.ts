@@ -53,8 +53,6 @@ export class Buckets {
   }
 }
 
-export type Limiter = ReturnType<typeof createLimiter>;
-
 export function createLimiter(options: LimitOptions, clock: Clock) {
   const byCredential = new Buckets(options.unitsPerSecond, clock);
   const byAddress = new Buckets(options.publicPerSecond, clock);

@@ -29,7 +29,9 @@ export type Description = {
   readonly cause?: Description;
 };
 
-const WORD = /^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/;
+const NAME = /^[A-Z][A-Za-z0-9]{0,63}$/;
+/** As Node, Fastify, Prisma and SQLSTATE write them; free text is not among them. */
+const CODE = /^[A-Z0-9][A-Z0-9_]{2,63}$/;
 const FRAMES_MAX = 12;
 const CAUSES_MAX = 4;
 
@@ -37,12 +39,14 @@ const CAUSES_MAX = 4;
 export function describeError(error: unknown, depth = 0): Description {
   if (!(error instanceof Error)) return { name: error === null ? "null" : typeof error };
   const { code } = error as { code?: unknown };
-  const told = typeof code === "string" && WORD.test(code) ? { code } : {};
-  const frames = error instanceof BrokerError && error.code !== "internal" ? [] : framesOf(error);
+  const own = error instanceof BrokerError;
+  const told = typeof code === "string" && (own || CODE.test(code)) ? { code } : {};
+  // Where a BrokerError was made says nothing of why, unless it is all that there is.
+  const frames = own && (code !== "internal" || error.cause !== undefined) ? [] : framesOf(error);
   const where = frames.length === 0 ? {} : { frames };
   const why =
     error.cause === undefined || depth === CAUSES_MAX ? {} : { cause: describeError(error.cause, depth + 1) };
-  return { name: WORD.test(error.name) ? error.name : "Error", ...told, ...where, ...why };
+  return { name: NAME.test(error.name) ? error.name : "Error", ...told, ...where, ...why };
 }
 
 /** A stack without the message that heads it. A message may look like frames, so it is cut off by its length. */

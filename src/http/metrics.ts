@@ -7,6 +7,8 @@ import type { ErrorCode } from "../domain/errors.ts";
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
+const none = (): number => 0;
+
 export type Metrics = ReturnType<typeof createMetrics>;
 
 /** @param ofProcess also the process's own (memory, event loop, …); for the one app that is really served */
@@ -44,7 +46,7 @@ export function createMetrics({ ofProcess }: { readonly ofProcess: boolean }) {
     labelNames: ["kind"] as const,
     registers,
   });
-  let countUnderWay = (): number => 0;
+  let countUnderWay: () => number = none;
   registry.registerMetric(
     new Gauge({
       name: "coffer_http_requests_under_way",

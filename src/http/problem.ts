@@ -52,6 +52,14 @@ export const PROBLEMS: Readonly<Record<ErrorCode, Kind>> = {
     title: "Conflict",
     when: "The state of things forbids it: the name is taken (see existing_id), it is the last owner, it is live already.",
   },
+  invalid_client: { status: 401, title: "Invalid client", when: "OAuth: the client's credentials are not good." },
+  invalid_grant: { status: 400, title: "Invalid grant", when: "OAuth: the subject token is not good here." },
+  invalid_scope: { status: 400, title: "Invalid scope", when: "OAuth: a scope that is malformed or wider than allowed." },
+  unsupported_grant_type: {
+    status: 400,
+    title: "Unsupported grant type",
+    when: "OAuth: a grant_type or subject_token_type that is not taken here.",
+  },
   expired: { status: 410, title: "Expired", when: "The setting's expires_at has passed." },
   destroyed: { status: 410, title: "Destroyed", when: "The version's value is destroyed, for ever." },
   precondition_failed: {

@@ -24,7 +24,11 @@ export type TestApp = {
 
 type Stub = { readonly [name: string]: unknown };
 
-export async function testApp(register: RegisterRoutes, deps: Partial<AppDeps> = {}, stub: Stub = {}): Promise<TestApp> {
+export async function testApp(
+  register: RegisterRoutes,
+  deps: Partial<AppDeps> = {},
+  stub: Stub = {},
+): Promise<TestApp> {
   const lines: string[] = [];
   let asked = 0;
   let ids = 0;
@@ -70,7 +74,11 @@ export const Body = Fields({
 export const Echo = Fields({ text: Type.String() });
 
 /** One route of each kind; what it answers is up to the test. */
-export function route(method: "GET" | "POST" | "PATCH" | "DELETE", url: string, handle: (request: never) => unknown) {
+export function route(
+  method: "GET" | "POST" | "PATCH" | "DELETE",
+  url: string,
+  handle: (request: never) => unknown,
+) {
   return (app: App): void => {
     app.route({
       method,
@@ -85,6 +93,7 @@ export function route(method: "GET" | "POST" | "PATCH" | "DELETE", url: string, 
           flag: Type.Optional(Type.Boolean()),
           word: Type.Optional(Type.String({ enum: ["one", "two"] })),
         }),
+        ...(url.includes(":id") ? { params: Fields({ id: Type.String() }) } : {}),
         ...(method === "POST" || method === "PATCH" ? { body: Body } : {}),
         ...(method === "PATCH" ? { consumes: ["application/json", "application/merge-patch+json"] } : {}),
         response: { 200: answer("It went well.", Echo), ...problems(404) },

@@ -9,7 +9,9 @@ import { problems } from "../problem.ts";
 import { PageQuery, PurgeQuery } from "../schemas/common.ts";
 import { LOCATION, answer, empty } from "../schemas/kit.ts";
 import { OrganizationParams } from "../schemas/owners.ts";
-import * as S from "../schemas/principals.ts";
+import * as ServiceAccounts from "../schemas/service-accounts.ts";
+import * as Standings from "../schemas/standings.ts";
+import * as Users from "../schemas/users.ts";
 
 export function principalsRoutes(app: App, broker: Broker): void {
   selfRoutes(app, broker);
@@ -26,7 +28,7 @@ function selfRoutes(app: App, broker: Broker): void {
         operationId: "getMe",
         tags: ["Authentication"],
         summary: "Who the caller is",
-        response: { 200: answer("The caller.", S.Me), ...problems() },
+        response: { 200: answer("The caller.", Standings.Me), ...problems() },
       },
     },
     async (request) => broker.me(callerOf(request)),
@@ -41,8 +43,8 @@ function selfRoutes(app: App, broker: Broker): void {
         tags: ["Authentication"],
         summary: "Ask whether something would be allowed",
         description: "For oneself; for another principal whoever may `manage` there.",
-        querystring: S.AccessQuery,
-        response: { 200: answer("The decision.", S.Access), ...problems(422) },
+        querystring: Standings.AccessQuery,
+        response: { 200: answer("The decision.", Standings.Access), ...problems(422) },
       },
     },
     async (request) => {
@@ -72,9 +74,9 @@ function userRoutes(app: App, broker: Broker): void {
         summary: "Make a user",
         description:
           "Answers an enrolment code to hand over: it is good for the user's first token, and shown this once.",
-        body: S.CreateUserBody,
+        body: Users.CreateUserBody,
         response: {
-          201: answer("The new user.", S.CreatedUser, { headers: LOCATION }),
+          201: answer("The new user.", Users.CreatedUser, { headers: LOCATION }),
           ...problems(409, 413, 415),
         },
       },
@@ -97,8 +99,8 @@ function userRoutes(app: App, broker: Broker): void {
         tags,
         summary: "List users, or find one by email",
         description: "For instance admins; with `email`, exact, also for whoever owns an organization.",
-        querystring: S.UserQuery,
-        response: { 200: answer("The users.", S.UserPage), ...problems() },
+        querystring: Users.UserQuery,
+        response: { 200: answer("The users.", Users.UserPage), ...problems() },
       },
     },
     async (request) => {
@@ -118,8 +120,8 @@ function userRoutes(app: App, broker: Broker): void {
         operationId: "getUser",
         tags,
         summary: "Get a user",
-        params: S.UserParams,
-        response: { 200: answer("The user.", S.User), ...problems(404) },
+        params: Users.UserParams,
+        response: { 200: answer("The user.", Users.User), ...problems(404) },
       },
     },
     async (request) => broker.user(callerOf(request), idOf(request.params.user_id)),
@@ -135,9 +137,9 @@ function userRoutes(app: App, broker: Broker): void {
         summary: "Change a user",
         description: "Disabling refuses all of the user's tokens at once. The last admin stays one.",
         consumes: ["application/json", "application/merge-patch+json"],
-        params: S.UserParams,
-        body: S.PatchUserBody,
-        response: { 200: answer("The user as it is now.", S.User), ...problems(404, 409, 413, 415) },
+        params: Users.UserParams,
+        body: Users.PatchUserBody,
+        response: { 200: answer("The user as it is now.", Users.User), ...problems(404, 409, 413, 415) },
       },
     },
     async (request) => broker.patchUser(callerOf(request), idOf(request.params.user_id), given(request.body)),
@@ -152,7 +154,7 @@ function userRoutes(app: App, broker: Broker): void {
         tags,
         summary: "Delete a user",
         description: "With the user's own settings, of which there must be none unless `purge=true`.",
-        params: S.UserParams,
+        params: Users.UserParams,
         querystring: PurgeQuery,
         response: { 204: empty("Deleted."), ...problems(404, 409) },
       },
@@ -179,9 +181,9 @@ function serviceAccountRoutes(app: App, broker: Broker): void {
         description:
           "It has no role yet; give it one as a member. `scopes` is a ceiling on whatever it obtains.",
         params: OrganizationParams,
-        body: S.CreateServiceAccountBody,
+        body: ServiceAccounts.CreateServiceAccountBody,
         response: {
-          201: answer("The new service account.", S.ServiceAccount, { headers: LOCATION }),
+          201: answer("The new service account.", ServiceAccounts.ServiceAccount, { headers: LOCATION }),
           ...problems(404, 409, 413, 415, 422),
         },
       },
@@ -207,7 +209,7 @@ function serviceAccountRoutes(app: App, broker: Broker): void {
         summary: "List an organization's service accounts",
         params: OrganizationParams,
         querystring: PageQuery,
-        response: { 200: answer("The service accounts.", S.ServiceAccountPage), ...problems() },
+        response: { 200: answer("The service accounts.", ServiceAccounts.ServiceAccountPage), ...problems() },
       },
     },
     async (request) => {
@@ -224,8 +226,8 @@ function serviceAccountRoutes(app: App, broker: Broker): void {
         operationId: "getServiceAccount",
         tags,
         summary: "Get a service account",
-        params: S.ServiceAccountParams,
-        response: { 200: answer("The service account.", S.ServiceAccount), ...problems(404) },
+        params: ServiceAccounts.ServiceAccountParams,
+        response: { 200: answer("The service account.", ServiceAccounts.ServiceAccount), ...problems(404) },
       },
     },
     async (request) => broker.serviceAccount(callerOf(request), idOf(request.params.service_account_id)),
@@ -240,10 +242,10 @@ function serviceAccountRoutes(app: App, broker: Broker): void {
         tags,
         summary: "Change a service account",
         consumes: ["application/json", "application/merge-patch+json"],
-        params: S.ServiceAccountParams,
-        body: S.PatchServiceAccountBody,
+        params: ServiceAccounts.ServiceAccountParams,
+        body: ServiceAccounts.PatchServiceAccountBody,
         response: {
-          200: answer("The service account as it is now.", S.ServiceAccount),
+          200: answer("The service account as it is now.", ServiceAccounts.ServiceAccount),
           ...problems(404, 409, 413, 415, 422),
         },
       },
@@ -263,7 +265,7 @@ function serviceAccountRoutes(app: App, broker: Broker): void {
         tags,
         summary: "Delete a service account",
         description: "With its tokens and roles.",
-        params: S.ServiceAccountParams,
+        params: ServiceAccounts.ServiceAccountParams,
         response: { 204: empty("Deleted."), ...problems(404, 409) },
       },
     },

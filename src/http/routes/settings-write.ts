@@ -3,7 +3,7 @@ import { parseOwner } from "../../domain/address.ts";
 import type { Broker } from "../../domain/broker.ts";
 import type { App } from "../app.ts";
 import { callerOf } from "../authenticate.ts";
-import { metadataOf, placementOf, preconditionsOf } from "../input.ts";
+import { given, metadataOf, preconditionsOf } from "../input.ts";
 import { problems } from "../problem.ts";
 import { ETAG, answer, empty } from "../schemas/kit.ts";
 import { Setting } from "../schemas/settings.ts";
@@ -47,12 +47,12 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
       },
     },
     async (request, reply) => {
-      const { body } = request;
+      const { value, storage, manager, ...metadata } = request.body;
       const { created, setting } = await broker.put(callerOf(request), {
         ...addressOf(request),
-        ...placementOf(body),
-        value: body.value,
-        metadata: metadataOf(body),
+        ...given({ storage, manager }),
+        value,
+        metadata: metadataOf(metadata),
       });
       return reply
         .code(created ? 201 : 200)

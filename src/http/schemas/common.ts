@@ -1,5 +1,6 @@
 // The pieces that every noun's schemas share: ids, names, times, words, pages, and the ids that examples use.
 // Text patterns keep out what PostgreSQL cannot hold (NUL, half a surrogate pair), so that it is 400 and not 500.
+// Patterns that are only shown are the domain's rules, told to clients; the domain answers with the better words.
 import { Type } from "@fastify/type-provider-typebox";
 import { OWNER_TYPES } from "../../domain/address.ts";
 import { ROLES } from "../../domain/access.ts";
@@ -21,7 +22,28 @@ export const EXAMPLE = {
 } as const;
 
 const UUID = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
-const NO_CONTROLS = "\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff";
+// Half a surrogate pair: no well-formed JSON has it, and most regular expressions outside JavaScript know no such thing.
+const HALVES = "\\ud800-\\udfff";
+const NO_CONTROLS = `\\u0000-\\u001f\\u007f-\\u009f${HALVES}`;
+const SEGMENT = "[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}";
+
+type TextRules = {
+  readonly minLength?: number;
+  readonly maxLength: number;
+  readonly pattern: string;
+  readonly description: string;
+};
+
+/** Text that is kept: half a surrogate pair is refused, and the published pattern does not speak of it. */
+function kept({ pattern, ...rules }: TextRules, example: object) {
+  const shown = { type: "string", ...rules, pattern: pattern.replaceAll(HALVES, ""), ...example };
+  return Instead(Type.String({ ...rules, pattern }), shown);
+}
+
+/** Text whose grammar is the domain's to check. */
+export function Spelled(rules: { readonly maxLength: number; readonly description: string }, shown: object) {
+  return Instead(Type.String(rules), { type: "string", ...rules, ...shown });
+}
 
 /** An id on its way in. Ajv's own `uuid` also takes `urn:uuid:…`; a pattern beside `uuid` trips Python's clients. */
 export function IdInput(description: string, example: string) {
@@ -42,22 +64,49 @@ export function TimeOrNull(description: string) {
 export const CreatedBy = Nullable(Id("Who made it; null for the broker itself."));
 
 /** Text of any kind that PostgreSQL can hold. */
-export function Text(lengthMax: number, description: string) {
-  return Type.String({ maxLength: lengthMax, pattern: "^[^\\u0000\\ud800-\\udfff]*$", description });
+export function Text(maxLength: number, description: string) {
+  return kept({ maxLength, pattern: `^[^\\u0000${HALVES}]*$`, description }, {});
 }
 
 /** A name of something: no control characters, no blank at either end. */
 export function Name(example: string) {
-  return Type.String({
-    minLength: 1,
-    maxLength: 128,
-    pattern: `^[^\\s${NO_CONTROLS}]([^${NO_CONTROLS}]*[^\\s${NO_CONTROLS}])?$`,
-    description: "1 to 128 characters; no control characters, no blank at either end.",
-    examples: [example],
-  });
+  return kept(
+    {
+      minLength: 1,
+      maxLength: 128,
+      pattern: `^[^\\s${NO_CONTROLS}]([^${NO_CONTROLS}]*[^\\s${NO_CONTROLS}])?$`,
+      description: "1 to 128 characters; no control characters, no blank at either end.",
+    },
+    { example },
+  );
 }
 
-export const ScopesInput = Type.Array(Type.String({ maxLength: 700, examples: [EXAMPLE.scope] }), {
+export function Email(description: string) {
+  const part = `[^\\s@${NO_CONTROLS}]+`;
+  return kept({ maxLength: 254, pattern: `^${part}@${part}$`, description }, { example: "ada@example.com" });
+}
+
+/** A setting's full path. */
+export function FullPath(description: string) {
+  return Spelled(
+    { maxLength: 512, description },
+    { pattern: `^${SEGMENT}(/${SEGMENT}){2,}$`, example: EXAMPLE.path },
+  );
+}
+
+/** A path or what paths lie under; a trailing slash may say which. */
+export function PathOrPrefix(description: string) {
+  return Spelled(
+    { maxLength: 513, description },
+    { pattern: `^(${SEGMENT}(/${SEGMENT})*/?)?$`, example: "connect/S3" },
+  );
+}
+
+const ScopeInput = Spelled(
+  { maxLength: 700, description: "What is allowed, where." },
+  { pattern: "^[a-z]+:[a-z]+/[0-9a-fA-F-]{36}(/[A-Za-z0-9._@/-]+)?$", example: EXAMPLE.scope },
+);
+export const ScopesInput = Type.Array(ScopeInput, {
   minItems: 1,
   maxItems: 64,
   uniqueItems: true,
@@ -67,6 +116,8 @@ export const ScopesInput = Type.Array(Type.String({ maxLength: 700, examples: [E
 export const Scopes = Nullable(List(Type.String()), {
   description: "The ceiling, each `<action>:<owner_type>/<owner_id>[/<path>]`; null where there is none.",
 });
+
+export const Disabled = Type.Boolean({ description: "Whether all its tokens are refused." });
 
 export const RoleInput = OneOf(ROLES, { description: "The role to hold from now on." });
 export const RoleOut = OpenOneOf(ROLES, { description: "The role held." });
@@ -85,6 +136,7 @@ export const PurgeQuery = Fields({
 const CURSOR = Type.String({
   minLength: 1,
   maxLength: 1024,
+  pattern: "^[A-Za-z0-9_-]+$",
   description: "The last page's `next_cursor`; absent for the first page.",
 });
 export const NextCursor = Nullable(

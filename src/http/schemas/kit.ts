@@ -22,7 +22,9 @@ export function Nullable<Schema extends TSchema>(
   schema: Schema,
   extras: Extras = {},
 ): TUnsafe<Static<Schema> | null> {
-  return Type.Unsafe<Static<Schema> | null>({ ...schema, ...extras, nullable: true });
+  const { [PUBLISHED]: shown } = schema as { readonly [PUBLISHED]?: object };
+  const also = shown === undefined ? {} : { [PUBLISHED]: { ...shown, ...extras, nullable: true } };
+  return Type.Unsafe<Static<Schema> | null>({ ...schema, ...extras, nullable: true, ...also });
 }
 
 /** One of a closed list of words; for what clients send. */

@@ -2,13 +2,13 @@
 // of a parameter or a field by itself.
 import { Type } from "@fastify/type-provider-typebox";
 import { OWNER_TYPES, SETTING_TYPES } from "../../domain/address.ts";
-import { EXAMPLE, IdInput, Text, paging } from "./common.ts";
+import { EXAMPLE, FullPath, IdInput, PathOrPrefix, Spelled, Text, paging } from "./common.ts";
 import { Fields, Instead, Nullable, OneOf, component } from "./kit.ts";
 import { MANAGER_NAMES, STORAGE_NAMES } from "./settings.ts";
 import { EXAMPLE_S3, ValueInput } from "./values.ts";
 
 const LABEL_KEY = "[A-Za-z0-9._/-]{1,64}";
-const labelText = { type: "string", maxLength: 256, pattern: "^[^\\u0000\\ud800-\\udfff]*$" };
+const labelText = Text(256, "The label's value.");
 const labelRules = "Keys of 1 to 64 characters `A-Z a-z 0-9 . _ / -`, values of up to 256.";
 
 /** A map of labels. OpenAPI 3.0 has no word for the rule on keys, so the published one tells it in prose. */
@@ -77,7 +77,7 @@ export const PatchSettingBody = component(
       ...metadata,
       labels: Type.Optional(
         labelMap<string | null>(
-          { ...labelText, nullable: true },
+          Nullable(labelText),
           128,
           "Laid over the labels that there are: null removes one, or all of them.",
         ),
@@ -94,11 +94,7 @@ const address = {
   owner_type: OneOf(OWNER_TYPES, { description: "What kind of owner.", examples: ["project"] }),
   owner_id: IdInput("Who owns the setting.", EXAMPLE.project),
 };
-const FullPath = Type.String({
-  maxLength: 512,
-  description: "The setting's full path, `<category>/<Type>/<name>`.",
-  examples: [EXAMPLE.path],
-});
+const path = FullPath("The setting's full path, `<category>/<Type>/<name>`.");
 const version = Type.Integer({
   minimum: 1,
   maximum: 2_147_483_647,
@@ -107,18 +103,18 @@ const version = Type.Integer({
 });
 
 /** The address of one setting, on every verb. */
-export const AddressQuery = Fields({ ...address, path: FullPath });
+export const AddressQuery = Fields({ ...address, path });
 export const DeleteQuery = Fields({
   ...address,
-  path: FullPath,
+  path,
   purge: Type.Optional(
     Type.Boolean({ default: false, description: "Destroy every value at once, for ever; needs `destroy`." }),
   ),
 });
-export const VersionQuery = Fields({ ...address, path: FullPath, version });
+export const VersionQuery = Fields({ ...address, path, version });
 export const ValueQuery = Fields({
   ...address,
-  path: FullPath,
+  path,
   version: Type.Optional(version),
   field: Type.Optional(
     Type.String({
@@ -131,12 +127,9 @@ export const ValueQuery = Fields({
 export const ListQuery = Fields({
   ...address,
   path: Type.Optional(
-    Type.String({
-      maxLength: 513,
-      description:
-        "A full path, or what settings lie under; absent: all of the owner's. A trailing slash means `under`.",
-      examples: ["connect/S3"],
-    }),
+    PathOrPrefix(
+      "A full path, or what settings lie under; absent: all of the owner's. A trailing slash means `under`.",
+    ),
   ),
   match: Type.Optional(
     OneOf(["auto", "exact", "under"], {
@@ -152,7 +145,7 @@ export const ListQuery = Fields({
   type: Type.Optional(OneOf(SETTING_TYPES, { description: "Only settings of this type." })),
   label: Type.Optional(
     Type.String({
-      pattern: `^${LABEL_KEY}:[^\\u0000\\ud800-\\udfff]{0,256}$`,
+      pattern: `^${LABEL_KEY}:[^\\u0000]{0,256}$`,
       description: "Only settings with this label, `key:value`.",
       examples: ["team:vision"],
     }),
@@ -170,7 +163,15 @@ export const ListQuery = Fields({
   ...paging(1000),
 });
 
-const tags = (description: string) => Type.Optional(Type.String({ maxLength: 4096, description }));
+const TAG = '(W/)?"[!#-~]*"';
+/** A list of entity tags (RFC 9110, section 8.8.3); parsing.ts reads it. */
+const tags = (description: string) =>
+  Type.Optional(
+    Spelled(
+      { maxLength: 4096, description },
+      { pattern: `^(\\*|${TAG}(\\s*,\\s*${TAG})*)$`, example: '"2"' },
+    ),
+  );
 /** Open, since requests have other headers too. */
 export const ReadHeaders = Type.Object({
   "If-None-Match": tags("An ETag: 304 when the answer would be that body."),
