@@ -2,6 +2,8 @@
 // process.env. What is secret (a database password, a master key) is held so that printing the Config never shows it.
 import { resolve } from "node:path";
 import { inspect } from "node:util";
+import { areCidrs } from "./domain/cidr.ts";
+import type { TrustedIssuer } from "./domain/federation-ports.ts";
 import { MANAGERS, type ManagerName, STORAGES, type Storage } from "./domain/setting.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
@@ -52,6 +54,10 @@ export type Config = {
   readonly rateLimit: number;
   /** Addresses or ranges whose X-Forwarded-For is believed; empty: nobody's. */
   readonly trustedProxies: readonly string[];
+  /** Whose subjects may sign in as persons. */
+  readonly identityProviders: readonly TrustedIssuer[];
+  /** Private address ranges that keys of identity providers may be fetched from; empty: none. */
+  readonly privateAddressesAllowed: readonly string[];
 };
 
 /** All that is wrong with the environment, a line each. */
@@ -81,6 +87,8 @@ const KNOWN = new Set([
   "COFFER_LOG_LEVEL",
   "COFFER_RATE_LIMIT",
   "COFFER_TRUSTED_PROXIES",
+  "COFFER_IDENTITY_PROVIDERS",
+  "COFFER_PRIVATE_ADDRESSES_ALLOWED",
 ]);
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -119,6 +127,12 @@ export function readConfig(environment: Environment = process.env): Config {
       .map((each) => each.trim())
       .filter((each) => each !== "");
 
+  const ranges = (name: string): string[] => {
+    const given = list(name);
+    if (!areCidrs(given)) problems.push(`${name} lists IP addresses or ranges (address/bits), with commas.`);
+    return given;
+  };
+
   const home = resolve(text("COFFER_HOME") ?? ".coffer");
   const databaseUrl = text("DATABASE_URL");
   if (databaseUrl !== null && !/^postgres(ql)?:\/\//.test(databaseUrl))
@@ -151,7 +165,9 @@ export function readConfig(environment: Environment = process.env): Config {
     recoveryDays: whole("COFFER_RECOVERY_DAYS", 30, 1, 3650),
     logLevel: oneOf("COFFER_LOG_LEVEL", LOG_LEVELS, "info"),
     rateLimit: whole("COFFER_RATE_LIMIT", 2000, 1, 1_000_000),
-    trustedProxies: list("COFFER_TRUSTED_PROXIES"),
+    trustedProxies: ranges("COFFER_TRUSTED_PROXIES"),
+    identityProviders: issuersOf(text("COFFER_IDENTITY_PROVIDERS"), problems),
+    privateAddressesAllowed: ranges("COFFER_PRIVATE_ADDRESSES_ALLOWED"),
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
@@ -173,6 +189,26 @@ function masterKeyOf(
       "With DATABASE_URL a master key is needed: set COFFER_MASTER_KEY_FILE (or COFFER_MASTER_KEY); `coffer keygen` prints one.",
     );
   return { from: "home" };
+}
+
+/** JSON: `[{"issuer", "audience", "jwks_uri"}, …]`. What of it can never verify is found when the broker starts. */
+function issuersOf(json: string | null, problems: string[]): readonly TrustedIssuer[] {
+  if (json === null) return [];
+  try {
+    const given: unknown = JSON.parse(json);
+    if (Array.isArray(given) && given.every(isIssuer)) return given.map((each) => ({ jwks_uri: null, jwks: null, ...each }));
+  } catch {
+    // Told below, without what was given.
+  }
+  problems.push('COFFER_IDENTITY_PROVIDERS is JSON: [{"issuer": "…", "audience": "…", "jwks_uri": "https://…"}].');
+  return [];
+}
+
+function isIssuer(given: unknown): given is Pick<TrustedIssuer, "issuer" | "audience"> {
+  if (typeof given !== "object" || given === null) return false;
+  const { issuer, audience, jwks_uri, jwks } = given as Record<string, unknown>;
+  const keyed = typeof jwks_uri === "string" || (typeof jwks === "object" && jwks !== null);
+  return typeof issuer === "string" && typeof audience === "string" && keyed;
 }
 
 function isHttpUrl(text: string): boolean {
@@ -204,6 +240,8 @@ export function describeConfig(config: Config): string {
     ["COFFER_LOG_LEVEL", config.logLevel],
     ["COFFER_RATE_LIMIT", config.rateLimit],
     ["COFFER_TRUSTED_PROXIES", config.trustedProxies.join(",") || "(none)"],
+    ["COFFER_IDENTITY_PROVIDERS", config.identityProviders.map(({ issuer }) => issuer).join(",") || "(none)"],
+    ["COFFER_PRIVATE_ADDRESSES_ALLOWED", config.privateAddressesAllowed.join(",") || "(none)"],
   ];
   return lines.map(([name, effective]) => `${name}=${effective}`).join("\n");
 }

@@ -52,6 +52,7 @@ export function parseApiToken(text: string): Buffer | null {
 }
 
 export const tokenMaker: TokenMaker = {
+  hashToken: parseApiToken,
   newToken: () => {
     const { text: token, hash } = make("cfr_");
     return { token, hash };

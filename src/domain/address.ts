@@ -2,7 +2,7 @@
 // Text from outside becomes an Owner, a SettingPath, a PathPrefix or a Reference here or nowhere; past this
 // file the types carry the proof that the grammar was checked. Paths are compared segment by segment:
 // `connect/S3` is never a prefix of `connect/S3-old/a`.
-import { BrokerError, badInput } from "./errors.ts";
+import { type BrokerError, badInput } from "./errors.ts";
 
 declare const brand: unique symbol;
 type Branded<Base, Name extends string> = Base & { readonly [brand]: Name };
@@ -91,13 +91,13 @@ function assertKnownPrefix(segments: readonly string[]): void {
 export type PathQuery =
   | { readonly kind: "all" }
   | { readonly kind: "under"; readonly prefix: PathPrefix }
-  /** A path that may be a setting: three segments or more. */
+  /** A path that may be a setting's. */
   | { readonly kind: "at"; readonly path: SettingPath; readonly match: "exact" | "auto" };
 
 /**
  * The `path` and `match` parameters of a read.
  * @throws BrokerError `invalid_request` for bad grammar or parameters that contradict each other, `invalid_value`
- * for an unknown prefix, `not_found` for an exact path that is too short to be a setting.
+ * for an unknown prefix.
  */
 export function parsePathQuery(
   text: string | undefined,
@@ -113,9 +113,10 @@ export function parsePathQuery(
   const bare = trailing ? text.slice(0, -1) : text;
   const segments = segmentsOf(bare, "query");
   assertKnownPrefix(segments);
-  if (segments.length >= 3 && !trailing && match !== "under")
+  // An exact path that is too short to be a setting's is looked for all the same: nothing stands there, and whether
+  // that may be told is for the gate to say.
+  if (match === "exact" || (segments.length >= 3 && !trailing && match !== "under"))
     return { kind: "at", path: bare as SettingPath, match };
-  if (match === "exact") throw new BrokerError("not_found", "A setting's path has three segments or more.");
   return { kind: "under", prefix: bare as PathPrefix };
 }
 

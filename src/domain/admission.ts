@@ -14,6 +14,7 @@ import type { Owner } from "./address.ts";
 import type { AuditEvent, RequestContext } from "./audit.ts";
 import { isWithin } from "./cidr.ts";
 import type { DenialReason } from "./errors.ts";
+import type { AccessClaims } from "./federation-ports.ts";
 import type {
   Admission,
   Clock,
@@ -41,7 +42,10 @@ export type Need = { readonly ask: Ask; readonly place: Place };
 /** What the gate found out: who calls, where, and what they may do there. */
 export type Grant = {
   readonly principal: PrincipalFacts;
+  /** The API token presented, or the one behind the access token presented; for a federated one, a stand-in. */
   readonly token: TokenRecord;
+  /** The access token's claims; null when an API token was presented. */
+  readonly access: AccessClaims | null;
   /** Null for the instance and for whatever is not at an owner. */
   readonly key: OwnerKey | null;
   readonly target: TargetFacts | null;
@@ -103,22 +107,24 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
   /** Who calls, and what the database says of them at the place, now. @throws Refused */
   async function standpoint(caller: Caller, need: Need, source: Source): Promise<Standpoint> {
     const { credential, context } = caller;
-    if (credential.kind !== "api") throw new Refused(credential.kind);
+    if (credential.kind === "absent" || credential.kind === "malformed") throw new Refused(credential.kind);
+    const access = credential.kind === "access" ? credential.claims : null;
     const target = await targetOf(need.place, source);
     const lookup = need.ask.action === "lookup";
-    const admission = await source.admit(credential.hash, ownerFor(need.place, target), lookup);
+    const admission = await source.admit(credential, ownerFor(need.place, target), lookup);
     if (admission === null) throw new Refused("unknown");
-    const { token, principal, standing } = admission;
+    const { principal, standing } = admission;
+    const token = admission.token ?? standIn(access);
     const now = clock.now();
     const who = { principal_id: principal.id, token_id: token.id };
-    const flaw = flawOf(admission, context, now);
+    const flaw = flawOf(admission, access, context, now);
     if (flaw !== null) throw new Refused(flaw, who);
     if (token.max_uses !== null && !counted.has(caller)) {
       if (!(await store.takeUse(token.id))) throw new Refused("used_up", who);
       counted.set(caller, token.id);
     }
-    store.noteTokenUse(token.id, now);
-    const ceilings = [token.scopes, principal.scopes].filter((each) => each.length > 0);
+    if (admission.token !== null) store.noteTokenUse(token.id, now);
+    const ceilings = [token.scopes, principal.scopes, access?.scopes ?? []].filter((each) => each.length > 0);
     const { id, kind, name, admin, organization_id } = principal;
     const place = need.place.kind === "self" ? selfOf(principal) : null;
     const facts: Facts = {
@@ -138,6 +144,7 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
     const grant: Grant = {
       principal: facts.principal,
       token,
+      access,
       key: standing === null ? (place?.key ?? null) : { ...standing.owner, tenant_id: standing.tenant_id },
       target: facts.target,
       at: now,
@@ -157,12 +164,40 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
 }
 
 /** Why a token that exists is refused now; null when it is good. */
-function flawOf({ token, principal }: Admission, context: RequestContext, now: Date): string | null {
-  if (token.revoked_at !== null) return "revoked";
-  if (token.expires_at !== null && token.expires_at.getTime() <= now.getTime()) return "expired";
+export function flawOf(
+  { token, principal }: Admission,
+  access: AccessClaims | null,
+  context: RequestContext,
+  now: Date,
+): string | null {
+  const isOver = (until: Date | null | undefined): boolean =>
+    until !== null && until !== undefined && until.getTime() <= now.getTime();
+  if (token !== null && token.revoked_at !== null) return "revoked";
+  if (isOver(token?.expires_at) || isOver(access?.expires_at)) return "expired";
   if (principal.disabled_at !== null) return "disabled";
-  if (!isWithin(context.ip, token.allowed_cidrs)) return "address";
+  if (!isWithin(context.ip, token?.allowed_cidrs ?? [])) return "address";
   return null;
+}
+
+/** A federated access token has no row; to the rest it looks like a token that can do what its claims say. */
+function standIn(access: AccessClaims | null): TokenRecord {
+  if (access === null) throw new Error("an API token has a row");
+  return {
+    id: access.id,
+    principal_id: access.principal_id,
+    name: "access token",
+    parent_id: null,
+    made_with: null,
+    scopes: [],
+    max_uses: null,
+    uses: 0,
+    allowed_cidrs: [],
+    expires_at: access.expires_at,
+    last_used_at: null,
+    revoked_at: null,
+    created_at: access.issued_at,
+    created_by: null,
+  };
 }
 
 async function targetOf(place: Place, source: Source): Promise<TargetFacts | null> {

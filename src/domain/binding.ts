@@ -64,9 +64,11 @@ const partsFit = (parts: readonly string[], patterns: readonly string[]): boolea
 /** Whether a text fits a pattern whose `*` stands for any run of characters, none included, but `:` and `/`. */
 export const fitsGlob = (text: string, pattern: string): boolean => partsFit(partsOf(text), partsOf(pattern));
 
+const textsOf = (wanted: Wanted): readonly string[] => (typeof wanted === "string" ? [wanted] : wanted);
+
 /** A claim that is a list matches when one of its texts does, as a GitLab or Kubernetes group list would want. */
 function claimMatches(found: unknown, wanted: Wanted, match: Binding["match"]): boolean {
-  const wantedTexts = typeof wanted === "string" ? [wanted] : wanted;
+  const wantedTexts = textsOf(wanted);
   const texts = (Array.isArray(found) ? found : [found]).map(asText).filter((text) => text !== null);
   if (match === "exact") return texts.some((text) => wantedTexts.includes(text));
   const patterns = wantedTexts.map(partsOf);
@@ -93,7 +95,6 @@ export function bindingMatches(binding: Binding, claims: Claims): boolean {
 export function assertBinding(binding: Binding, index: number): void {
   const at = `/bindings/${index}`;
   const bad = (detail: string): BrokerError => badInput("invalid_value", "body", at, detail);
-  const textsOf = (wanted: Wanted): readonly string[] => (typeof wanted === "string" ? [wanted] : wanted);
   const sub = Object.hasOwn(binding.claims, "sub") ? binding.claims["sub"] : undefined;
   if (sub === undefined) throw bad("A binding names the claim sub, so that it is about somebody.");
   if (Object.keys(binding.claims).length > CLAIMS_MAX)

@@ -2,6 +2,8 @@
 import { createAuditRead } from "./audit-read.ts";
 import { type Caller } from "./admission.ts";
 import { createGate } from "./gate.ts";
+import type { IdentityVerifier, SigningKeyMaker, TrustedIssuer } from "./federation-ports.ts";
+import { createIdentityProviders } from "./identity-providers.ts";
 import { createMembers } from "./members.ts";
 import { createOwners } from "./owners.ts";
 import type { Clock, NewId, RefusalLimit, Store, TokenMaker, Vault } from "./ports.ts";
@@ -10,6 +12,8 @@ import { createSettingChange } from "./setting-change.ts";
 import { createSettingsRead } from "./settings-read.ts";
 import { createSettingsRemove } from "./settings-remove.ts";
 import { createSettingsWrite } from "./settings-write.ts";
+import { createSignIn } from "./sign-in.ts";
+import { createSigning } from "./signing.ts";
 import { createStandings } from "./standings.ts";
 import { createTokens } from "./tokens.ts";
 import { createUsers } from "./users.ts";
@@ -20,6 +24,10 @@ export type BrokerDeps = {
   readonly vault: Vault;
   readonly tokens: TokenMaker;
   readonly refusals: RefusalLimit;
+  readonly verifier: IdentityVerifier;
+  /** The identity providers whose subjects may sign in as persons. */
+  readonly instanceIssuers: readonly TrustedIssuer[];
+  readonly signingKeys: SigningKeyMaker;
   readonly clock: Clock;
   readonly newId: NewId;
   /** Days for which a soft-deleted setting can be restored. */
@@ -28,7 +36,8 @@ export type BrokerDeps = {
 
 export type Broker = ReturnType<typeof createBroker>;
 
-export function createBroker({ store, vault, tokens, refusals, clock, newId, recoveryDays }: BrokerDeps) {
+export function createBroker(deps: BrokerDeps) {
+  const { store, vault, tokens, refusals, clock, newId, recoveryDays } = deps;
   const gate = createGate({ store, clock, newId, refusals });
   const change = createSettingChange(gate, vault);
   return {
@@ -44,6 +53,9 @@ export function createBroker({ store, vault, tokens, refusals, clock, newId, rec
     ...createServiceAccounts(gate, newId),
     ...createStandings(gate),
     ...createTokens(gate, tokens, newId),
+    ...createSignIn(gate, deps.verifier, deps.instanceIssuers, store, tokens, newId),
+    ...createIdentityProviders(gate, deps.verifier, newId),
+    ...createSigning(gate, deps.signingKeys),
     ...createAuditRead(gate),
   };
 }

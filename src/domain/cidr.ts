@@ -14,9 +14,14 @@ function parseRange(text: string): Range | null {
   return bits > most ? null : { address, bits, family: version === 4 ? "ipv4" : "ipv6" };
 }
 
+/** True when each text is an address, or a range `address/bits`. */
+export function areCidrs(texts: readonly string[]): boolean {
+  return texts.every((text) => parseRange(text) !== null);
+}
+
 /** @throws BrokerError `invalid_value` unless each text is an address or a range `address/bits` */
 export function assertCidrs(texts: readonly string[]): void {
-  if (texts.some((text) => parseRange(text) === null))
+  if (!areCidrs(texts))
     throw badInput("invalid_value", "body", "/allowed_cidrs", "A range is an IP address, or address/bits.");
 }
 

@@ -21,7 +21,12 @@ export type ErrorCode =
   | "rate_limited"
   | "internal"
   | "manager_failed"
-  | "unavailable";
+  | "unavailable"
+  /** The four of OAuth 2.0 (RFC 6749, section 5.2) that the token endpoint adds. */
+  | "invalid_client"
+  | "invalid_grant"
+  | "invalid_scope"
+  | "unsupported_grant_type";
 
 /** Where a piece of bad input stands. `detail` names the field and the rule, never the content. */
 export type InputProblem = {

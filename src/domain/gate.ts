@@ -21,7 +21,7 @@ import {
   addressBlock,
   ownerOf,
 } from "./audit.ts";
-import { BrokerError, unavailable } from "./errors.ts";
+import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import type { Clock, NewId, OwnerKey, Permit, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
 
 /** What an event says beyond who and where. */
@@ -38,6 +38,12 @@ export type Found<Rows> = Report & {
   readonly withheld?: ReadonlyMap<string, readonly Subject[]>;
 };
 type EventReport = Report & { readonly reason?: string; readonly follows?: string };
+/** Who signed in, and whose log says so. */
+export type SignedIn<Result> = Done<Result> & {
+  readonly principal_id: string;
+  readonly token_id: string;
+  readonly key: OwnerKey;
+};
 export type Done<Result> = Report & { readonly result: Result };
 
 /** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
@@ -112,8 +118,14 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   }
 
   /** Counts a refused credential; the error that says so. */
-  async function refuse(context: RequestContext, refusal: Refused): Promise<BrokerError> {
-    const waitSeconds = refusals.count(addressBlock(context.ip));
+  async function refuse(
+    context: RequestContext,
+    refusal: Refused,
+    client: string | null = null,
+    failure: ErrorCode = "unauthenticated",
+  ): Promise<BrokerError> {
+    const ofClient = client === null ? 0 : refusals.count(client);
+    const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(context.ip)));
     if (waitSeconds > 0)
       return new BrokerError("rate_limited", "Too many refused sign-ins from this address.", {
         retry_after_seconds: waitSeconds,
@@ -122,7 +134,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     const what = { action: "sign_in" as const, path: null };
     await store.countRefusal(eventOf(context, refusal.who, what, null, "denied", { reason: refusal.reason }));
     const presented = refusal.reason !== "absent";
-    return new BrokerError("unauthenticated", presented ? "The token is not valid." : "A token is needed.");
+    return new BrokerError(failure, presented ? "The token is not valid." : "A token is needed.");
   }
 
   async function admitted(caller: Caller, need: Need): Promise<Grant> {
@@ -256,28 +268,26 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       });
     },
 
-    /** Somebody signs in who has no token yet. `apply` answers null when what they presented is no good. */
+    /**
+     * Somebody signs in. `apply` throws Refused when what they presented is no good; it is counted against their
+     * address and, where they name one, against the client, and told as `failure`.
+     */
     async signIn<Result>(
       context: RequestContext,
-      reason: string,
-      apply: (
-        tx: Transaction,
-        now: Date,
-      ) => Promise<(Done<Result> & { readonly principal_id: string; readonly token_id: string }) | null>,
+      client: string | null,
+      failure: ErrorCode,
+      apply: (tx: Transaction, now: Date) => Promise<SignedIn<Result>>,
     ): Promise<Result> {
-      const signedIn = store.transact(async (tx) => {
-        const made = await apply(tx, clock.now());
-        // Thrown, so that a code that is not good yet is not used up.
-        if (made === null) throw new Refused(reason);
-        const { principal_id, token_id } = made;
-        const what = { action: "sign_in" as const, path: null };
-        const key: OwnerKey = { owner_type: "user", owner_id: principal_id, tenant_id: principal_id };
-        await tx.record(eventOf(context, { principal_id, token_id }, what, key, "allowed", made));
-        return made.result;
-      });
-      return signedIn.catch(async (error: unknown) => {
-        throw error instanceof Refused ? await refuse(context, error) : error;
-      });
+      try {
+        return await store.transact(async (tx) => {
+          const made = await apply(tx, clock.now());
+          const what = { action: "sign_in" as const, path: null };
+          await tx.record(eventOf(context, made, what, made.key, "allowed", made));
+          return made.result;
+        });
+      } catch (error) {
+        throw error instanceof Refused ? await refuse(context, error, client, failure) : error;
+      }
     },
 
     /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. */

@@ -3,6 +3,7 @@
 import type { PrincipalKind, Role, StandingFacts } from "./access.ts";
 import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
 import type { AuditEvent, Outcome } from "./audit.ts";
+import type { AccessClaims, IdentityProviderRecord, SigningKeyRecord } from "./federation-ports.ts";
 import type { BrokerError } from "./errors.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { ManagerName, SettingRecord, SettingRow, Storage, VersionRecord } from "./setting.ts";
@@ -18,8 +19,14 @@ export type OwnerKey = Owner & { readonly tenant_id: string };
 export type Credential =
   | { readonly kind: "absent" }
   | { readonly kind: "malformed" }
+  | PresentedToken;
+
+/** A token of the right form; whether it is any good, the database says. */
+export type PresentedToken =
   /** The SHA-256 of an API token, 32 bytes. */
-  | { readonly kind: "api"; readonly hash: Buffer };
+  | { readonly kind: "api"; readonly hash: Buffer }
+  /** What an access token of ours says, its signature found good. */
+  | { readonly kind: "access"; readonly claims: AccessClaims };
 
 export type TokenRecord = {
   readonly id: string;
@@ -54,7 +61,8 @@ export type PrincipalRecord = {
 
 /** A presented token as the database knows it now, and where its principal stands at the place asked about. */
 export type Admission = {
-  readonly token: TokenRecord;
+  /** Null for an access token that no API token stands behind. */
+  readonly token: TokenRecord | null;
   readonly principal: PrincipalRecord;
   readonly standing: StandingFacts | null;
   readonly owns_an_organization: boolean;
@@ -138,6 +146,9 @@ export type Reader = {
   member(owner: Owner, principalId: string): Promise<MemberView | null>;
   members(owner: Owner, page: PageQuery): Promise<Page<MemberView>>;
 
+  identityProvider(organizationId: string, id: string): Promise<IdentityProviderRecord | null>;
+  identityProvidersOf(organizationId: string, page: PageQuery): Promise<Page<IdentityProviderRecord>>;
+
   token(id: string): Promise<TokenRecord | null>;
   tokensOf(principalId: string, page: PageQuery): Promise<Page<TokenRecord>>;
 
@@ -193,6 +204,17 @@ export type Transaction = Reader & {
   /** Takes an unexpired enrolment code out of the world; null when there is none. */
   takeEnrolment(codeHash: Buffer, now: Date): Promise<string | null>;
 
+  /** The user whom an identity provider of the instance knows by this subject. */
+  userByIdentity(issuer: string, subject: string): Promise<PrincipalRecord | null>;
+  insertPerson(row: PrincipalRecord, issuer: string, subject: string): Promise<void>;
+  putIdentityProvider(row: IdentityProviderRecord): Promise<void>;
+  removeIdentityProvider(organizationId: string, id: string): Promise<void>;
+  /** Oldest first. */
+  signingKeys(): Promise<readonly SigningKeyRecord[]>;
+  insertSigningKey(row: SigningKeyRecord): Promise<void>;
+  retireSigningKey(id: string, at: Date): Promise<void>;
+  removeSigningKey(id: string): Promise<void>;
+
   putMember(row: MemberRecord): Promise<void>;
   removeMember(owner: Owner, principalId: string): Promise<void>;
 
@@ -207,8 +229,11 @@ export type Transaction = Reader & {
 
 export type Store = {
   readonly reader: Reader;
-  /** The token behind a credential, its principal, and that principal's standing at the owner; null: no such token. */
-  admit(hash: Buffer, owner: Owner | null, lookup: boolean): Promise<Admission | null>;
+  /**
+   * The token behind a credential, its principal, and that principal's standing at the owner; null: no such token, or
+   * the identity provider that vouched for it is not as it was.
+   */
+  admit(presented: PresentedToken, owner: Owner | null, lookup: boolean): Promise<Admission | null>;
   /** Takes one use of a token with `max_uses`, exactly, over all replicas; false when there is none left. */
   takeUse(tokenId: string): Promise<boolean>;
   /** Gives one back. */
@@ -303,6 +328,8 @@ export type KeyStore = {
   insertDataKey(record: DataKeyRecord): Promise<DataKeyRecord>;
   /** The instance's key-check value: set once, by whoever comes first with one; null only looks. */
   keyCheck(fresh: Uint8Array | null): Promise<Uint8Array | null>;
+  /** Oldest first. */
+  signingKeys(): Promise<readonly SigningKeyRecord[]>;
 };
 
 /** Randomness and hashing for tokens and codes; auth/api-token.ts. */
@@ -310,6 +337,8 @@ export type TokenMaker = {
   readonly newToken: () => { readonly token: string; readonly hash: Buffer };
   readonly newEnrolmentCode: () => { readonly code: string; readonly hash: Buffer };
   readonly hashEnrolmentCode: (code: string) => Buffer | null;
+  /** The SHA-256 of an API token; null for text that is none. */
+  readonly hashToken: (token: string) => Buffer | null;
 };
 
 /** Decides whether one more refused credential from an address is still answered 401 or already 429. */

@@ -10,11 +10,11 @@ import type { NewId, OwnerKey, Permit, Vault } from "./ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
 import {
   type Labels,
-  type ManagerName,
+  MANAGERS,
+  STORAGES,
   type Setting,
   type SettingRecord,
   type SettingRow,
-  type Storage,
 } from "./setting.ts";
 import { type AddressInput, type SettingChange, nothing, shown, touched } from "./setting-change.ts";
 import { atVersion, liveRow, subjectOf } from "./opening.ts";
@@ -31,8 +31,9 @@ export type Metadata = {
 export type PutInput = AddressInput & {
   readonly value: unknown;
   readonly metadata: Metadata;
-  readonly storage?: Storage;
-  readonly manager?: ManagerName;
+  /** As asked for: whether there is such a thing here is judged after the preconditions. */
+  readonly storage?: string;
+  readonly manager?: string;
 };
 export type PutAnswer = { readonly created: boolean; readonly setting: Setting };
 
@@ -51,9 +52,9 @@ export function createSettingsWrite(change: SettingChange, vault: Vault, newId: 
   /** Where the next version goes: where the setting is, unless the write says otherwise. */
   function placementOf(input: PutInput, grant: Grant, path: SettingPath, live: SettingRow | null) {
     const usual = live?.version ?? vault.defaults;
-    const storage = input.storage ?? usual.storage;
-    const manager = input.manager ?? usual.manager;
-    if (!vault.isEnabled(storage, manager))
+    const storage = STORAGES.find((each) => each === (input.storage ?? usual.storage));
+    const manager = MANAGERS.find((each) => each === (input.manager ?? usual.manager));
+    if (storage === undefined || manager === undefined || !vault.isEnabled(storage, manager))
       throw badInput("invalid_value", "body", "/storage", "This storage and manager are not enabled here.");
     const moved = storage !== usual.storage || manager !== usual.manager;
     if (moved) grant.require("manage", path);

@@ -13,7 +13,7 @@ export function createStandings(gate: Gate) {
         caller,
         { ask: { action: "identify" }, place: { kind: "self" } },
         async ({ principal }, reader) => ({ found: await reader.rolesOf(principal.id) }),
-        async (roles, _permit, { principal, token }) => {
+        async (roles, _permit, { principal, token, access }) => {
           // This very request has taken its use already, after the count was read.
           const left = usesLeft({ max_uses: token.max_uses, uses: token.uses + 1 });
           return {
@@ -25,9 +25,9 @@ export function createStandings(gate: Gate) {
             roles: roles.map(({ owner_type, owner_id, role }) => ({ owner_type, owner_id, role })),
             token: {
               id: token.id,
-              kind: "api" as const,
-              expires_at: token.expires_at === null ? null : token.expires_at.toISOString(),
-              scopes: token.scopes.length === 0 ? null : token.scopes,
+              kind: access === null ? ("api" as const) : ("access" as const),
+              expires_at: (access ?? token).expires_at?.toISOString() ?? null,
+              scopes: [access?.scopes ?? [], token.scopes].find((each) => each.length > 0) ?? null,
               uses_left: left,
             },
           };

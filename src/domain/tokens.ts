@@ -4,7 +4,7 @@ import { formatScope, parseScope, scopesWithin } from "./access.ts";
 import { assertCidrs, cidrsWithin } from "./cidr.ts";
 import { badInput } from "./errors.ts";
 import type { RequestContext } from "./audit.ts";
-import { type Caller, type Grant, type Need } from "./admission.ts";
+import { type Caller, type Grant, type Need, Refused } from "./admission.ts";
 import { type Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, NewToken, TokenMaker, TokenRecord, Transaction } from "./ports.ts";
@@ -33,7 +33,6 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
   /** A token of one's own, within what its maker may. */
   function child(grant: Grant, input: TokenInput, blank: TokenRecord): TokenRecord {
     const parent = grant.token;
-    if (parent.max_uses !== null) grant.refuse("token_scope", "token");
     const scopes = input.scopes?.map(parseScope) ?? null;
     const held = parent.scopes.length === 0 ? null : parent.scopes.map(parseScope);
     if (scopes !== null && !scopesWithin(scopes, held)) grant.refuse("token_scope", "token");
@@ -103,7 +102,8 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
           const own = principalId === grant.principal.id;
           const made = blank(principalId, grant.at, input);
           const stamp = { made_with: grant.token.id, created_by: grant.principal.id };
-          if (!own && grant.token.max_uses !== null) grant.refuse("token_scope", "token");
+          // What is short-lived or counted would otherwise be changed for something that is neither.
+          if (grant.access !== null || grant.token.max_uses !== null) grant.refuse("token_scope", "token");
           const record = { ...(own ? child(grant, input, made) : made), ...stamp };
           const details = { change: "token_made", token_id: record.id };
           return { result: await insert(tx, record), target_id: principalId, details };
@@ -162,14 +162,15 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
       context: RequestContext,
       input: { readonly code: string; readonly name?: string },
     ): Promise<MadeToken> {
-      return gate.signIn(context, "enrolment_code", async (tx, now) => {
+      return gate.signIn(context, null, "unauthenticated", async (tx, now) => {
         const codeHash = tokens.hashEnrolmentCode(input.code);
         const principalId = codeHash === null ? null : await tx.takeEnrolment(codeHash, now);
         const principal = principalId === null ? null : await tx.principal(principalId);
-        if (principal === null || principal.disabled_at !== null) return null;
+        if (principal === null || principal.disabled_at !== null) throw new Refused("enrolment_code");
         const made = await insert(tx, blank(principal.id, now, { name: input.name ?? "enrolment" }));
         const details = { change: "token_made", token_id: made.id };
-        return { result: made, principal_id: principal.id, token_id: made.id, details };
+        const key = { owner_type: "user", owner_id: principal.id, tenant_id: principal.id } as const;
+        return { result: made, principal_id: principal.id, token_id: made.id, key, details };
       });
     },
 

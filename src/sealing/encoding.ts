@@ -10,7 +10,8 @@ export type Purpose =
   | "coffer data key v1"
   | "coffer kek v1"
   | "coffer setting row v1"
-  | "coffer version row v1";
+  | "coffer version row v1"
+  | "coffer signing key v1";
 
 /**
  * The purpose and the fields as netstrings, each after one letter for its kind: `s5:local,n12:170000000000,z0:,`.

@@ -21,7 +21,7 @@ const NONCE_START = 1;
 const CIPHERTEXT_START = 13;
 const TAG_BYTES = 16;
 
-type SealingPurpose = Extract<Purpose, "coffer value v1" | "coffer data key v1" | "coffer kek v1">;
+type SealingPurpose = Exclude<Purpose, "coffer setting row v1" | "coffer version row v1">;
 
 /** Why sealed bytes do not open. The three fixed texts are all it ever says; it has no cause. */
 export class EnvelopeError extends Error {

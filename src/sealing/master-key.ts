@@ -10,6 +10,8 @@ export type MasterKeys = {
   /** Guards the key-encryption keys of the manager `local`. */
   readonly kekWrapping: KeyObject;
   readonly rowMac: KeyObject;
+  /** Seals the private keys that access tokens are signed with. */
+  readonly signingKeySealing: KeyObject;
   /** 32 bytes that rest in the database and tell nothing of the other subkeys. */
   readonly keyCheck: Uint8Array;
 };
@@ -54,6 +56,7 @@ export function createMasterKeys(bytes: Buffer): MasterKeys {
   return {
     kekWrapping: takeKey(derive("coffer master v1: kek wrapping")),
     rowMac: takeKey(derive("coffer master v1: row mac")),
+    signingKeySealing: takeKey(derive("coffer master v1: signing key sealing")),
     keyCheck: derive("coffer master v1: key check"),
   };
 }

@@ -2,9 +2,9 @@
 // together. An owner that does not exist gives no standing, just like one where the principal has no role to speak of.
 import type { Role } from "../domain/access.ts";
 import type { Owner, OwnerType } from "../domain/address.ts";
-import type { Admission, OwnerKey, Reader, Store } from "../domain/ports.ts";
+import type { Admission, OwnerKey, PresentedToken, Reader, Store, TokenRecord } from "../domain/ports.ts";
 import type { AccessNotes } from "./access-notes.ts";
-import type { Db, Statement } from "./db.ts";
+import type { Db, Param, Statement } from "./db.ts";
 import type { PrincipalModel } from "./generated/models.ts";
 import { toPrincipalRecord } from "./rows.ts";
 
@@ -21,16 +21,36 @@ const roles = (type: string, id: string, principal: string): string => `
     ON above.owner_type = 'organization' AND above.owner_id = place.tenant_id AND above.principal_id = ${principal}`;
 const standingColumns = "place.tenant_id, here.role AS role_at_owner, above.role AS role_at_organization";
 
-const admitStatement: Statement = {
+const principalColumns = `p.id, p.kind, p.name, p.email, p.admin, p.organization_id, p.scopes, p.disabled_at,
+      p.created_at, p.created_by`;
+const tokenColumns = `t.id AS token_id, t.name AS token_name, t.parent_id, t.made_with, t.scopes AS token_scopes, t.max_uses,
+      t.uses, t.allowed_cidrs, t.expires_at, t.last_used_at, t.revoked_at, t.created_at AS token_created_at,
+      t.created_by AS token_created_by`;
+const ownership = `($4::boolean AND EXISTS (SELECT FROM memberships m
+        WHERE m.principal_id = p.id AND m.owner_type = 'organization' AND m.role = 'owner')) AS owns_an_organization`;
+const admitting = (tokens: string, source: string): string => `SELECT ${tokens}, ${principalColumns}, ${standingColumns},
+      ${ownership} FROM ${source.replace("ROLES", roles("$2", "$3", "p.id"))}`;
+
+const byHashStatement: Statement = {
   name: "admit",
-  text: `SELECT t.id AS token_id, t.name AS token_name, t.parent_id, t.made_with, t.scopes AS token_scopes, t.max_uses, t.uses,
-      t.allowed_cidrs, t.expires_at, t.last_used_at, t.revoked_at, t.created_at AS token_created_at,
-      t.created_by AS token_created_by, p.id, p.kind, p.name, p.email, p.admin, p.organization_id, p.scopes,
-      p.disabled_at, p.created_at, p.created_by, ${standingColumns},
-      ($4::boolean AND EXISTS (SELECT FROM memberships m
-        WHERE m.principal_id = p.id AND m.owner_type = 'organization' AND m.role = 'owner')) AS owns_an_organization
-    FROM tokens t JOIN principals p ON p.id = t.principal_id ${roles("$2", "$3", "p.id")}
-    WHERE t.hash = $1::bytea`,
+  text: admitting(
+    tokenColumns,
+    "tokens t JOIN principals p ON p.id = t.principal_id ROLES WHERE t.hash = $1::bytea",
+  ),
+};
+/** The API token behind an access token. */
+const byIdStatement: Statement = {
+  name: "admit_by_id",
+  text: admitting(tokenColumns, "tokens t JOIN principals p ON p.id = t.principal_id ROLES WHERE t.id = $1::uuid"),
+};
+/** A federated access token: its principal, while the provider that vouched is as it was. */
+const byPrincipalStatement: Statement = {
+  name: "admit_by_principal",
+  text: admitting(
+    "NULL::uuid AS token_id",
+    `principals p ROLES WHERE p.id = $1::uuid AND ($5::uuid IS NULL OR EXISTS (SELECT FROM identity_providers i
+      WHERE i.organization_id = p.organization_id AND i.id = $5::uuid AND i.revision = $6::int))`,
+  ),
 };
 const standingStatement: Statement = {
   name: "standing",
@@ -45,7 +65,7 @@ type StandingRow = {
 };
 type AdmitRow = StandingRow &
   PrincipalModel & {
-    token_id: string;
+    token_id: string | null;
     token_name: string;
     parent_id: string | null;
     made_with: string | null;
@@ -68,47 +88,44 @@ function toStanding(owner: Owner, row: StandingRow): Admission["standing"] {
   return { owner: { owner_type, owner_id }, tenant_id, role_at_owner, role_at_organization };
 }
 
+function lookUp(presented: PresentedToken): readonly [Statement, by: Param, ...rest: Param[]] {
+  if (presented.kind === "api") return [byHashStatement, presented.hash];
+  const { token_id, principal_id, provider } = presented.claims;
+  if (token_id !== null) return [byIdStatement, token_id];
+  return [byPrincipalStatement, principal_id, provider?.id ?? null, provider?.revision ?? null];
+}
+
 export function admitWith(db: Db, notes: AccessNotes): Store["admit"] {
-  return async (hash, owner, lookup) => {
-    const params = [hash, owner?.owner_type ?? null, owner?.owner_id ?? null, lookup];
-    const [row] = await db.query<AdmitRow>(admitStatement, params);
+  return async (presented, owner, lookup) => {
+    const [statement, by, ...rest] = lookUp(presented);
+    const params = [by, owner?.owner_type ?? null, owner?.owner_id ?? null, lookup, ...rest];
+    const [row] = await db.query<AdmitRow>(statement, params);
     if (row === undefined) return null;
-    const { id, kind, name, email, admin, organization_id, scopes, disabled_at, created_at, created_by } =
-      row;
-    const principal = {
-      id,
-      kind,
-      name,
-      email,
-      admin,
-      organization_id,
-      scopes,
-      disabled_at,
-      created_at,
-      created_by,
-    };
-    const token = {
-      id: row.token_id,
-      principal_id: id,
-      name: row.token_name,
-      parent_id: row.parent_id,
-      made_with: row.made_with,
-      scopes: row.token_scopes,
-      max_uses: row.max_uses,
-      uses: row.uses,
-      allowed_cidrs: row.allowed_cidrs,
-      expires_at: row.expires_at,
-      last_used_at: row.last_used_at,
-      revoked_at: row.revoked_at,
-      created_at: row.token_created_at,
-      created_by: row.token_created_by,
-    };
     return {
-      token: notes.overlayToken(token),
-      principal: toPrincipalRecord(principal),
+      token: row.token_id === null ? null : notes.overlayToken(toToken(row, row.token_id)),
+      principal: toPrincipalRecord(row),
       standing: owner === null ? null : toStanding(owner, row),
       owns_an_organization: row.owns_an_organization,
     };
+  };
+}
+
+function toToken(row: AdmitRow, id: string): TokenRecord {
+  return {
+    id,
+    principal_id: row.id,
+    name: row.token_name,
+    parent_id: row.parent_id,
+    made_with: row.made_with,
+    scopes: row.token_scopes,
+    max_uses: row.max_uses,
+    uses: row.uses,
+    allowed_cidrs: row.allowed_cidrs,
+    expires_at: row.expires_at,
+    last_used_at: row.last_used_at,
+    revoked_at: row.revoked_at,
+    created_at: row.token_created_at,
+    created_by: row.token_created_by,
   };
 }
 

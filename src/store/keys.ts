@@ -3,6 +3,7 @@
 import type { DataKeyRecord, KekRecord, KeyStore } from "../domain/ports.ts";
 import { INSTANCE_TENANT } from "../domain/audit.ts";
 import type { Db } from "./db.ts";
+import { signingKeysOf } from "./federation.ts";
 import { raced } from "./failures.ts";
 import { hold, holdOwner } from "./locks.ts";
 import { toDataKeyRecord, toKekRecord } from "./rows.ts";
@@ -74,6 +75,8 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
       });
       return (await dataKeyOf(record)) ?? gone();
     },
+
+    signingKeys: () => signingKeysOf(prisma),
 
     async keyCheck(fresh) {
       if (fresh !== null) {

@@ -119,6 +119,7 @@ export function ownerWrites(db: Db): OwnerWrites {
           const settings = await removeTenant(id);
           await removePrincipals(db, { organization_id: id });
           await prisma.project.deleteMany({ where: { organization_id: id } });
+          await prisma.identityProvider.deleteMany({ where: { organization_id: id } });
           await prisma.organization.delete({ where: { id } });
           return settings;
         }

@@ -54,8 +54,23 @@ export function toVersionRecord(row: SettingVersionModel): VersionRecord {
   };
 }
 
-export function toPrincipalRecord(row: PrincipalModel): PrincipalRecord {
-  return { ...row, kind: row.kind as PrincipalRecord["kind"] };
+/** Who a person is at their identity provider stays in the store: it is looked up by, and never read. */
+export function toPrincipalRecord(
+  row: Omit<PrincipalModel, "identity_issuer" | "identity_subject">,
+): PrincipalRecord {
+  const { id, kind, name, email, admin, organization_id, scopes, disabled_at, created_at, created_by } = row;
+  return {
+    id,
+    kind: kind as PrincipalRecord["kind"],
+    name,
+    email,
+    admin,
+    organization_id,
+    scopes,
+    disabled_at,
+    created_at,
+    created_by,
+  };
 }
 
 export function toKekRecord(row: KeyEncryptionKeyModel): KekRecord {

@@ -8,6 +8,7 @@ import { createAuditWriter, recordIn } from "./audit-write.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { asBrokerError, translated } from "./failures.ts";
+import { federationReads, federationWrites } from "./federation.ts";
 import { keyStore } from "./keys.ts";
 import { memberReads, memberWrites } from "./members.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
@@ -54,6 +55,7 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...principalReads(db),
     ...memberReads(db),
     ...tokenReads(db, notes),
+    ...federationReads(db),
     audit: auditRead(db, within, clock.now),
   };
 }
@@ -66,6 +68,7 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...principalWrites(db),
     ...memberWrites(db),
     ...tokenWrites(db),
+    ...federationWrites(db),
     admit: admitWith(db, notes),
     record: recordIn(db),
   };

@@ -89,6 +89,7 @@ describe("a read's path", () => {
     ["connect/S3/a", "under", "under"],
     ["connect/S3/a", "auto", "at"],
     ["connect/S3/a", "exact", "at"],
+    ["connect/S3", "exact", "at"],
   ] as const)("%j with match=%s selects %s", (text, match, kind) => {
     expect(parsePathQuery(text, match).kind).toBe(kind);
   });
@@ -98,7 +99,6 @@ describe("a read's path", () => {
     ["connect/S", "auto", "invalid_value"],
     ["connect/S3/a/", "exact", "invalid_request"],
     [undefined, "exact", "invalid_request"],
-    ["connect/S3", "exact", "not_found"],
     ["connect/S3//", "auto", "invalid_request"],
   ] as const)("%j with match=%s is %s", (text, match, code) => {
     expect(codeOf(() => parsePathQuery(text, match))).toBe(code);

@@ -83,6 +83,7 @@ export function memoryKeys(): MemoryKeys {
       if (there === undefined) data.set(record.id, record);
       return there ?? record;
     },
+    signingKeys: async () => [],
     async keyCheck(fresh) {
       await turn("keyCheck");
       check ??= fresh;

@@ -67,7 +67,7 @@ test("a token's use shows at once and is written", async () => {
   expect(
     (await store.reader.tokensOf(principal_id, { after: null, limit: 1 })).rows[0]?.last_used_at,
   ).toEqual(at(1));
-  expect((await store.admit(hash, null, false))?.token.last_used_at).toEqual(at(1));
+  expect((await store.admit({ kind: "api", hash }, null, false))?.token?.last_used_at).toEqual(at(1));
   const replica = open();
   replica.store.noteTokenUse(id, at(2));
   await replica.close();

@@ -104,7 +104,7 @@ describe("an unreachable database", () => {
     const { store } = away;
     const tries = [
       store.reader.principal(newId()),
-      store.admit(Buffer.alloc(32), null, false),
+      store.admit({ kind: "api", hash: Buffer.alloc(32) }, null, false),
       store.transact((tx) => tx.lockInstance()),
       store.record(event(null)),
       store.countRefusal(event(null)),
@@ -134,6 +134,8 @@ describe("an unreachable database", () => {
     expect(await transact((tx) => tx.lockOwner(orgKey))).toBe(true);
     await store.record(event(orgKey));
     expect(await opened.ping()).toEqual({ audit: true });
+    // The driver's own error has the client in it, and the client has the password.
+    expect(opened.backgroundErrors.every((error) => error instanceof BrokerError)).toBe(true);
   });
 
   test("a database that only reads is not ready for the audit, and refuses events as unavailable", async () => {

@@ -18,7 +18,7 @@ describe("admission", () => {
     const { hash, ...record } = made;
     await member(orgKey, person.id, "owner");
     await member(key, person.id, "read");
-    const admit = (owner: Owner | null, lookup = false) => store.admit(hash, owner, lookup);
+    const admit = (owner: Owner | null, lookup = false) => store.admit({ kind: "api", hash }, owner, lookup);
     const admission = await admit(key, true);
     expect(admission?.token).toEqual(record);
     expect(admission?.principal).toEqual(person);
@@ -35,7 +35,7 @@ describe("admission", () => {
       role_at_owner: null,
     });
     expect(await admit(null)).toMatchObject({ standing: null, owns_an_organization: false });
-    expect(await transact((tx) => tx.admit(hash, key, true))).toEqual(admission);
+    expect(await transact((tx) => tx.admit({ kind: "api", hash }, key, true))).toEqual(admission);
   });
 
   test("no standing where no such owner is: none of that type, a service account, another's id", async () => {
@@ -50,11 +50,11 @@ describe("admission", () => {
       { owner_type: "user", owner_id: newId() },
     ];
     for (const owner of wrong) {
-      expect((await store.admit(hash, owner, false))?.standing).toBeNull();
+      expect((await store.admit({ kind: "api", hash }, owner, false))?.standing).toBeNull();
       expect(await store.reader.ownerKey(owner)).toBeNull();
       expect(await store.reader.standing(account.id, owner)).toBeNull();
     }
-    expect(await store.admit(sha256("other"), null, false)).toBeNull();
+    expect(await store.admit({ kind: "api", hash: sha256("other") }, null, false)).toBeNull();
   });
 });
 

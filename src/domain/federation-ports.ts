@@ -1,0 +1,71 @@
+// What signing in needs of the world: who vouches for foreign identities, and what is to be signed for them.
+import type { Binding, Claims } from "./binding.ts";
+
+/** An organization's identity provider. `revision` moves with every change, and ends what was had through it. */
+export type IdentityProviderRecord = {
+  readonly id: string;
+  readonly organization_id: string;
+  readonly issuer: string;
+  readonly audience: string;
+  readonly jwks_uri: string | null;
+  readonly jwks: { readonly keys: readonly Readonly<Record<string, unknown>>[] } | null;
+  readonly bindings: readonly Binding[];
+  readonly revision: number;
+  readonly created_at: Date;
+  readonly created_by: string;
+  readonly updated_at: Date;
+};
+
+/** Whose keys are asked, and for which tokens. */
+export type TrustedIssuer = Pick<IdentityProviderRecord, "issuer" | "audience" | "jwks_uri" | "jwks">;
+
+/** A foreign token whose signature, issuer, audience and times were found good. */
+export type VerifiedIdentity = {
+  readonly issuer: string;
+  /** The claim `sub`: a non-empty string. */
+  readonly subject: string;
+  readonly claims: Claims;
+  readonly expires_at: Date;
+};
+
+export type IdentityVerifier = {
+  /** @throws BrokerError `invalid_value` for what could never verify: a bad URL, private keys, no usable key */
+  assertUsable(issuer: TrustedIssuer): void;
+  /**
+   * Those of the providers that vouch for the token, each by its own keys. None for a bad token, or when no key can
+   * be had; whatever a foreign server does, it ends within seconds.
+   */
+  verify<Provider extends TrustedIssuer>(
+    providers: readonly Provider[],
+    subjectToken: string,
+  ): Promise<readonly { readonly provider: Provider; readonly identity: VerifiedIdentity }[]>;
+};
+
+/** What an access token says, before it is signed and after it is verified. */
+export type AccessClaims = {
+  /** The token's own id (`jti`), a UUIDv7. */
+  readonly id: string;
+  readonly principal_id: string;
+  /** The API token that it was had with; its state is this one's too. */
+  readonly token_id: string | null;
+  /** The identity provider that vouched for a workload, as it stood then. */
+  readonly provider: { readonly id: string; readonly revision: number } | null;
+  /** A ceiling of its own; empty: none. */
+  readonly scopes: readonly string[];
+  readonly issued_at: Date;
+  readonly expires_at: Date;
+};
+
+/** A key that access tokens are signed with. Its private half rests sealed. */
+export type SigningKeyRecord = {
+  /** The `kid`, a UUIDv7. */
+  readonly id: string;
+  readonly public_jwk: Readonly<Record<string, string>>;
+  readonly sealed: Uint8Array;
+  readonly created_at: Date;
+  /** When another took its place; what it signed is good until that has expired. */
+  readonly retired_at: Date | null;
+};
+
+/** Makes key pairs and keeps those that replicas share; src/auth/signing-keys.ts. */
+export type SigningKeyMaker = { readonly make: (now: Date) => Promise<SigningKeyRecord> };

@@ -1,0 +1,187 @@
+// Signing in: an API token, a workload's or a person's foreign identity is exchanged for a short-lived access token.
+// What comes out is the claims to be signed; http/ signs them. Whatever is wrong with what was presented, the answer
+// is the same and so is the work, so that nobody learns which account, token or provider exists.
+import { formatScope, parseScope, scopesWithin } from "./access.ts";
+import { isUuid } from "./address.ts";
+import { Refused, flawOf } from "./admission.ts";
+import type { RequestContext } from "./audit.ts";
+import { bindingMatches } from "./binding.ts";
+import { BrokerError } from "./errors.ts";
+import type { Gate, SignedIn } from "./gate.ts";
+import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
+import type { NewId, PrincipalRecord, Store, TokenMaker } from "./ports.ts";
+
+/** No access token lives longer, nor longer than what it was had for. */
+const ACCESS_SECONDS_MAX = 900;
+const PROVIDERS_MAX = 20;
+const NAME_LENGTH_MAX = 128;
+
+export type ExchangeInput = {
+  /** The service account that a workload wants to be; null for a person. */
+  readonly client_id: string | null;
+  readonly subject_token: string;
+  /** Space-separated; null: all that may be had. */
+  readonly scope: string | null;
+};
+
+export function createSignIn(
+  gate: Gate,
+  verifier: IdentityVerifier,
+  instanceIssuers: readonly TrustedIssuer[],
+  store: Pick<Store, "takeUse" | "reader">,
+  tokens: Pick<TokenMaker, "hashToken">,
+  newId: NewId,
+) {
+  /** OAuth 2.0 client credentials: a service account's id and one of its API tokens. */
+  function clientCredentials(
+    context: RequestContext,
+    input: { readonly client_id: string; readonly client_secret: string; readonly scope: string | null },
+  ): Promise<AccessClaims> {
+    return gate.signIn(context, `client:${input.client_id}`, "invalid_client", async (tx, now) => {
+      const hash = tokens.hashToken(input.client_secret);
+      // An ill-formed secret is looked up all the same: the work does not tell it from an unknown one.
+      const admission = await tx.admit({ kind: "api", hash: hash ?? Buffer.alloc(32) }, null, false);
+      if (hash === null || admission === null || admission.token === null) throw new Refused("unknown");
+      const { token, principal } = admission;
+      const who = { principal_id: principal.id, token_id: token.id };
+      if (principal.kind !== "service_account" || principal.id !== input.client_id.toLowerCase())
+        throw new Refused("wrong_client", who);
+      const flaw = flawOf(admission, null, context, now);
+      if (flaw !== null) throw new Refused(flaw, who);
+      if (token.max_uses !== null && !(await store.takeUse(token.id))) throw new Refused("used_up", who);
+      const ceilings = [token.scopes, principal.scopes].filter((each) => each.length > 0);
+      const claims = {
+        id: newId(),
+        principal_id: principal.id,
+        token_id: token.id,
+        provider: null,
+        scopes: narrowed(input.scope, ceilings, []),
+        ...lifetime(now, token.expires_at),
+      };
+      return signedIn(claims, principal, { grant: "client_credentials" });
+    });
+  }
+
+  /** RFC 8693: a foreign identity becomes a service account of the organization that trusts its provider. */
+  async function workload(context: RequestContext, clientId: string, input: ExchangeInput): Promise<AccessClaims> {
+    const account = isUuid(clientId) ? await store.reader.principal(clientId.toLowerCase()) : null;
+    const organizationId = account?.kind === "service_account" ? account.organization_id : null;
+    const everyone = { after: null, limit: PROVIDERS_MAX };
+    const providers =
+      organizationId === null ? [] : (await store.reader.identityProvidersOf(organizationId, everyone)).rows;
+    // A network call may be in here: before the transaction, never within.
+    const vouching = await verifier.verify(providers, input.subject_token);
+    return gate.signIn(context, `client:${clientId}`, "invalid_grant", async (tx, now) => {
+      const principal = account === null ? null : await tx.principal(account.id);
+      if (principal === null || organizationId === null) throw new Refused("unknown_identity");
+      const who = { principal_id: principal.id, token_id: null };
+      for (const { provider, identity } of vouching) {
+        const trusted = await tx.identityProvider(organizationId, provider.id);
+        // Changed while its keys were fetched: what was verified may not be what is trusted now.
+        if (trusted?.revision !== provider.revision) continue;
+        const binding = trusted.bindings.find(
+          (each) => each.service_account_id === principal.id && bindingMatches(each, identity.claims),
+        );
+        if (binding === undefined) continue;
+        if (principal.disabled_at !== null) throw new Refused("disabled", who);
+        const ceilings = [binding.scopes ?? [], principal.scopes].filter((each) => each.length > 0);
+        const claims = {
+          id: newId(),
+          principal_id: principal.id,
+          token_id: null,
+          provider: { id: trusted.id, revision: trusted.revision },
+          scopes: narrowed(input.scope, ceilings, binding.scopes ?? []),
+          ...lifetime(now, identity.expires_at),
+        };
+        return signedIn(claims, principal, { provider: trusted.id, ...traceOf(identity) });
+      }
+      throw new Refused(vouching.length === 0 ? "unknown_identity" : "unbound_identity", who);
+    });
+  }
+
+  /** A person, by an identity provider of the instance: (issuer, sub), made at the first sign-in without any role. */
+  async function person(context: RequestContext, input: ExchangeInput): Promise<AccessClaims> {
+    const [vouching] = await verifier.verify(instanceIssuers, input.subject_token);
+    return gate.signIn(context, null, "invalid_grant", async (tx, now) => {
+      if (vouching === undefined) throw new Refused("unknown_identity");
+      const { identity } = vouching;
+      const known = await tx.userByIdentity(identity.issuer, identity.subject);
+      if (known !== null && known.disabled_at !== null)
+        throw new Refused("disabled", { principal_id: known.id, token_id: null });
+      const principal = known ?? newPerson(newId(), identity, now);
+      if (known === null) await tx.insertPerson(principal, identity.issuer, identity.subject);
+      const claims = {
+        id: newId(),
+        principal_id: principal.id,
+        token_id: null,
+        provider: null,
+        scopes: narrowed(input.scope, [], []),
+        ...lifetime(now, identity.expires_at),
+      };
+      return signedIn(claims, principal, { ...traceOf(identity), ...(known === null ? { change: "created" } : {}) });
+    });
+  }
+
+  return {
+    clientCredentials,
+    exchangeToken: (context: RequestContext, input: ExchangeInput): Promise<AccessClaims> =>
+      input.client_id === null ? person(context, input) : workload(context, input.client_id, input),
+  };
+}
+
+function signedIn(claims: AccessClaims, principal: PrincipalRecord, details: Record<string, string>): SignedIn<AccessClaims> {
+  const owner =
+    principal.organization_id === null
+      ? ({ owner_type: "user", owner_id: principal.id } as const)
+      : ({ owner_type: "organization", owner_id: principal.organization_id } as const);
+  return {
+    result: claims,
+    principal_id: principal.id,
+    // An access token's own id, where no API token stands behind it: the log then leads back to this event.
+    token_id: claims.token_id ?? claims.id,
+    key: { ...owner, tenant_id: owner.owner_id },
+    details: { ...details, access_token_id: claims.id, scopes: claims.scopes.join(" ") },
+  };
+}
+
+/** Enough to find who it was at the provider; claims beyond that are not ours to keep. */
+function traceOf({ issuer, subject }: VerifiedIdentity): Record<string, string> {
+  return { issuer, subject };
+}
+
+function lifetime(now: Date, until: Date | null): Pick<AccessClaims, "issued_at" | "expires_at"> {
+  const most = now.getTime() + ACCESS_SECONDS_MAX * 1000;
+  return { issued_at: now, expires_at: new Date(until === null ? most : Math.min(most, until.getTime())) };
+}
+
+/**
+ * The scopes of an access token: those asked for, when each ceiling covers them; else `usual`. The ceilings of the
+ * API token and the service account hold besides, as they stand at each request.
+ * @throws BrokerError `invalid_scope`
+ */
+function narrowed(
+  asked: string | null,
+  ceilings: readonly (readonly string[])[],
+  usual: readonly string[],
+): readonly string[] {
+  const wanted = asked?.split(" ").filter((each) => each !== "") ?? [];
+  if (wanted.length === 0) return usual;
+  const bad = (): BrokerError => new BrokerError("invalid_scope", "The scope is malformed, or wider than what may be had.");
+  const parsed = wanted.map((text) => {
+    try {
+      return parseScope(text);
+    } catch {
+      throw bad();
+    }
+  });
+  if (ceilings.some((ceiling) => !scopesWithin(parsed, ceiling.map(parseScope)))) throw bad();
+  return parsed.map(formatScope);
+}
+
+/** A person has what the provider vouches for, a subject, and no email: an email identifies nobody. */
+function newPerson(id: string, { subject, claims }: VerifiedIdentity, now: Date): PrincipalRecord {
+  const { name } = claims;
+  const shown = typeof name === "string" && name.trim() !== "" ? name.trim().slice(0, NAME_LENGTH_MAX) : subject.slice(0, NAME_LENGTH_MAX);
+  const blank = { email: null, admin: false, organization_id: null, scopes: [], disabled_at: null };
+  return { id, kind: "user", name: shown, created_at: now, created_by: null, ...blank };
+}

@@ -1,0 +1,90 @@
+// Identity providers, the persons whom the instance's own vouch for, and the keys that access tokens are signed with.
+import type { IdentityProviderRecord, SigningKeyRecord } from "../domain/federation-ports.ts";
+import type { Reader, Transaction } from "../domain/ports.ts";
+import type { Db } from "./db.ts";
+import { Prisma } from "./generated/client.ts";
+import type { IdentityProviderModel } from "./generated/models.ts";
+import { afterId, toPage, toPrincipalRecord } from "./rows.ts";
+
+function toRecord({ jwks, bindings, ...row }: IdentityProviderModel): IdentityProviderRecord {
+  return {
+    ...row,
+    jwks: jwks as IdentityProviderRecord["jwks"],
+    bindings: bindings as unknown as IdentityProviderRecord["bindings"],
+  };
+}
+
+export function federationReads({ prisma }: Db): Pick<Reader, "identityProvider" | "identityProvidersOf"> {
+  return {
+    async identityProvider(organization_id, id) {
+      const row = await prisma.identityProvider.findUnique({ where: { organization_id_id: { organization_id, id } } });
+      return row === null ? null : toRecord(row);
+    },
+    async identityProvidersOf(organization_id, page) {
+      const rows = await prisma.identityProvider.findMany({
+        where: { organization_id, id: afterId(page) },
+        orderBy: { id: "asc" },
+        take: page.limit + 1,
+      });
+      return toPage(rows.map(toRecord), page);
+    },
+  };
+}
+
+/** Oldest first. */
+export async function signingKeysOf(prisma: Db["prisma"]): Promise<readonly SigningKeyRecord[]> {
+  const rows = await prisma.signingKey.findMany({ orderBy: { created_at: "asc" } });
+  return rows.map((row) => ({ ...row, public_jwk: row.public_jwk as SigningKeyRecord["public_jwk"] }));
+}
+
+type FederationWrites = Pick<
+  Transaction,
+  | "userByIdentity"
+  | "insertPerson"
+  | "putIdentityProvider"
+  | "removeIdentityProvider"
+  | "signingKeys"
+  | "insertSigningKey"
+  | "retireSigningKey"
+  | "removeSigningKey"
+>;
+
+export function federationWrites({ prisma }: Db): FederationWrites {
+  return {
+    async userByIdentity(identity_issuer, identity_subject) {
+      const where = { identity_issuer_identity_subject: { identity_issuer, identity_subject } };
+      const row = await prisma.principal.findUnique({ where });
+      return row === null ? null : toPrincipalRecord(row);
+    },
+    async insertPerson({ scopes, ...row }, identity_issuer, identity_subject) {
+      const data = { ...row, scopes: [...scopes], identity_issuer, identity_subject };
+      await prisma.principal.createMany({ data });
+    },
+    async putIdentityProvider({ organization_id, id, jwks, bindings, ...rest }) {
+      const fields = {
+        ...rest,
+        jwks: jwks === null ? Prisma.DbNull : (jwks as Prisma.InputJsonValue),
+        bindings: bindings as unknown as Prisma.InputJsonValue,
+      };
+      await prisma.identityProvider.upsert({
+        where: { organization_id_id: { organization_id, id } },
+        create: { organization_id, id, ...fields },
+        update: fields,
+      });
+    },
+    async removeIdentityProvider(organization_id, id) {
+      await prisma.identityProvider.deleteMany({ where: { organization_id, id } });
+    },
+    signingKeys: () => signingKeysOf(prisma),
+    async insertSigningKey({ public_jwk, sealed, ...rest }) {
+      const data = { ...rest, public_jwk: { ...public_jwk }, sealed: new Uint8Array(sealed) };
+      await prisma.signingKey.createMany({ data });
+    },
+    async retireSigningKey(id, retired_at) {
+      await prisma.signingKey.updateMany({ where: { id }, data: { retired_at } });
+    },
+    async removeSigningKey(id) {
+      await prisma.signingKey.deleteMany({ where: { id } });
+    },
+  };
+}
