@@ -6,7 +6,9 @@ import type { Logger } from "pino";
 import { v7 as newId } from "uuid";
 import packageJson from "../package.json" with { type: "json" };
 import { tokenMaker } from "./auth/api-token.ts";
+import { createIdentityVerifier } from "./auth/foreign-identity.ts";
 import { createRefusalLimit } from "./auth/refusals.ts";
+import { createSigningKeys } from "./auth/signing-keys.ts";
 import type { Config } from "./config.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
 import type { Clock } from "./domain/ports.ts";
@@ -21,6 +23,7 @@ import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
 import { createKeyring } from "./sealing/keyring.ts";
 import { createLocalGuard } from "./sealing/local.ts";
 import { createRowMac } from "./sealing/row-mac.ts";
+import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
 import { type VaultAlert, createVault } from "./sealing/vault.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { createStore } from "./store/store.ts";
@@ -89,9 +92,14 @@ async function start(
     defaults: { storage: config.storage, manager: config.manager },
     onAlert,
   });
+  const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
+  const signingKeys = createSigningKeys(keys.signingKeys, sealer, clock, newId);
   const broker = createBroker({
     store,
     vault,
+    verifier: createIdentityVerifier({ clock, allowedPrivate: config.privateAddressesAllowed }),
+    instanceIssuers: config.identityProviders,
+    signingKeys,
     tokens: tokenMaker,
     refusals: createRefusalLimit(clock),
     clock,
@@ -100,6 +108,7 @@ async function start(
   });
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
+  await broker.createFirstSigningKey();
   started.push(sweepRegularly(broker, logger));
   const app = await buildApp(
     {

@@ -1,7 +1,7 @@
 // How this API's schemas are written. One object validates, serializes and is published, in the dialect of
 // OpenAPI 3.0 (no const, no type lists, `nullable` for null). Where the validator or the serializer needs what that
 // dialect cannot say, the published form stands beside it under PUBLISHED, and `published` puts it in its place.
-import { type Static, type TSchema, type TUnsafe, Type } from "@fastify/type-provider-typebox";
+import { type Static, type TSchema, type TUnsafe, Type } from "typebox";
 
 /** The keyword under which a schema carries what openapi.yaml says instead of it. */
 export const PUBLISHED = "x-coffer-openapi";

@@ -1,5 +1,5 @@
 // Organizations and projects: what clients send and what they are sent.
-import { Type } from "@fastify/type-provider-typebox";
+import { Type } from "typebox";
 import { CreatedBy, EXAMPLE, Id, IdInput, Name, NextCursor, Time } from "./common.ts";
 import { Fields, List, component } from "./kit.ts";
 

@@ -1,5 +1,5 @@
 // Service accounts: what clients send and what they are sent.
-import { Type } from "@fastify/type-provider-typebox";
+import { Type } from "typebox";
 import {
   CreatedBy,
   Disabled,

@@ -1,6 +1,6 @@
 // Settings: what clients send. A value is for the domain to check, and a path's grammar too: here is what is said
 // of a parameter or a field by itself.
-import { Type } from "@fastify/type-provider-typebox";
+import { Type } from "typebox";
 import { OWNER_TYPES, SETTING_TYPES } from "../../domain/address.ts";
 import { EXAMPLE, FullPath, IdInput, PathOrPrefix, Spelled, Text, paging } from "./common.ts";
 import { Fields, Instead, Nullable, OneOf, component } from "./kit.ts";

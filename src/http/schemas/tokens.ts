@@ -1,5 +1,5 @@
 // API tokens: what clients send and what they are sent. Only MadeToken ever holds a token's text.
-import { Type } from "@fastify/type-provider-typebox";
+import { Type } from "typebox";
 import {
   CreatedBy,
   EXAMPLE,
