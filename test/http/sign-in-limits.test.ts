@@ -1,0 +1,98 @@
+// Contract, section 3's table: what is refused too often, and what costs too much, is 429; never a token that verifies.
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type TestBroker, type World, client, furnish, settingsUrl, startBroker } from "../harness/broker.ts";
+import { narrower, statuses } from "./rights-kit.ts";
+
+let broker: TestBroker;
+let beside: TestBroker;
+let world: World;
+beforeAll(async () => {
+  broker = await startBroker();
+  beside = await startBroker({ beside: broker, environment: { COFFER_RATE_LIMIT: "5" } });
+  world = await furnish(broker);
+});
+afterAll(async () => {
+  await beside.close();
+  await broker.close();
+});
+
+test("of 130 refused sign-ins from one address 100 are 401; the rest 429, told when to come again", async () => {
+  const wrong = ["", "nonsense", `${world.writer.api.token.slice(0, -1)}!`].map((token) =>
+    client(broker.url, token),
+  );
+  const answers = await Promise.all(
+    Array.from({ length: 130 }, (_, index) => wrong[index % 3]!.get("/auth/me")),
+  );
+  const limited = answers.filter(({ status }) => status === 429);
+  expect([answers.filter(({ status }) => status === 401).length, limited.length]).toEqual([100, 30]);
+  for (const { body, headers } of limited) {
+    expect(body.code).toBe("rate_limited");
+    expect(Number(headers.get("retry-after"))).toBeGreaterThanOrEqual(1);
+    expect(Number(headers.get("retry-after"))).toBeLessThanOrEqual(60);
+    expect([headers.get("ratelimit-limit"), headers.get("ratelimit-remaining")]).toEqual(["100", "0"]);
+    expect(headers.get("ratelimit-reset")).toBe(headers.get("retry-after"));
+  }
+  const code = await client(broker.url, "").post("/auth/enrol", { body: { code: "no code" } });
+  expect([code.status, code.headers.get("ratelimit-remaining")]).toEqual([429, "0"]);
+});
+
+test("a token that verifies is not refused for them, nor is its holder's 400, 403 or 404", async () => {
+  const { writer, organization, project } = world;
+  expect((await client(broker.url, "nonsense").get("/auth/me")).status).toBe(429);
+  const tries = [
+    writer.api.get("/auth/me"),
+    writer.api.get("/settings?nonsense=1"),
+    writer.api.get(settingsUrl(organization)),
+    writer.api.get(settingsUrl(project, "secret/Custom/none", {}, "/settings/value")),
+  ];
+  expect(await statuses(tries)).toEqual([200, 400, 403, 404]);
+});
+
+test("every refusal is one counted event per address, reason and minute", async () => {
+  const { body } = await broker.admin.get(
+    "/audit?owner_type=instance&action=sign_in&outcome=denied&limit=1000",
+  );
+  const seen = body.events.map((each: { ip: string; reason: string; count: number }) => [
+    each.ip,
+    each.reason,
+    each.count,
+  ]);
+  const counts: number[] = seen.map(([, , count]: [string, string, number]) => count);
+  expect(counts.reduce((sum, count) => sum + count, 0)).toBe(100);
+  expect(new Set(seen.map(([ip]: [string]) => ip))).toEqual(new Set(["127.0.0.1"]));
+  expect(new Set(seen.map(([, reason]: [string, string]) => reason))).toEqual(
+    new Set(["absent", "malformed"]),
+  );
+  // A minute may have ended meanwhile: then each reason has two.
+  expect(seen.length).toBeLessThanOrEqual(4);
+});
+
+test("RateLimit-* headers tell a token what is left; past it 429 with Retry-After, which is no use of it", async () => {
+  const { api, id } = await narrower(broker, world.writer.api, { max_uses: 50 });
+  const there = beside.as(api.token);
+  const first = await there.get("/auth/me");
+  expect(["limit", "remaining", "reset"].map((name) => first.headers.get(`ratelimit-${name}`))).toEqual([
+    "5",
+    "4",
+    "1",
+  ]);
+  const answers = await Promise.all(Array.from({ length: 30 }, () => there.get("/auth/me")));
+  const limited = answers.filter(({ status }) => status === 429);
+  expect(limited.length).toBeGreaterThan(0);
+  for (const { body, headers } of limited) {
+    expect(body).toMatchObject({ code: "rate_limited", status: 429 });
+    expect([
+      headers.get("retry-after"),
+      headers.get("ratelimit-limit"),
+      headers.get("ratelimit-remaining"),
+    ]).toEqual(["1", "5", "0"]);
+  }
+  const let_in = 1 + answers.length - limited.length;
+  expect((await world.writer.api.get(`/tokens/${id}`)).body.uses_left).toBe(50 - let_in);
+});
+
+test("another token is not made to wait for it", async () => {
+  const hasty = beside.as(world.writer.api.token);
+  expect(await statuses(Array.from({ length: 20 }, () => hasty.get("/auth/me")))).toContain(429);
+  expect((await beside.as(world.reader.api.token).get("/auth/me")).status).toBe(200);
+});
