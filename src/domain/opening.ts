@@ -6,6 +6,9 @@ import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey, Permit, Reader, Vault } from "./ports.ts";
 import type { SettingRow } from "./setting.ts";
 
+/** What of the vault tells a broker's rows from anybody else's. */
+type Genuine = Pick<Vault, "isGenuine">;
+
 export const subjectOf = ({ setting, version }: SettingRow): Subject => ({
   id: setting.id,
   path: setting.path,
@@ -26,7 +29,7 @@ export async function openAll(
 ): Promise<Openings> {
   const results = await vault.open(permit, rows);
   const opened = new Map<SettingRow, Plaintext>();
-  const failures: { readonly row: SettingRow; readonly error: BrokerError }[] = [];
+  const failures: Failure[] = [];
   for (const [index, row] of rows.entries()) {
     const result = results[index];
     if (result?.kind === "opened") opened.set(row, result.plaintext);
@@ -36,19 +39,36 @@ export async function openAll(
         error: result?.error ?? new BrokerError("internal", "A value was not answered."),
       });
   }
-  if (failures.length > 0 && onError === "fail") throw asOne(failures);
+  if (failures.length > 0 && onError === "fail") throw failureOf(failures);
   return { opened, failed: failures.map(({ row }) => row) };
+}
+
+/**
+ * What a row says of itself (deleted, expired, destroyed) is passed on only where a broker wrote it: some clients
+ * delete live copies on a 404.
+ * @throws BrokerError `manager_failed`, naming the path
+ */
+export function assertGenuine(vault: Genuine, row: SettingRow): void {
+  if (!vault.isGenuine(row)) throw altered(row);
+}
+
+function altered({ setting }: SettingRow): BrokerError {
+  const detail = "The stored record was altered outside the broker.";
+  return new BrokerError("manager_failed", detail, { paths: [setting.path] });
 }
 
 /** @throws BrokerError `not_found` */
 export async function liveRow(
   reader: Pick<Reader, "setting">,
+  vault: Genuine,
   key: OwnerKey,
   path: SettingPath,
 ): Promise<SettingRow> {
   const row = await reader.setting(key, path);
-  if (row === null || row.setting.deleted_at !== null) throw notFound();
-  return row;
+  if (row === null) throw notFound();
+  if (row.setting.deleted_at === null) return row;
+  assertGenuine(vault, row);
+  throw notFound();
 }
 
 /**
@@ -57,17 +77,28 @@ export async function liveRow(
  * that never was
  */
 export async function atVersion(
-  reader: Pick<Reader, "version" | "lastVersion">,
+  reader: Pick<Reader, "version" | "versions" | "lastVersion">,
+  vault: Genuine,
   key: OwnerKey,
   row: SettingRow,
   version: number,
 ): Promise<SettingRow> {
   const found = version === row.version.version ? row.version : await reader.version(row.setting, version);
-  if (found !== null && found.state === "enabled") return { setting: row.setting, version: found };
-  const last = found === null ? await reader.lastVersion(key, row.setting.path as SettingPath) : version;
-  if (version <= last) throw new BrokerError("destroyed", "This version's value is destroyed.");
-  throw notFound("There is no such version.");
+  if (found === null) {
+    if (version > (await reader.lastVersion(key, row.setting.path as SettingPath)))
+      throw notFound("There is no such version.");
+    // Numbers before the setting's first are a purged predecessor's; a gap after it is nothing that a broker makes.
+    const [first] = await reader.versions(row.setting);
+    if (first === undefined || version > first.version) throw altered(row);
+    throw destroyed();
+  }
+  const versioned = { setting: row.setting, version: found };
+  if (found.state === "enabled") return versioned;
+  assertGenuine(vault, versioned);
+  throw destroyed();
 }
+
+const destroyed = (): BrokerError => new BrokerError("destroyed", "This version's value is destroyed.");
 
 /**
  * RFC 9110 section 13.1.2: weak comparison. `*` matches nothing here: a 304 is given only where the client is known
@@ -77,8 +108,10 @@ export function matchesAny(etag: string, tags: readonly string[]): boolean {
   return tags.some((tag) => tag.replace(/^W\//, "") === etag);
 }
 
-/** One error for all rows that failed: the one that trying again cannot mend, if there is one. */
-function asOne(failures: readonly { readonly row: SettingRow; readonly error: BrokerError }[]): BrokerError {
+type Failure = { readonly row: SettingRow; readonly error: BrokerError };
+
+/** One error for all rows that failed, naming them: the one that trying again cannot mend, if there is one. */
+export function failureOf(failures: readonly Failure[]): BrokerError {
   const worst = failures.find(({ error }) => error.code !== "unavailable") ?? failures[0];
   const paths = failures.map(({ row }) => row.setting.path);
   if (worst === undefined) return new BrokerError("internal", "No failure to tell.");

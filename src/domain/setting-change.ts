@@ -3,8 +3,9 @@
 import type { OwnerAction } from "./access.ts";
 import { type Owner, type SettingPath, parseSettingPath } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
-import { BrokerError, notFound } from "./errors.ts";
+import { notFound } from "./errors.ts";
 import type { Done, Gate } from "./gate.ts";
+import { assertGenuine } from "./opening.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey, Permit, Reader, Sealer, Transaction, Vault } from "./ports.ts";
 import { type Preconditions, assertPreconditions } from "./preconditions.ts";
@@ -57,14 +58,6 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     });
   }
 
-  /** A broker never signs anew what it did not sign before. */
-  function assertGenuine(row: SettingRow): void {
-    if (!vault.isGenuine(row))
-      throw new BrokerError("manager_failed", "The stored record was altered outside the broker.", {
-        paths: [row.setting.path],
-      });
-  }
-
   async function saved(
     tx: Transaction,
     row: SettingRow,
@@ -80,8 +73,10 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     const found = await tx.setting(key, path);
     const live = found === null || found.setting.deleted_at !== null ? null : found;
     assertPreconditions(input, live?.setting ?? null);
+    if (found === null) throw notFound();
+    // A broker never signs anew what it did not sign before.
+    assertGenuine(vault, found);
     if (live === null) throw notFound();
-    assertGenuine(live);
     return live;
   }
 
@@ -115,7 +110,7 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     return { setting: signed, version };
   }
 
-  return { changeAt, assertGenuine, saved, current, addVersion };
+  return { changeAt, saved, current, addVersion };
 }
 
 export const nothing = async (): Promise<null> => null;

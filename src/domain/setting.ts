@@ -117,10 +117,10 @@ export function etagOf(row: SettingRow, disclosure: Disclosure["kind"] | Withhel
   return `"${row.setting.id}.${row.setting.revision}.${row.version.version}.${disclosure}"`;
 }
 
-/** Whether an entity tag, of whichever representation, or a quoted version number, names this state of a setting. */
+/** Whether an entity tag, of whichever reading of its current version, or a quoted number, names a setting's state. */
 export function namesThisState(tag: string, setting: SettingRecord): boolean {
   if (tag === `"${setting.current_version}"`) return true;
-  return tag.startsWith(`"${setting.id}.${setting.revision}.`);
+  return tag.startsWith(`"${setting.id}.${setting.revision}.${setting.current_version}.`);
 }
 
 const timeOrNull = (date: Date | null): string | null => (date === null ? null : date.toISOString());

@@ -9,7 +9,7 @@ import type { Found, Gate } from "./gate.ts";
 import { atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
 import { decodeCursor, encodeCursor } from "./paging.ts";
 import type { Plaintext } from "./plaintext.ts";
-import type { Reader, Store, Vault } from "./ports.ts";
+import type { Reader, SettingPage, SettingQuery, Store, Vault } from "./ports.ts";
 import {
   type Setting,
   type SettingRow,
@@ -23,6 +23,8 @@ import {
 
 /** A page of values ends early past this many bytes. */
 const PAGE_VALUE_BYTES_MAX = 1_048_576;
+/** How many rows are looked through at once where a scope may hide most of them. */
+const LIMIT_MAX = 1000;
 
 export type ListInput = {
   readonly owner: Owner;
@@ -76,7 +78,7 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
         caller,
         need,
         async (grant, reader): Promise<Found<Chosen>> => {
-          const chosen = await choose(input, select, grant, reader);
+          const chosen = await choose(input, select, grant, reader, vault);
           return { found: chosen, ...wordEvent(chosen.choices, input.decrypt) };
         },
         async ({ choices, exact, next }, permit, grant) => {
@@ -120,7 +122,7 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
         caller,
         need,
         async (grant, reader) => {
-          const { setting } = await liveRow(reader, keyOf(grant), path);
+          const { setting } = await liveRow(reader, vault, keyOf(grant), path);
           const subjects = [{ id: setting.id, path: setting.path, version: null }];
           return { found: await reader.versions(setting), subjects };
         },
@@ -151,9 +153,15 @@ function assertVersionFits(input: ListInput, select: PathQuery): void {
 }
 
 /** The rows that the caller may know of, each with what is to become of its value. */
-async function choose(input: ListInput, select: PathQuery, grant: Grant, reader: Reader): Promise<Chosen> {
+async function choose(
+  input: ListInput,
+  select: PathQuery,
+  grant: Grant,
+  reader: Reader,
+  vault: Vault,
+): Promise<Chosen> {
   const key = keyOf(grant);
-  const page = await reader.settings({
+  const page = await visiblePage(grant, reader, {
     key,
     select,
     include_deleted: input.include_deleted,
@@ -165,24 +173,56 @@ async function choose(input: ListInput, select: PathQuery, grant: Grant, reader:
   });
   if (select.kind === "at" && page.exact) grant.require("list", select.path);
   const needsExact = select.kind === "at" && (select.match === "exact" || input.version !== undefined);
-  if (needsExact && (page.rows.length === 0 || !page.exact)) throw notFound();
-  const visible = page.rows.filter(({ setting }) => grant.decide("list", setting.path).verdict === "allow");
+  if (needsExact && (page.rows.length === 0 || !page.exact)) {
+    await liveRow(reader, vault, key, select.path);
+    throw notFound();
+  }
+  const { version } = input;
   const rows =
-    input.version === undefined
-      ? visible
-      : await Promise.all(visible.map(async (row) => atVersion(reader, key, row, input.version ?? 0)));
-  const choices = rows.map((row) => ({ row, withhold: input.decrypt ? whyWithheld(grant, row) : null }));
+    version === undefined
+      ? page.rows
+      : await Promise.all(page.rows.map(async (row) => atVersion(reader, vault, key, row, version)));
+  const choices = rows.map((row) => ({
+    row,
+    withhold: input.decrypt ? whyWithheld(grant, row, vault) : null,
+  }));
   const last = page.rows.at(-1);
   const next = page.more && last !== undefined && !page.exact ? encodeCursor(last.setting.path) : null;
   return { choices, exact: page.exact, next };
 }
 
-function whyWithheld(grant: Grant, { setting, version }: SettingRow): Withheld | null {
+/**
+ * A page of what the caller may know of. A page that ends among other rows ends with the last one before them, so
+ * that its cursor names none of those; one without any is passed over, so that every page gets on.
+ */
+async function visiblePage(grant: Grant, reader: Reader, query: SettingQuery): Promise<SettingPage> {
+  const isScoped = grant.principal.ceilings.length > 0;
+  const limit = isScoped ? LIMIT_MAX : query.limit;
+  for (let { after } = query; ; ) {
+    const page = await reader.settings({ ...query, after, limit });
+    if (!isScoped || page.exact) return page;
+    const rows = page.rows.filter(({ setting }) => grant.decide("list", setting.path).verdict === "allow");
+    const last = page.rows.at(-1);
+    if (rows.length > 0 || !page.more || last === undefined) {
+      const more = page.more || rows.length > query.limit;
+      return { rows: rows.slice(0, query.limit), more, exact: false };
+    }
+    after = last.setting.path;
+  }
+}
+
+/**
+ * Null for a value that is to be opened. So is one whose row no broker wrote, whatever the row says: it fails there,
+ * for all to see.
+ */
+function whyWithheld(grant: Grant, row: SettingRow, vault: Vault): Withheld | null {
+  const { setting, version } = row;
   const decision = grant.decide("decrypt", setting.path);
   if (decision.verdict === "deny") return decision.reason;
+  const isLive = setting.deleted_at === null && version.state === "enabled" && !isExpired(setting, grant.at);
+  if (isLive || !vault.isGenuine(row)) return null;
   if (setting.deleted_at !== null) return "deleted";
-  if (version.state !== "enabled") return "destroyed";
-  return isExpired(setting, grant.at) ? "expired" : null;
+  return version.state === "enabled" ? "expired" : "destroyed";
 }
 
 /** A value that was asked for and shown is a decrypt; one that was asked for and withheld is a denied one. */

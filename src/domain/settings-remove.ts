@@ -7,13 +7,13 @@ import type { Vault } from "./ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
 import type { Setting } from "./setting.ts";
 import { type AddressInput, type SettingChange, nothing, shown, touched } from "./setting-change.ts";
-import { atVersion, subjectOf } from "./opening.ts";
+import { assertGenuine, atVersion, subjectOf } from "./opening.ts";
 
 const DAY_MS = 86_400_000;
 
 /** `recoveryDays`: how long a soft-deleted setting can be restored. */
 export function createSettingsRemove(gate: Gate, change: SettingChange, vault: Vault, recoveryDays: number) {
-  const { changeAt, assertGenuine, saved, current } = change;
+  const { changeAt, saved, current } = change;
 
   return {
     /** Soft: gone from lists, recoverable until `purge_at`. The value stays where it is. */
@@ -47,7 +47,7 @@ export function createSettingsRemove(gate: Gate, change: SettingChange, vault: V
         assertPreconditions(input, live);
         if (found === null) throw notFound();
         if (live !== null) throw conflict("The setting is not deleted.");
-        assertGenuine(found);
+        assertGenuine(vault, found);
         const row = await saved(
           tx,
           found,
@@ -64,7 +64,7 @@ export function createSettingsRemove(gate: Gate, change: SettingChange, vault: V
         const { tx, grant, path, key } = writing;
         const version = await tx.version(live.setting, input.version);
         if (version === null) {
-          await atVersion(tx, key, live, input.version);
+          await atVersion(tx, vault, key, live, input.version);
           throw notFound();
         }
         if (version.state === "enabled") {

@@ -17,7 +17,7 @@ import {
   type SettingRow,
 } from "./setting.ts";
 import { type AddressInput, type SettingChange, nothing, shown, touched } from "./setting-change.ts";
-import { atVersion, liveRow, subjectOf } from "./opening.ts";
+import { assertGenuine, atVersion, failureOf, subjectOf } from "./opening.ts";
 
 const LABELS_MAX = 64;
 
@@ -38,7 +38,7 @@ export type PutInput = AddressInput & {
 export type PutAnswer = { readonly created: boolean; readonly setting: Setting };
 
 export function createSettingsWrite(change: SettingChange, vault: Vault, newId: NewId) {
-  const { changeAt, assertGenuine, saved, current, addVersion } = change;
+  const { changeAt, saved, current, addVersion } = change;
 
   /** Whether the value is the current one already; only for a caller who may see that. */
   function isCurrentValue(permit: Permit, grant: Grant, live: SettingRow, plaintext: Plaintext): boolean {
@@ -54,8 +54,10 @@ export function createSettingsWrite(change: SettingChange, vault: Vault, newId: 
     const usual = live?.version ?? vault.defaults;
     const storage = STORAGES.find((each) => each === (input.storage ?? usual.storage));
     const manager = MANAGERS.find((each) => each === (input.manager ?? usual.manager));
-    if (storage === undefined || manager === undefined || !vault.isEnabled(storage, manager))
-      throw badInput("invalid_value", "body", "/storage", "This storage and manager are not enabled here.");
+    if (storage === undefined || manager === undefined || !vault.isEnabled(storage, manager)) {
+      const pointer = input.storage === undefined ? "/manager" : "/storage";
+      throw badInput("invalid_value", "body", pointer, "This storage and manager are not enabled here.");
+    }
     const moved = storage !== usual.storage || manager !== usual.manager;
     if (moved) grant.require("manage", path);
     return { placement: { storage, manager }, moved };
@@ -78,7 +80,7 @@ export function createSettingsWrite(change: SettingChange, vault: Vault, newId: 
           const found = await tx.setting(key, path);
           const live = found === null || found.setting.deleted_at !== null ? null : found;
           assertPreconditions(input, live?.setting ?? null);
-          if (found !== null) assertGenuine(found);
+          if (found !== null) assertGenuine(vault, found);
           const plaintext = checkValue(typeOfPath(path), input.value);
           const { placement, moved } = placementOf(input, grant, path, live);
           const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");
@@ -138,17 +140,20 @@ export function createSettingsWrite(change: SettingChange, vault: Vault, newId: 
         "write",
         input,
         async (key, path, _grant, reader, permit) => {
-          const row = await liveRow(reader, key, path);
-          await vault.open(permit, [await atVersion(reader, key, row, input.version)]);
+          const found = await reader.setting(key, path);
+          const old = found === null ? null : await reader.version(found.setting, input.version);
+          // Loads the keys that opening needs. What is wrong is told under the lock, after the preconditions.
+          if (found !== null && old?.state === "enabled")
+            await vault.open(permit, [{ setting: found.setting, version: old }]);
           return { permit, sealer: await vault.sealer(permit, key) };
         },
         async (writing, { permit, sealer }) => {
           const live = await current(writing, input);
           const { tx, grant, key } = writing;
-          const old = await atVersion(tx, key, live, input.version);
+          const old = await atVersion(tx, vault, key, live, input.version);
           const opened = vault.openInMemory(permit, old);
           if (opened === null) throw new Stale();
-          if (opened.kind === "failed") throw opened.error;
+          if (opened.kind === "failed") throw failureOf([{ row: old, error: opened.error }]);
           const { storage, manager } = live.version;
           const row = await addVersion(
             writing,

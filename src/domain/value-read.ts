@@ -3,7 +3,7 @@ import { type Owner, type SettingType, parseSettingPath } from "./address.ts";
 import { type Caller, keyOf } from "./admission.ts";
 import { BrokerError, badInput, notFound } from "./errors.ts";
 import type { Found, Gate } from "./gate.ts";
-import { atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
+import { assertGenuine, atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
 import { FIELDS, type SettingValue } from "./plaintext.ts";
 import type { Store, Vault } from "./ports.ts";
 import { type SettingRow, etagOf, isExpired } from "./setting.ts";
@@ -41,10 +41,13 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
         caller,
         need,
         async (grant, reader): Promise<Found<SettingRow>> => {
-          const row = await liveRow(reader, keyOf(grant), path);
-          if (isExpired(row.setting, grant.at)) throw new BrokerError("expired", "This setting has expired.");
+          const row = await liveRow(reader, vault, keyOf(grant), path);
+          if (isExpired(row.setting, grant.at)) {
+            assertGenuine(vault, row);
+            throw new BrokerError("expired", "This setting has expired.");
+          }
           const version = input.version ?? row.setting.current_version;
-          const versioned = await atVersion(reader, keyOf(grant), row, version);
+          const versioned = await atVersion(reader, vault, keyOf(grant), row, version);
           assertFieldFits(versioned.setting.type, input);
           return { found: versioned, subjects: [subjectOf(versioned)] };
         },

@@ -1,9 +1,8 @@
 // Finding settings: by path, under a prefix, or all of an owner's, each in one statement, with the current version.
 // A prefix is a range on the COLLATE "C" index, never a pattern: `_` and `%` are letters like any other.
 import { type PathPrefix, type PathQuery, isAtOrUnder, rangeUnder } from "../domain/address.ts";
-import { BrokerError } from "../domain/errors.ts";
 import type { OwnerKey, Reader, SettingPage, SettingQuery } from "../domain/ports.ts";
-import type { SettingRow } from "../domain/setting.ts";
+import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import type { SettingModel } from "./generated/models.ts";
@@ -33,14 +32,14 @@ function exactSelect(sealed: boolean, alive: string, path: string): string {
  * One row more than the limit tells whether there is more. Of ciphertext, rows are taken while those before them
  * have fewer bytes than the page may; the others' ciphertext never leaves the disk.
  */
-function underSelect(sealed: boolean, condition: string): string {
+function underSelect(sealed: boolean, reach: string): string {
   return `SELECT * FROM (
     SELECT page.*, (count(*) OVER ())::int AS found, coalesce(sum(octet_length(page.sealed))
         OVER (ORDER BY page.path ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
     FROM (
       SELECT ${columns(sealed)}, FALSE AS at_path, TRUE AS fits FROM ${source}
-      WHERE ${ofOwner} AND s.path > $7::text AND s.path < $8::text AND s.path > $9::text
-        AND (s.deleted_at IS NULL OR $4::boolean) AND ${fits} AND ${condition}
+      WHERE ${ofOwner} AND ${reach} AND s.path < $8::text AND s.path > $9::text
+        AND (s.deleted_at IS NULL OR $4::boolean) AND ${fits}
       ORDER BY s.path LIMIT $10::int
     ) page
   ) cut WHERE bytes_before < $11::bigint`;
@@ -68,10 +67,12 @@ function textOf(kind: Kind, sealed: boolean): string {
     case "exact":
       return exactSelect(sealed, "(s.deleted_at IS NULL OR $4::boolean)", "$7::text");
     case "under":
-      return `${underSelect(sealed, "TRUE")} ORDER BY path`;
+      return `${underSelect(sealed, "s.path > $7::text")} ORDER BY path`;
     case "auto": {
       const live = `SELECT FROM settings s WHERE ${ofOwner} AND s.path = $12::text AND s.deleted_at IS NULL`;
-      const under = `SELECT * FROM (${underSelect(sealed, `NOT EXISTS (${live})`)}) beneath`;
+      // The path's own row is among them when it is deleted and those are asked for.
+      const reach = `s.path >= $12::text AND (s.path = $12::text OR s.path > $7::text) AND NOT EXISTS (${live})`;
+      const under = `SELECT * FROM (${underSelect(sealed, reach)}) beneath`;
       // The same columns on both sides of the UNION.
       return `SELECT *, 0::bigint AS bytes_before FROM (${exactSelect(sealed, "s.deleted_at IS NULL", "$12::text")}) here
         UNION ALL ${under} ORDER BY path`;
@@ -95,8 +96,9 @@ function statementFor(kind: Kind, sealed: boolean): Statement {
 /** A page that began under a path goes on under it, even when a setting has appeared at the path since. */
 function effective(select: PathQuery, after: string | null): PathQuery {
   if (select.kind !== "at" || select.match !== "auto" || after === null) return select;
-  const beneath = after !== select.path && isAtOrUnder(after, select.path);
-  return beneath ? { kind: "under", prefix: select.path as string as PathPrefix } : select;
+  return isAtOrUnder(after, select.path)
+    ? { kind: "under", prefix: select.path as string as PathPrefix }
+    : select;
 }
 
 function kindOf(select: PathQuery): Kind {
@@ -125,15 +127,12 @@ function paramsOf(query: SettingQuery, select: PathQuery): Param[] {
   return select.kind === "at" ? [...ranged, select.path] : ranged;
 }
 
-/** @throws BrokerError `manager_failed` when the setting's current version is not there: somebody else removed it */
 function toRow(row: Row, notes: AccessNotes): SettingRow {
+  const setting = toSettingRecord(row);
   const { version } = row;
-  if (version === null)
-    throw new BrokerError("manager_failed", "A stored record was removed outside the broker.", {
-      paths: [row.path],
-    });
+  if (version === null) return { setting, version: missingVersion(setting) };
   return notes.overlay({
-    setting: toSettingRecord(row),
+    setting,
     version: toVersionRecord({
       tenant_id: row.tenant_id,
       setting_id: row.id,
@@ -149,6 +148,27 @@ function toRow(row: Row, notes: AccessNotes): SettingRow {
       mac: row.version_mac,
     }),
   });
+}
+
+/**
+ * Stands for a current version whose row somebody removed: the setting is still listed, and no MAC of ours fits, so
+ * that whatever opens or changes it fails.
+ */
+function missingVersion(setting: SettingRecord): VersionRecord {
+  return {
+    tenant_id: setting.tenant_id,
+    setting_id: setting.id,
+    version: setting.current_version,
+    state: "enabled",
+    storage: "envelope",
+    manager: "local",
+    data_key_id: null,
+    sealed: null,
+    created_at: setting.current_since,
+    created_by: setting.updated_by,
+    last_accessed_at: null,
+    mac: new Uint8Array(0),
+  };
 }
 
 type SettingReads = Pick<Reader, "settings" | "setting" | "version" | "versions" | "lastVersion">;
