@@ -197,7 +197,7 @@ test.each([
   ["2026-01-15T09:30:00+05:30", "2026-01-15T04:00:00.000Z"],
   ["2028-02-29T00:00:00-00:00", "2028-02-29T00:00:00.000Z"],
 ])("the time %s", (text, expected) => {
-  expect(timeOf(text).toISOString()).toBe(expected);
+  expect(timeOf(text, "body", "/expires_at").toISOString()).toBe(expected);
 });
 
 test.each([
@@ -210,18 +210,21 @@ test.each([
   "2026-01-15T09:30:60Z",
   "2026-01-15T09:30:00+24:00",
   "+002026-01-15T09:30:00Z",
+  "9999-12-31T23:59:59-14:00",
+  "0001-01-01T00:00:00+14:00",
   CANARY,
   "",
 ])("no time: %s", (text) => {
   const refused = (() => {
     try {
-      return timeOf(text);
+      return timeOf(text, "body", "/expires_at");
     } catch (error) {
       return error as BrokerError;
     }
   })();
   expect(refused).toBeInstanceOf(BrokerError);
   expect((refused as BrokerError).message).not.toContain(CANARY);
+  expect((refused as BrokerError).fields.errors).toMatchObject([{ in: "body", pointer: "/expires_at" }]);
 });
 
 function wants(accept?: string): string {
