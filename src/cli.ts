@@ -71,8 +71,13 @@ Coffer listens on ${address}
 The first admin's token is in ${tokenFile}
 Try it:
 
-  curl -H "Authorization: Bearer $(cat '${tokenFile}')" ${address}/auth/me
+  curl -H "Authorization: Bearer $(cat ${quoted(tokenFile)})" ${address}/auth/me
 `);
+}
+
+/** As one word for a shell, whatever is in it. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 async function main(): Promise<number> {
@@ -87,10 +92,15 @@ async function main(): Promise<number> {
   return command(values.check);
 }
 
+/** What parseArgs throws at an option that there is not. */
+function isMisuse(error: unknown): boolean {
+  return error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS_");
+}
+
 try {
   process.exitCode = await main();
 } catch (error) {
   const told = error instanceof Error ? error.message : "something that is no error was thrown";
   process.stderr.write(`coffer: ${told}\n`);
-  process.exitCode = error instanceof ConfigError ? 2 : 1;
+  process.exitCode = error instanceof ConfigError || isMisuse(error) ? 2 : 1;
 }
