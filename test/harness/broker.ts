@@ -131,7 +131,7 @@ export function settingsUrl(owner: { type: string; id: string }, path?: string, 
 export type World = Awaited<ReturnType<typeof furnish>>;
 
 /** An organization with a project, its owner (a user), and a worker in each role at the project. */
-export async function furnish(broker: TestBroker) {
+export async function furnish(broker: Pick<TestBroker, "url" | "admin" | "as">) {
   const { admin } = broker;
   const name = `org-${randomBytes(4).toString("hex")}`;
   const enrolled = await made(admin.post("/users", { body: { name: "Olive Owner" } }));
