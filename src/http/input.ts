@@ -36,7 +36,8 @@ export function preconditionsOf(headers: {
 type MetadataBody = Omit<Metadata, "expires_at"> & { readonly expires_at?: string | null };
 
 export function metadataOf({ description, labels, expires_at, rotate_after_days }: MetadataBody): Metadata {
-  const expires = expires_at === undefined || expires_at === null ? expires_at : timeOf(expires_at);
+  const expires =
+    expires_at === undefined || expires_at === null ? expires_at : timeOf(expires_at, "body", "/expires_at");
   return given({ description, labels, expires_at: expires, rotate_after_days });
 }
 

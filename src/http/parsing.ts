@@ -2,7 +2,7 @@
 // what is repeated, ambiguous or not what it claims to be is refused. No error here repeats what it was given, since
 // any of it may be a piece of a secret.
 import type { FastifyRequest } from "fastify";
-import { BrokerError, badInput } from "../domain/errors.ts";
+import { BrokerError, type InputProblem, badInput } from "../domain/errors.ts";
 import type { RouteInfo } from "./request-state.ts";
 
 /** Where a query that could not be parsed says so: a symbol, so that no parameter can be taken for it. */
@@ -85,7 +85,25 @@ export function parseJson(bytes: Buffer): unknown {
   }
   if (SUSPECT.test(text) && reachesForPrototype(parsed))
     throw badBody("The body has a field name that is not allowed.");
+  if (colonsOf(text) !== fieldsOf(parsed)) throw badBody("The body gives a field twice.");
   return parsed;
+}
+
+/** Outside of its texts, JSON has one colon for each field: a field that was given twice leaves one too many. */
+function colonsOf(json: string): number {
+  return json.replace(/"[^"\\]*(?:\\.[^"\\]*)*"/g, "").split(":").length - 1;
+}
+
+function fieldsOf(root: unknown): number {
+  let count = 0;
+  const queue: unknown[] = [root];
+  for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+    if (typeof next !== "object" || next === null) continue;
+    const inner = Object.values(next);
+    if (!Array.isArray(next)) count += inner.length;
+    for (const each of inner) if (typeof each === "object" && each !== null) queue.push(each);
+  }
+  return count;
 }
 
 /** Walks without recursion, so that depth costs no stack. */
@@ -114,8 +132,9 @@ const badTags = (): BrokerError =>
  */
 export function entityTags(header: string | undefined): string[] {
   if (header === undefined) return [];
-  let rest = header.trim();
-  if (rest === "*") return ["*"];
+  if (header.trim() === "*") return ["*"];
+  // An empty element of a list is nothing (RFC 9110, section 5.6.1.2).
+  let rest = header.replace(/^[,\s]+/, "");
   const tags: string[] = [];
   while (rest !== "") {
     const [tag] = ENTITY_TAG.exec(rest) ?? [];
@@ -124,7 +143,6 @@ export function entityTags(header: string | undefined): string[] {
     rest = rest.slice(tag.length).trimStart();
     if (rest === "") break;
     if (!rest.startsWith(",")) throw badTags();
-    // An empty element of a list is nothing (RFC 9110, section 5.6.1.2).
     rest = rest.replace(/^[,\s]+/, "");
   }
   if (tags.length === 0) throw badTags();
@@ -133,8 +151,11 @@ export function entityTags(header: string | undefined): string[] {
 
 const TIME = /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.\d{1,9})?(?:[Zz]|[+-](\d{2}):(\d{2}))$/;
 
-/** A time as RFC 3339 has it, with `Z` or an offset. @throws BrokerError `invalid_request` */
-export function timeOf(text: string): Date {
+/**
+ * A time as RFC 3339 has it, with `Z` or an offset. @throws BrokerError `invalid_request`, also when it is outside of
+ * the years 1 to 9999 in UTC: what rests would not come back as it was.
+ */
+export function timeOf(text: string, at: InputProblem["in"], pointer: string): Date {
   const [matched, year, month, day, hour, minute, second, offsetHour = "0", offsetMinute = "0"] =
     TIME.exec(text) ?? [];
   const daysInMonth = new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
@@ -148,11 +169,10 @@ export function timeOf(text: string): Date {
     between(offsetHour, 0, 23) &&
     between(offsetMinute, 0, 59);
   const time = possible ? new Date(text.toUpperCase()) : null;
-  if (time === null || Number.isNaN(time.getTime()))
-    throw new BrokerError(
-      "invalid_request",
-      "A time is written as RFC 3339 has it, like 2026-01-15T09:30:00Z.",
-    );
+  if (time === null || !between(String(time.getUTCFullYear()), 1, 9999)) {
+    const rule = "A time is written as RFC 3339 has it, like 2026-01-15T09:30:00Z.";
+    throw badInput("invalid_request", at, pointer, rule);
+  }
   return time;
 }
 

@@ -30,8 +30,8 @@ export function auditRoutes(app: App, broker: Broker): void {
       const { query } = request;
       return broker.audit(callerOf(request), {
         owner: placeOf(query.owner_type, query.owner_id),
-        since: query.since === undefined ? null : timeOf(query.since),
-        until: query.until === undefined ? null : timeOf(query.until),
+        since: query.since === undefined ? null : timeOf(query.since, "query", "/since"),
+        until: query.until === undefined ? null : timeOf(query.until, "query", "/until"),
         action: query.action ?? null,
         principal_id: query.principal_id === undefined ? null : idOf(query.principal_id),
         outcome: query.outcome ?? null,
