@@ -1,7 +1,14 @@
 // Reading settings as a list, and a setting's versions. Rights are decided per row, since a scope may end
 // inside a page. `find` words the event from what will be shown; only then is anything opened.
 import type { Breadth } from "./access.ts";
-import { type Owner, type PathQuery, type SettingType, parsePathQuery, parseSettingPath } from "./address.ts";
+import {
+  type Owner,
+  type PathPrefix,
+  type PathQuery,
+  type SettingType,
+  parsePathQuery,
+  parseSettingPath,
+} from "./address.ts";
 import { type Caller, type Grant, keyOf } from "./admission.ts";
 import type { Subject } from "./audit.ts";
 import { badInput, notFound } from "./errors.ts";
@@ -155,12 +162,13 @@ function assertVersionFits(input: ListInput, select: PathQuery): void {
 /** The rows that the caller may know of, each with what is to become of its value. */
 async function choose(
   input: ListInput,
-  select: PathQuery,
+  asked: PathQuery,
   grant: Grant,
   reader: Reader,
   vault: Vault,
 ): Promise<Chosen> {
   const key = keyOf(grant);
+  const select = narrowed(asked, grant, input.version);
   const page = await visiblePage(grant, reader, {
     key,
     select,
@@ -171,7 +179,6 @@ async function choose(
     limit: input.version === undefined ? input.limit : 1,
     sealed_bytes_max: input.decrypt ? PAGE_VALUE_BYTES_MAX : null,
   });
-  if (select.kind === "at" && page.exact) grant.require("list", select.path);
   const needsExact = select.kind === "at" && (select.match === "exact" || input.version !== undefined);
   if (needsExact && (page.rows.length === 0 || !page.exact)) {
     await liveRow(reader, vault, key, select.path);
@@ -189,6 +196,13 @@ async function choose(
   const last = page.rows.at(-1);
   const next = page.more && last !== undefined && !page.exact ? encodeCursor(last.setting.path) : null;
   return { choices, exact: page.exact, next };
+}
+
+/** Who may know of what lies under a path alone is not told either whether a setting stands at it. */
+function narrowed(select: PathQuery, grant: Grant, version: number | undefined): PathQuery {
+  if (select.kind !== "at" || grant.decide("list", select.path).verdict === "allow") return select;
+  if (version !== undefined) grant.require("list", select.path);
+  return { kind: "under", prefix: select.path as string as PathPrefix };
 }
 
 /**

@@ -240,6 +240,17 @@ describe("values in a list", () => {
     expect((await api.list("connect/S3/a-b")).status).toBe(403);
   });
 
+  test("whether a setting stands at a path that the token may not list is not told by what lies under it", async () => {
+    const { project } = world;
+    const at = `list:project/${project.id}/connect/S3`;
+    const api = settingsOf(await scoped(broker, world.writer.api, `${at}/a/deep`, `${at}/b/x`), project);
+    expect(pathsOf(await api.list("connect/S3/a"))).toEqual(["connect/S3/a/deep"]);
+    expect(pathsOf(await api.list("connect/S3/b"))).toEqual(["connect/S3/b/x"]);
+    for (const query of [{ match: "exact" }, { version: "1" }])
+      for (const path of ["connect/S3/a", "connect/S3/b"])
+        expect((await api.list(path, query)).status).toBe(403);
+  });
+
   test("an expired setting is withheld in a list, and 410 expired in the strict read", async () => {
     const path = "secret/Custom/short-lived";
     await made(writer.put(path, "gone soon", { expires_at: inSeconds(60) }));

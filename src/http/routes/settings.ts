@@ -127,7 +127,7 @@ export function settingsRoutes(app: App, broker: Broker): void {
         tags,
         summary: "List a setting's versions",
         querystring: Input.AddressQuery,
-        response: { 200: answer("The versions.", S.VersionList), ...problems(404, 422) },
+        response: { 200: answer("The versions.", S.VersionList), ...problems(404, 422, 502) },
       },
     },
     async (request) => {
