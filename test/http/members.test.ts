@@ -103,14 +103,14 @@ test("a scoped token reads members and gives no roles", async () => {
   expect((await api.delete(`${url}/${reader.id}`)).status).toBe(403);
 });
 
-describe("the last owner of an organization", () => {
-  async function owned(name: string) {
-    const [one, other] = [await person(broker), await person(broker)];
-    const { id } = await organizationOf(broker, one.id, name);
-    const url = `/organizations/${id}/members`;
-    return { one, other, id, url, share: () => made(one.api.put(`${url}/${other.id}`, role("owner"))) };
-  }
+async function owned(name: string) {
+  const [one, other] = [await person(broker), await person(broker)];
+  const { id } = await organizationOf(broker, one.id, name);
+  const url = `/organizations/${id}/members`;
+  return { one, other, id, url, share: () => made(one.api.put(`${url}/${other.id}`, role("owner"))) };
+}
 
+describe("the last owner of an organization", () => {
   test("is not removed or demoted, by nobody: 409", async () => {
     const { one, other, url, id } = await owned("last");
     const remaining = [

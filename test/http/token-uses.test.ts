@@ -83,12 +83,13 @@ describe("max_uses", () => {
   });
 });
 
+const challenge = async (api: Api, path = "/auth/me") => {
+  const { status, body, headers } = await api.get(path);
+  return [status, body.code, headers.get("www-authenticate")];
+};
+
 describe("401", () => {
   test("says Bearer, and error=invalid_token where a token was presented; before any 400", async () => {
-    const challenge = async (api: Api, path = "/auth/me") => {
-      const { status, body, headers } = await api.get(path);
-      return [status, body.code, headers.get("www-authenticate")];
-    };
     const bad = [401, "unauthenticated", 'Bearer error="invalid_token"'];
     expect(await challenge(client(broker.url, ""))).toEqual([401, "unauthenticated", "Bearer"]);
     expect(await challenge(client(broker.url, "nonsense"))).toEqual(bad);

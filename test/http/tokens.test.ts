@@ -184,10 +184,9 @@ describe("a child", () => {
   });
 });
 
-describe("revoking", () => {
-  const alive = async (...apis: Api[]) =>
-    (await Promise.all(apis.map(me))).map(({ status }) => status === 200);
+const alive = async (...apis: Api[]) => (await Promise.all(apis.map(me))).map(({ status }) => status === 200);
 
+describe("revoking", () => {
   test("is for its principal, an organization's owner and an admin; again is 204 still", async () => {
     const { owner, writer, keeper, stranger } = world;
     for (const who of [writer.api, owner.api, broker.admin]) {

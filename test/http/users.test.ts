@@ -147,9 +147,12 @@ describe("disabling", () => {
   });
 });
 
-describe("admins", () => {
-  const first = async (): Promise<string> => (await broker.admin.get("/auth/me")).body.id;
+const first = async (): Promise<string> => (await broker.admin.get("/auth/me")).body.id;
 
+const resign = (id: string, api: TestBroker["admin"]) =>
+  api.patch(`/users/${id}`, { body: { admin: false } });
+
+describe("admins", () => {
   test("have no way to become somebody or to change members", async () => {
     const { owner, organization, project, writer } = world;
     const { admin } = broker;
@@ -170,11 +173,10 @@ describe("admins", () => {
   test("the last one is not demoted, disabled or removed: 409", async () => {
     const url = `/users/${await first()}`;
     const { admin } = broker;
-    await made(admin.get("/users")).then(async ({ users }) => {
-      for (const each of users)
-        if (each.admin && each.id !== (await first()))
-          await made(admin.patch(`/users/${each.id}`, { body: { admin: false } }));
-    });
+    const { users } = await made(admin.get("/users"));
+    for (const each of users)
+      if (each.admin && each.id !== (await first()))
+        await made(admin.patch(`/users/${each.id}`, { body: { admin: false } }));
     const tries = [
       admin.patch(url, { body: { admin: false } }),
       admin.patch(url, { body: { disabled: true } }),
@@ -186,8 +188,6 @@ describe("admins", () => {
 
   test("who resign at once leave one: 200 and 409", async () => {
     const one = await person(broker);
-    const resign = (id: string, api: TestBroker["admin"]) =>
-      api.patch(`/users/${id}`, { body: { admin: false } });
     for (let round = 0; round < 3; round++) {
       await made(broker.admin.patch(`/users/${one.id}`, { body: { admin: true } }));
       const resigning = [
@@ -216,10 +216,13 @@ describe("admins", () => {
   });
 });
 
-describe("an enrolment code", () => {
-  const newCode = async (): Promise<string> =>
-    (await made(broker.admin.post("/users", { body: { name: "n" } }))).enrolment_code;
+const newCode = async (): Promise<string> =>
+  (await made(broker.admin.post("/users", { body: { name: "n" } }))).enrolment_code;
 
+const hours = (count: number) =>
+  `UPDATE enrolments SET expires_at = expires_at - interval '${count} minutes'`;
+
+describe("an enrolment code", () => {
   test("is good for one token: of ten who bring it at once, to either replica, one has it", async () => {
     const code = await newCode();
     const race = Array.from({ length: 10 }, (_, index) =>
@@ -240,8 +243,6 @@ describe("an enrolment code", () => {
 
   test("is good for 24 hours", async () => {
     const code = await newCode();
-    const hours = (count: number) =>
-      `UPDATE enrolments SET expires_at = expires_at - interval '${count} minutes'`;
     await sql(broker, hours(24 * 60 - 5));
     expect((await enrol(code)).status).toBe(201);
     const late = await newCode();
