@@ -25,6 +25,7 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(pg|@prisma\/.*)$/, ["store"]],
   [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
   [/^pino$/, ["http", "compose.ts", "cli.ts"]],
+  [/^jose$/, ["auth"]],
   [/^uuid$/, ["compose.ts", "http"]],
 ];
 

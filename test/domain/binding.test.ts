@@ -26,7 +26,7 @@ const problemOf = (given: Binding): { code: string; pointer: string | undefined 
 
 /** The oracle: each star is `[^:/]*`, all else is itself. */
 function oracle(text: string, pattern: string): boolean {
-  const source = [...pattern]
+  const source = Array.from(pattern)
     .map((character) => (character === "*" ? "[^:/]*" : character.replaceAll(/[\\^$.|?+()[\]{}/-]/g, "\\$&")))
     .join("");
   return new RegExp(`^(?:${source})$`, "su").test(text);
@@ -200,7 +200,9 @@ describe("a binding matches", () => {
     const wanted = fc.dictionary(name, fc.oneof(value, fc.array(value, { maxLength: 3 })));
     fc.assert(
       fc.property(given, wanted, (has, wants) => {
-        const all = Object.keys(wants).every((key) => [wants[key] ?? []].flat().includes(has[key] ?? ""));
+        const all = Object.keys(wants).every((key) =>
+          [wants[key] ?? []].flat().some((each) => each === has[key]),
+        );
         expect(bindingMatches(binding(wants), has)).toBe("sub" in has && "sub" in wants && all);
       }),
       { numRuns: 3_000 },

@@ -1,0 +1,133 @@
+// Who vouches for a foreign token: each provider by its own keys, and by nothing that the token brings along.
+// A bad token is no error, it is nobody's; and no token, nor a piece of one, is logged, kept or quoted.
+import { jwtVerify } from "jose";
+import { type BrokerError, badInput } from "../domain/errors.ts";
+import type { IdentityVerifier, TrustedIssuer } from "../domain/federation-ports.ts";
+import type { Clock } from "../domain/ports.ts";
+import { type ForeignToken, isMeantFor, readForeignToken, standingOf } from "./foreign-token.ts";
+import { createKeySets } from "./jwks.ts";
+import {
+  OutboundError,
+  type OutboundFlaw,
+  type Resolve,
+  askDns,
+  fetchJson,
+  parseAddress,
+} from "./outbound.ts";
+import { type PublicKey, candidates, isSecret, keysIn, readKeySet } from "./public-keys.ts";
+
+/** What one token may cost: signatures of at most five keys of each. */
+const PROVIDERS_MAX = 20;
+const INLINE_KEYS_MAX = 32;
+const NAME_LENGTH_MAX = 512;
+const FETCH_MS = 3_000;
+
+export type IdentityVerifierOptions = {
+  readonly clock: Clock;
+  /** Ranges (CIDR) of private addresses that key sets may be fetched from; empty: none. */
+  readonly allowedPrivate: readonly string[];
+  /** Why keys could not be had, for the log. */
+  readonly onFetchFailure?: (host: string, flaw: OutboundFlaw) => void;
+  readonly resolve?: Resolve;
+  /** When a fetch that begins now has to have ended; after three seconds unless given. */
+  readonly deadline?: () => AbortSignal;
+};
+
+export function createIdentityVerifier(options: IdentityVerifierOptions): IdentityVerifier {
+  const { clock, allowedPrivate, resolve = askDns } = options;
+  const keySets = createKeySets({
+    clock,
+    fetchSet: (address, signal) => fetchJson(address, { allowedPrivate, resolve }, signal),
+    deadline: options.deadline ?? (() => AbortSignal.timeout(FETCH_MS)),
+    onFailure: options.onFetchFailure ?? (() => undefined),
+  });
+
+  async function keysOf(
+    { jwks, jwks_uri }: TrustedIssuer,
+    kid: string | null,
+  ): Promise<readonly PublicKey[]> {
+    if (jwks !== null) return readKeySet(jwks) ?? [];
+    return jwks_uri === null ? [] : keySets.keysAt(jwks_uri, kid);
+  }
+
+  async function vouches(issuer: TrustedIssuer, token: ForeignToken, text: string): Promise<boolean> {
+    const keys = candidates(await keysOf(issuer, token.kid), token.alg, token.kid);
+    const checks = keys.map(({ key }) =>
+      jwtVerify(text, key, {
+        algorithms: [token.alg],
+        issuer: issuer.issuer,
+        audience: issuer.audience,
+        requiredClaims: ["exp", "sub"],
+        currentDate: clock.now(),
+        clockTolerance: 60,
+      }).then(
+        () => true,
+        () => false,
+      ),
+    );
+    return (await Promise.all(checks)).includes(true);
+  }
+
+  return {
+    assertUsable: (issuer) => assertUsable(issuer, allowedPrivate),
+
+    async verify(providers, subjectToken) {
+      const token = readForeignToken(subjectToken);
+      const standing = token === null ? null : standingOf(token, clock.now());
+      if (token === null || standing === null) return [];
+      const meant = providers.filter(({ issuer, audience }) => isMeantFor(token, issuer, audience));
+      const tried = await Promise.all(
+        meant.slice(0, PROVIDERS_MAX).map(async (provider) => {
+          const isVouched = await vouches(provider, token, subjectToken);
+          return isVouched ? provider : null;
+        }),
+      );
+      const { subject, expiresAt: expires_at } = standing;
+      return tried
+        .filter((provider) => provider !== null)
+        .map((provider) => ({
+          provider,
+          identity: { issuer: provider.issuer, subject, claims: token.claims, expires_at },
+        }));
+    },
+  };
+}
+
+const bad = (pointer: string, detail: string): BrokerError =>
+  badInput("invalid_value", "body", pointer, detail);
+
+/** @throws BrokerError `invalid_value` */
+function assertUsable(
+  { issuer, audience, jwks_uri, jwks }: TrustedIssuer,
+  allowedPrivate: readonly string[],
+): void {
+  for (const [name, text] of Object.entries({ issuer, audience }))
+    if (text === "" || text.length > NAME_LENGTH_MAX || /[\p{Cc}\s]/u.test(text) || !text.isWellFormed())
+      throw bad(`/${name}`, `${name} has 1 to ${NAME_LENGTH_MAX} characters, without spaces.`);
+  if ((jwks_uri === null) === (jwks === null))
+    throw bad("/jwks_uri", "Exactly one of jwks_uri and jwks is given.");
+  if (jwks_uri !== null && !isAddress(jwks_uri, allowedPrivate))
+    throw bad("/jwks_uri", "jwks_uri is an https URL of a public address, without a user in it.");
+  if (jwks === null) return;
+  const keys = keysIn(jwks) ?? [];
+  if (keys.length > INLINE_KEYS_MAX) throw bad("/jwks", `jwks has at most ${INLINE_KEYS_MAX} keys.`);
+  if (keys.some(isSecret))
+    throw bad(
+      "/jwks",
+      "A key in jwks is private or symmetric: only public keys belong there. Replace that key.",
+    );
+  if ((readKeySet(jwks) ?? []).length === 0)
+    throw bad(
+      "/jwks",
+      "jwks has no key that can be used: RSA from 2048 bits, P-256, P-384, P-521 or Ed25519.",
+    );
+}
+
+function isAddress(text: string, allowedPrivate: readonly string[]): boolean {
+  try {
+    return parseAddress(text, allowedPrivate).href !== "";
+  } catch (error) {
+    if (error instanceof OutboundError) return false;
+    throw error;
+  }
+}

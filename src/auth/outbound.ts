@@ -1,0 +1,188 @@
+// Asking an address that a tenant named, without lending the tenant our place in the network: only public addresses,
+// and those that the operator allowed; what is connected to is what was checked, however the name resolves meanwhile.
+// No redirect is followed, no proxy, cookie or credential used, and size and time are bounded.
+// An answer's content reaches nobody but the caller, and no error quotes it.
+import { Resolver } from "node:dns/promises";
+import { type IncomingMessage, type RequestOptions, request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { type LookupFunction, isIP } from "node:net";
+import { isWithin } from "../domain/cidr.ts";
+
+export type OutboundFlaw = "address" | "name" | "connection" | "time" | "status" | "size" | "content";
+
+/** Why an address gave nothing; one word, for the log. */
+export class OutboundError extends Error {
+  readonly flaw: OutboundFlaw;
+  constructor(flaw: OutboundFlaw) {
+    super(`An address named by a tenant could not be read: ${flaw}.`);
+    this.name = "OutboundError";
+    this.flaw = flaw;
+  }
+}
+
+/** The addresses of a name; none when it has none. It ends when the signal says so. */
+export type Resolve = (name: string, signal: AbortSignal) => Promise<readonly string[]>;
+
+export type OutboundRules = {
+  /** Ranges (CIDR) that may be connected to although they are not public; empty: none. */
+  readonly allowedPrivate: readonly string[];
+  readonly resolve: Resolve;
+};
+
+const URL_LENGTH_MAX = 2_048;
+const BODY_BYTES_MAX = 256 * 1_024;
+const ADDRESSES_MAX = 16;
+const LOOPBACK = ["127.0.0.0/8", "::1/128"];
+
+/** IPv4 ranges that are not of the public internet (IANA's registry of special purposes, and multicast). */
+const SPECIAL_4 = [
+  "0.0.0.0/8",
+  "10.0.0.0/8",
+  "100.64.0.0/10",
+  "127.0.0.0/8",
+  "169.254.0.0/16",
+  "172.16.0.0/12",
+  "192.0.0.0/24",
+  "192.0.2.0/24",
+  "192.88.99.0/24",
+  "192.168.0.0/16",
+  "198.18.0.0/15",
+  "198.51.100.0/24",
+  "203.0.113.0/24",
+  "224.0.0.0/3",
+];
+/**
+ * IPv6 is public in 2000::/3 alone, which leaves out loopback, mapped and translated IPv4 (::ffff:0:0/96, 64:ff9b::/96),
+ * local and multicast addresses; and in it, these are not: they lead elsewhere (Teredo, 6to4) or nowhere.
+ */
+const PUBLIC_6 = ["2000::/3"];
+const SPECIAL_6 = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
+
+function isPublic(ip: string): boolean {
+  if (isIP(ip) === 4) return !isWithin(ip, SPECIAL_4);
+  return isIP(ip) === 6 && !ip.includes("%") && isWithin(ip, PUBLIC_6) && !isWithin(ip, SPECIAL_6);
+}
+
+/** An empty list allows nothing here, whereas for `isWithin` it is no limit. */
+function mayConnect(ip: string, allowedPrivate: readonly string[]): boolean {
+  return isPublic(ip) || (allowedPrivate.length > 0 && isWithin(ip, allowedPrivate));
+}
+
+const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[(.*)\]$/, "$1");
+
+/** What a host stands for whoever is asked: an IP address for itself, `localhost` for this machine (RFC 6761). */
+function fixedAddresses(host: string): readonly string[] | null {
+  if (host === "localhost") return ["127.0.0.1", "::1"];
+  return isIP(host) === 0 ? null : [host];
+}
+
+/**
+ * The URL, when it is one that could be asked: https, or http to this very machine; no user in it.
+ * An IP address in any notation is judged here already, a name only when it is asked.
+ * @throws OutboundError `address`
+ */
+export function parseAddress(text: string, allowedPrivate: readonly string[]): URL {
+  const url = text.length <= URL_LENGTH_MAX ? URL.parse(text) : null;
+  if (url === null) throw new OutboundError("address");
+  const fixed = fixedAddresses(hostOf(url));
+  const isLoopback = fixed?.every((ip) => isWithin(ip, LOOPBACK)) ?? false;
+  const isSafe = url.protocol === "https:" || (url.protocol === "http:" && isLoopback);
+  if (!isSafe || url.username !== "" || url.password !== "") throw new OutboundError("address");
+  if (fixed?.some((ip) => mayConnect(ip, allowedPrivate)) === false) throw new OutboundError("address");
+  return url;
+}
+
+/**
+ * Every address of a name has to be one that may be connected to: of a name with two faces, neither is trusted.
+ * @throws OutboundError `address` or `name`
+ */
+async function addressesOf(url: URL, rules: OutboundRules, signal: AbortSignal): Promise<readonly string[]> {
+  const host = hostOf(url);
+  const may = (ip: string): boolean => mayConnect(ip, rules.allowedPrivate);
+  const fixed = fixedAddresses(host);
+  if (fixed !== null) return fixed.filter(may);
+  const addresses = await rules.resolve(host, signal);
+  if (addresses.length === 0) throw new OutboundError("name");
+  if (addresses.length > ADDRESSES_MAX || !addresses.every(may)) throw new OutboundError("address");
+  return addresses;
+}
+
+/**
+ * Asks DNS itself. The system's own way (getaddrinfo) cannot be called off and holds a thread that others wait for:
+ * two names whose servers never answer would stop every look-up of the process. So /etc/hosts is not read.
+ */
+export const askDns: Resolve = async (name, signal) => {
+  const resolver = new Resolver({ timeout: 1_000, tries: 2 });
+  signal.addEventListener("abort", () => resolver.cancel(), { once: true });
+  const answers = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)]);
+  return answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
+};
+
+/**
+ * The JSON document at an address that a tenant named.
+ * @param signal ends it, whatever is under way then: a look-up, a connection, a body that drips
+ * @throws OutboundError
+ */
+export async function fetchJson(text: string, rules: OutboundRules, signal: AbortSignal): Promise<unknown> {
+  try {
+    const url = parseAddress(text, rules.allowedPrivate);
+    const addresses = await addressesOf(url, rules, signal);
+    signal.throwIfAborted();
+    const response = await ask(url, addresses, signal);
+    if (response.statusCode !== 200) {
+      response.destroy();
+      throw new OutboundError("status");
+    }
+    return parse(await bodyOf(response));
+  } catch (error) {
+    if (signal.aborted) throw new OutboundError("time");
+    throw error instanceof OutboundError ? error : new OutboundError("connection");
+  }
+}
+
+function ask(url: URL, addresses: readonly string[], signal: AbortSignal): Promise<IncomingMessage> {
+  const pinned = addresses.map((address) => ({ address, family: isIP(address) }));
+  const lookup: LookupFunction = (_host, options, done) => {
+    const [first] = pinned;
+    if (options.all === true || first === undefined) done(null, pinned);
+    else done(null, first.address, first.family);
+  };
+  const options: RequestOptions & { readonly rejectUnauthorized: true } = {
+    signal,
+    lookup,
+    // A connection of its own, closed afterwards: no tenant's request travels on another's.
+    agent: false,
+    maxHeaderSize: 16_384,
+    headers: { accept: "application/json, application/jwk-set+json", "user-agent": "coffer" },
+    rejectUnauthorized: true,
+  };
+  return new Promise((resolve, reject) => {
+    const request = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, options);
+    request.on("response", resolve);
+    request.on("error", reject);
+    // An answer that is none, such as a change of protocol, ends without an error.
+    request.on("close", () => reject(new OutboundError("connection")));
+    request.end();
+  });
+}
+
+async function bodyOf(response: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  // Leaving the loop early closes the connection.
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > BODY_BYTES_MAX) throw new OutboundError("size");
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** The parser's own error would quote what it read. */
+function parse(body: Buffer): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body)) as unknown;
+  } catch {
+    throw new OutboundError("content");
+  }
+}
