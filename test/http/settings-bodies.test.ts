@@ -41,6 +41,9 @@ async function raw(
   };
 }
 
+/** A PUT's body of so many bytes. */
+const bodyOf = (bytes: number) => `{"value": "1"${" ".repeat(bytes - 14)}}`;
+
 describe("bodies", () => {
   test.each([
     ["no JSON", `{"value": "${SECRET}"`],
@@ -128,9 +131,8 @@ describe("bodies", () => {
   });
 
   test("over 256 KiB is 413, exactly that is not", async () => {
-    const body = (bytes: number) => `{"value": "1"${" ".repeat(bytes - 14)}}`;
-    expect((await raw(body(262_144))).status).toBe(200);
-    expect(codeOf(await raw(body(262_145)))).toEqual([413, "too_large"]);
+    expect((await raw(bodyOf(262_144))).status).toBe(200);
+    expect(codeOf(await raw(bodyOf(262_145)))).toEqual([413, "too_large"]);
     expect(codeOf(await raw(JSON.stringify({ value: "x".repeat(65_537) })))).toEqual([413, "too_large"]);
   });
 

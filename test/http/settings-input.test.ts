@@ -177,18 +177,20 @@ describe("values", () => {
   });
 });
 
+/** What a 405 allows. */
+const methodsOf = async (api: Promise<Answer>) => {
+  const { status, headers, body } = await api;
+  expect([status, body.code]).toEqual([405, "method_not_allowed"]);
+  return (headers.get("allow") ?? "").split(", ").toSorted();
+};
+
 describe("methods", () => {
   test("405 with Allow", async () => {
-    const methods = async (api: Promise<Answer>) => {
-      const { status, headers, body } = await api;
-      expect([status, body.code]).toEqual([405, "method_not_allowed"]);
-      return (headers.get("allow") ?? "").split(", ").toSorted();
-    };
     const { api } = world.writer;
-    expect(await methods(api.post("/settings"))).toEqual(["DELETE", "GET", "HEAD", "PATCH", "PUT"]);
-    expect(await methods(api.put("/settings/value"))).toEqual(["GET", "HEAD"]);
-    expect(await methods(api.get("/settings/restore"))).toEqual(["POST"]);
-    expect(await methods(api.patch("/settings/versions"))).toEqual(["DELETE", "GET", "HEAD"]);
+    expect(await methodsOf(api.post("/settings"))).toEqual(["DELETE", "GET", "HEAD", "PATCH", "PUT"]);
+    expect(await methodsOf(api.put("/settings/value"))).toEqual(["GET", "HEAD"]);
+    expect(await methodsOf(api.get("/settings/restore"))).toEqual(["POST"]);
+    expect(await methodsOf(api.patch("/settings/versions"))).toEqual(["DELETE", "GET", "HEAD"]);
   });
 
   test("whoever sends rubbish with a bad token hears of the token alone", async () => {

@@ -19,6 +19,10 @@ beforeAll(async () => {
 });
 afterAll(() => broker.close());
 
+/** The type that a custom value comes as. */
+const typeFor = async (accept: string) =>
+  (await writer.value("secret/Custom/c", {}, { accept })).headers.get("content-type");
+
 describe("the strict read", () => {
   test("answers {path, type, version, value} and nothing else, no-store", async () => {
     const { status, body, headers } = await writer.value("connect/S3/a");
@@ -72,8 +76,6 @@ describe("the strict read", () => {
   });
 
   test("Accept is negotiated by weight and specificity; what cannot be had is 406", async () => {
-    const typeFor = async (accept: string) =>
-      (await writer.value("secret/Custom/c", {}, { accept })).headers.get("content-type");
     expect(await typeFor("*/*")).toMatch(/^application\/json/);
     expect(await typeFor("application/*")).toMatch(/^application\/json/);
     expect(await typeFor("text/*;q=0.5, application/json;q=0.4")).toMatch(/^text\/plain/);

@@ -128,6 +128,14 @@ describe("PUT", () => {
   });
 });
 
+/** The bytes of a plain answer, as they are: `text()` would take a byte order mark away. */
+async function rawText(path: string) {
+  const response = await fetch(broker.url + writer.url(path, {}, "/settings/value"), {
+    headers: { authorization: `Bearer ${world.writer.api.token}`, accept: "text/plain" },
+  });
+  return { text: Buffer.from(await response.arrayBuffer()).toString("utf8") };
+}
+
 describe("values", () => {
   test("each type takes all its fields, and gives them back as they were", async () => {
     const full = {
@@ -202,14 +210,10 @@ describe("values", () => {
       expect([status, body.code]).toEqual([413, "too_large"]);
     }
   });
-
-  async function rawText(path: string) {
-    const response = await fetch(broker.url + writer.url(path, {}, "/settings/value"), {
-      headers: { authorization: `Bearer ${world.writer.api.token}`, accept: "text/plain" },
-    });
-    return { text: Buffer.from(await response.arrayBuffer()).toString("utf8") };
-  }
 });
+
+const labelsOf = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, index) => [`k${index}`, "v"]));
 
 describe("PATCH", () => {
   test.each(["application/json", "application/merge-patch+json"])(
@@ -262,9 +266,7 @@ describe("PATCH", () => {
 
   test("64 labels are the most, also when they come in two patches", async () => {
     const path = fresh();
-    const labels = (from: number, count: number) =>
-      Object.fromEntries(Array.from({ length: count }, (_, index) => [`k${from + index}`, "v"]));
-    await made(writer.put(path, "1", { labels: labels(0, 64) }));
+    await made(writer.put(path, "1", { labels: labelsOf(64) }));
     expect((await writer.patch(path, { labels: { more: "v" } })).status).toBe(422);
     await made(writer.patch(path, { labels: { k0: null, more: "v" } }));
   });
