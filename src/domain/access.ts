@@ -193,7 +193,7 @@ export type Ask =
       /** What gives power to somebody else is not for a scoped credential. */
       readonly unscoped?: true;
     }
-  | { readonly action: "identify" | "administer" | "lookup" }
+  | { readonly action: "identify" | "sign_in" | "administer" | "lookup" }
   /** On the target principal's tokens; `admin`: an instance admin may too (revoking); `making`: a new one. */
   | { readonly action: "token"; readonly admin: boolean; readonly making: boolean };
 
@@ -202,6 +202,7 @@ export function judge(facts: Facts, ask: Ask): Decision {
   const { principal, standing, target } = facts;
   switch (ask.action) {
     case "identify":
+    case "sign_in":
       return ALLOW;
     case "administer":
       return decideAdminister(principal);

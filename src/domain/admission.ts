@@ -27,7 +27,12 @@ import type {
 } from "./ports.ts";
 
 /** One request's caller, as presented; the gate finds out who it is. Made once a request. */
-export type Caller = { readonly credential: Credential; readonly context: RequestContext };
+export type Caller = {
+  readonly credential: Credential;
+  readonly context: RequestContext;
+  /** Who it says it is, where it says so: refusals are counted against that name too. */
+  readonly client?: string;
+};
 
 /** What a request is about. `target`: a principal (whose tokens, or which service account). */
 export type Place =
@@ -164,7 +169,7 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
 }
 
 /** Why a token that exists is refused now; null when it is good. */
-export function flawOf(
+function flawOf(
   { token, principal }: Admission,
   access: AccessClaims | null,
   context: RequestContext,

@@ -121,10 +121,10 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   async function refuse(
     context: RequestContext,
     refusal: Refused,
-    client: string | null = null,
+    client?: string,
     failure: ErrorCode = "unauthenticated",
   ): Promise<BrokerError> {
-    const ofClient = client === null ? 0 : refusals.count(client);
+    const ofClient = client === undefined ? 0 : refusals.count(client);
     const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(context.ip)));
     if (waitSeconds > 0)
       return new BrokerError("rate_limited", "Too many refused sign-ins from this address.", {
@@ -140,7 +140,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   async function admitted(caller: Caller, need: Need): Promise<Grant> {
     const { grant, facts } = await standpoint(caller, need, { ...store.reader, admit: store.admit }).catch(
       async (error: unknown) => {
-        throw error instanceof Refused ? await refuse(caller.context, error) : error;
+        throw error instanceof Refused ? await refuse(caller.context, error, caller.client) : error;
       },
     );
     const decision = judge(facts, need.ask);
@@ -156,7 +156,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     error: unknown,
     follows?: AuditEvent,
   ): Promise<never> {
-    if (error instanceof Refused) throw await refuse(caller.context, error);
+    if (error instanceof Refused) throw await refuse(caller.context, error, caller.client);
     if (error instanceof Denied) {
       const { reason } = error.decision;
       await store.record(
@@ -286,7 +286,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
           return made.result;
         });
       } catch (error) {
-        throw error instanceof Refused ? await refuse(context, error, client, failure) : error;
+        throw error instanceof Refused ? await refuse(context, error, client ?? undefined, failure) : error;
       }
     },
 

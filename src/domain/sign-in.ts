@@ -1,9 +1,9 @@
 // Signing in: an API token, a workload's or a person's foreign identity is exchanged for a short-lived access token.
 // What comes out is the claims to be signed; http/ signs them. Whatever is wrong with what was presented, the answer
 // is the same and so is the work, so that nobody learns which account, token or provider exists.
-import { formatScope, parseScope, scopesWithin } from "./access.ts";
+import { type Scope, formatScope, parseScope, scopesWithin } from "./access.ts";
 import { isUuid } from "./address.ts";
-import { Refused, flawOf } from "./admission.ts";
+import { type Caller, type Need, Refused } from "./admission.ts";
 import type { RequestContext } from "./audit.ts";
 import { bindingMatches } from "./binding.ts";
 import { BrokerError } from "./errors.ts";
@@ -28,38 +28,46 @@ export function createSignIn(
   gate: Gate,
   verifier: IdentityVerifier,
   instanceIssuers: readonly TrustedIssuer[],
-  store: Pick<Store, "takeUse" | "reader">,
+  store: Pick<Store, "reader">,
   tokens: Pick<TokenMaker, "hashToken">,
   newId: NewId,
 ) {
-  /** OAuth 2.0 client credentials: a service account's id and one of its API tokens. */
-  function clientCredentials(
+  /**
+   * OAuth 2.0 client credentials: a service account's id and one of its API tokens. The token is presented to the gate
+   * like any other, so it is judged, limited and counted like any other.
+   */
+  async function clientCredentials(
     context: RequestContext,
     input: { readonly client_id: string; readonly client_secret: string; readonly scope: string | null },
   ): Promise<AccessClaims> {
-    return gate.signIn(context, `client:${input.client_id}`, "invalid_client", async (tx, now) => {
-      const hash = tokens.hashToken(input.client_secret);
-      // An ill-formed secret is looked up all the same: the work does not tell it from an unknown one.
-      const admission = await tx.admit({ kind: "api", hash: hash ?? Buffer.alloc(32) }, null, false);
-      if (hash === null || admission === null || admission.token === null) throw new Refused("unknown");
-      const { token, principal } = admission;
-      const who = { principal_id: principal.id, token_id: token.id };
-      if (principal.kind !== "service_account" || principal.id !== input.client_id.toLowerCase())
-        throw new Refused("wrong_client", who);
-      const flaw = flawOf(admission, null, context, now);
-      if (flaw !== null) throw new Refused(flaw, who);
-      if (token.max_uses !== null && !(await store.takeUse(token.id))) throw new Refused("used_up", who);
-      const ceilings = [token.scopes, principal.scopes].filter((each) => each.length > 0);
-      const claims = {
-        id: newId(),
-        principal_id: principal.id,
-        token_id: token.id,
-        provider: null,
-        scopes: narrowed(input.scope, ceilings, []),
-        ...lifetime(now, token.expires_at),
-      };
-      return signedIn(claims, principal, { grant: "client_credentials" });
-    });
+    const hash = tokens.hashToken(input.client_secret);
+    // An ill-formed secret is looked up all the same: the work does not tell it from an unknown one.
+    const credential = { kind: "api", hash: hash ?? Buffer.alloc(32) } as const;
+    const caller: Caller = { credential, context, client: `client:${input.client_id}` };
+    const need: Need = { ask: { action: "sign_in" }, place: { kind: "self" } };
+    const nothing = async (): Promise<null> => null;
+    try {
+      return await gate.change(caller, need, {
+        prepare: nothing,
+        lock: nothing,
+        apply: async (_tx, { principal, token, at }) => {
+          if (principal.kind !== "service_account" || principal.id !== input.client_id.toLowerCase())
+            throw new Refused("wrong_client", { principal_id: principal.id, token_id: token.id });
+          const claims = {
+            id: newId(),
+            principal_id: principal.id,
+            token_id: token.id,
+            provider: null,
+            scopes: narrowed(input.scope, principal.ceilings, []),
+            ...lifetime(at, token.expires_at),
+          };
+          return { result: claims, details: { grant: "client_credentials", ...traceOf(claims) } };
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof BrokerError) || error.code !== "unauthenticated") throw error;
+      throw new BrokerError("invalid_client", "The client's credentials are not good.");
+    }
   }
 
   /** RFC 8693: a foreign identity becomes a service account of the organization that trusts its provider. */
@@ -84,7 +92,9 @@ export function createSignIn(
         );
         if (binding === undefined) continue;
         if (principal.disabled_at !== null) throw new Refused("disabled", who);
-        const ceilings = [binding.scopes ?? [], principal.scopes].filter((each) => each.length > 0);
+        const ceilings = [binding.scopes ?? [], principal.scopes]
+          .filter((each) => each.length > 0)
+          .map((each) => each.map(parseScope));
         const claims = {
           id: newId(),
           principal_id: principal.id,
@@ -93,7 +103,7 @@ export function createSignIn(
           scopes: narrowed(input.scope, ceilings, binding.scopes ?? []),
           ...lifetime(now, identity.expires_at),
         };
-        return signedIn(claims, principal, { provider: trusted.id, ...traceOf(identity) });
+        return signedIn(claims, principal, { provider: trusted.id, ...vouchedBy(identity) });
       }
       throw new Refused(vouching.length === 0 ? "unknown_identity" : "unbound_identity", who);
     });
@@ -118,7 +128,7 @@ export function createSignIn(
         scopes: narrowed(input.scope, [], []),
         ...lifetime(now, identity.expires_at),
       };
-      return signedIn(claims, principal, { ...traceOf(identity), ...(known === null ? { change: "created" } : {}) });
+      return signedIn(claims, principal, { ...vouchedBy(identity), ...(known === null ? { change: "created" } : {}) });
     });
   }
 
@@ -137,16 +147,21 @@ function signedIn(claims: AccessClaims, principal: PrincipalRecord, details: Rec
   return {
     result: claims,
     principal_id: principal.id,
-    // An access token's own id, where no API token stands behind it: the log then leads back to this event.
-    token_id: claims.token_id ?? claims.id,
+    // The access token's own id, since no API token stands behind it: the log then leads back to this event.
+    token_id: claims.id,
     key: { ...owner, tenant_id: owner.owner_id },
-    details: { ...details, access_token_id: claims.id, scopes: claims.scopes.join(" ") },
+    details: { ...details, ...traceOf(claims) },
   };
 }
 
 /** Enough to find who it was at the provider; claims beyond that are not ours to keep. */
-function traceOf({ issuer, subject }: VerifiedIdentity): Record<string, string> {
-  return { issuer, subject };
+function vouchedBy({ issuer, subject }: VerifiedIdentity): Record<string, string> {
+  return { grant: "token_exchange", issuer, subject };
+}
+
+/** Enough to lead from an access token back to this event. */
+function traceOf({ id, scopes }: AccessClaims): Record<string, string> {
+  return { access_token_id: id, scopes: scopes.join(" ") };
 }
 
 function lifetime(now: Date, until: Date | null): Pick<AccessClaims, "issued_at" | "expires_at"> {
@@ -161,7 +176,7 @@ function lifetime(now: Date, until: Date | null): Pick<AccessClaims, "issued_at"
  */
 function narrowed(
   asked: string | null,
-  ceilings: readonly (readonly string[])[],
+  ceilings: readonly (readonly Scope[])[],
   usual: readonly string[],
 ): readonly string[] {
   const wanted = asked?.split(" ").filter((each) => each !== "") ?? [];
@@ -174,7 +189,7 @@ function narrowed(
       throw bad();
     }
   });
-  if (ceilings.some((ceiling) => !scopesWithin(parsed, ceiling.map(parseScope)))) throw bad();
+  if (ceilings.some((ceiling) => !scopesWithin(parsed, ceiling))) throw bad();
   return parsed.map(formatScope);
 }
 
