@@ -2,6 +2,7 @@
 // environment. The framework has no logger, no default parser and no default error handler left: each of them
 // would quote its input somewhere.
 import type { IncomingMessage, ServerResponse } from "node:http";
+import fastifyJwt from "@fastify/jwt";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import Fastify, {
   type FastifyBaseLogger,
@@ -11,9 +12,11 @@ import Fastify, {
   type RawServerDefault,
 } from "fastify";
 import type { Logger } from "pino";
+import type { SigningKeys } from "../auth/signing-keys.ts";
 import type { Broker } from "../domain/broker.ts";
 import { BrokerError, type ErrorCode } from "../domain/errors.ts";
-import type { Clock, NewId } from "../domain/ports.ts";
+import type { Clock, Credential, NewId } from "../domain/ports.ts";
+import { createAccessTokens } from "./access-tokens.ts";
 import { callerOf, credentialOf } from "./authenticate.ts";
 import { BODY_BYTES_MAX, setBodyParsers } from "./body.ts";
 import { CONNECTION, PARAMETER_LENGTH_MAX, answerOnSocket, headersFor } from "./connection.ts";
@@ -21,10 +24,12 @@ import { createContract } from "./contract.ts";
 import { faultOf } from "./faults.ts";
 import { type LimitOptions, createLimiter } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
+import { sendOAuthError } from "./oauth.ts";
 import { assertQuery, parseQuery } from "./parsing.ts";
 import { PROBLEMS, sendProblem } from "./problem.ts";
 import { NO_ROUTE, type RequestState, type RouteInfo, beginState, stateOf } from "./request-state.ts";
 import { type CheckHealth, serviceRoutes } from "./routes/service.ts";
+import type { SignInDeps } from "./routes/sign-in.ts";
 import { COMPONENTS, PUBLISHED } from "./schemas/kit.ts";
 
 export type App = FastifyInstance<
@@ -41,10 +46,11 @@ export type AppDeps = {
   readonly limits: LimitOptions;
   readonly health: CheckHealth;
   readonly metrics: Metrics;
+  readonly signingKeys: SigningKeys;
   /** The addresses or ranges of the proxies whose X-Forwarded-For is believed; false for none. */
   readonly trustProxy: false | readonly string[];
   readonly version: string;
-  /** Where clients reach the broker, if that is known. */
+  /** Where clients reach the broker, if that is known; then also the issuer of its access tokens. */
   readonly publicUrl: string | null;
   readonly clock: Clock;
   readonly newId: NewId;
@@ -53,7 +59,7 @@ export type AppDeps = {
 };
 
 /** Adds routes to the application; routes.ts has those of the broker, a test may have others. */
-export type RegisterRoutes = (app: App, broker: Broker) => void;
+export type RegisterRoutes = (app: App, broker: Broker, signIn: SignInDeps) => void;
 
 /** An id that may be echoed and logged; one that looks like a token of ours is not, see below. */
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
@@ -105,6 +111,15 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     clientErrorHandler: (thrown, socket) => answerOnSocket(thrown, socket, newId()),
   }).withTypeProvider<TypeBoxTypeProvider>();
 
+  // Each signature is made and verified with a key that is named for it; the plugin has none of its own.
+  await app.register(fastifyJwt, {
+    secret: { public: noKey, private: noKey },
+    sign: { algorithm: "EdDSA" },
+    verify: { algorithms: ["EdDSA"] },
+  });
+  const issuer = deps.publicUrl ?? "coffer";
+  const accessTokens = createAccessTokens(app, deps.signingKeys, { issuer, clock: deps.clock });
+
   const contract = createContract((id) => app.getSchema(id));
   app.addHook("onRoute", contract.admit);
   for (const schema of COMPONENTS.values()) app.addSchema(schema);
@@ -149,12 +164,14 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
       const refused = request.method === "POST" ? limiter.admitAddress(request.ip) : null;
       return done(refused ?? queryError(request, state));
     }
-    state.credential = credentialOf(request.headers.authorization);
-    if (state.credential.kind !== "api") {
-      void refuse(request, done);
-      return;
-    }
-    done(limiter.admit(state) ?? queryError(request, state));
+    const admit = (credential: Credential): void => {
+      state.credential = credential;
+      if (!isPresented(credential)) return void refuse(request, done);
+      done(limiter.admit(state) ?? queryError(request, state));
+    };
+    const credential = credentialOf(request.headers.authorization, accessTokens);
+    if (credential instanceof Promise) credential.then(admit, done);
+    else admit(credential);
   });
 
   /** The gate refuses it, and counts that, without asking the database who it is. */
@@ -169,7 +186,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   app.setErrorHandler((thrown, request, reply) => {
     const error = faultOf(thrown, contract.names);
     const state = stateOf(request);
-    const asked = state.route.action !== "public" && state.credential.kind === "api";
+    const asked = state.route.action !== "public" && isPresented(state.credential);
     if (!asked || !BEFORE_THE_GATE.has(error.code)) {
       answerProblem(error, request, reply);
       return;
@@ -189,10 +206,14 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     const isFault = PROBLEMS[error.code].status >= 500;
     const operation = stateOf(request).route.operation;
     if (isFault) logger.error({ request_id: request.id, operation, code: error.code, error }, "fault");
-    sendProblem(reply, error, request.state);
+    const send = stateOf(request).route.takesForm ? sendOAuthError : sendProblem;
+    send(reply, error, request.state);
   }
 
   setBodyParsers(app);
+
+  // An expectation that is not known is passed over; Node would answer it by itself, and nobody would know.
+  app.server.on("checkExpectation", (...exchange) => app.server.emit("request", ...exchange));
 
   app.addHook("preClose", (done) => {
     for (const response of underWay.keys()) if (!response.headersSent) response.shouldKeepAlive = false;
@@ -202,9 +223,18 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   });
 
   serviceRoutes(app, { ...deps, contract });
-  registerRoutes(app, broker);
+  registerRoutes(app, broker, { ...deps, accessTokens });
   await app.ready();
   return app;
+}
+
+/** Whether there is a token to look up. */
+function isPresented({ kind }: Credential): boolean {
+  return kind === "api" || kind === "access";
+}
+
+function noKey(): Promise<string> {
+  return Promise.reject(new Error("no key was named"));
 }
 
 function queryError(request: FastifyRequest, { route }: RequestState): Error | undefined {

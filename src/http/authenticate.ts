@@ -1,11 +1,13 @@
-// Who presents what: the one reader of the Authorization header. It tells the forms of credentials apart and hashes
-// the token; whether the token is any good is for the gate to find out, in the round trip that finds the rights.
-// The token itself is never kept, logged or put into an error.
+// Who presents what: the one reader of a bearer token. It tells the forms of credentials apart, hashes an API token,
+// and has an access token's signature verified; whether what is behind it is any good is for the gate to find out, in
+// the round trip that finds the rights. The token itself is never kept, logged or put into an error.
 import type { FastifyRequest } from "fastify";
 import { parseApiToken } from "../auth/api-token.ts";
 import type { RequestContext } from "../domain/audit.ts";
 import type { Caller } from "../domain/admission.ts";
+import type { AccessClaims } from "../domain/federation-ports.ts";
 import type { Credential } from "../domain/ports.ts";
+import type { AccessTokens } from "./access-tokens.ts";
 import { stateOf } from "./request-state.ts";
 
 const ABSENT: Credential = { kind: "absent" };
@@ -13,12 +15,27 @@ const MALFORMED: Credential = { kind: "malformed" };
 const BEARER = /^bearer +([^\s,]+) *$/i;
 const USER_AGENT_LENGTH_MAX = 256;
 
-/** The credential in an Authorization header. A header that cannot hold a token of ours is `malformed`. */
-export function credentialOf(header: string | undefined): Credential {
+/**
+ * The credential in an Authorization header. A header that cannot hold a token of ours is `malformed`, and so is an
+ * access token that does not verify. At once, unless an access token has to be verified first.
+ */
+export function credentialOf(
+  header: string | undefined,
+  accessTokens: Pick<AccessTokens, "read">,
+): Credential | Promise<Credential> {
   if (header === undefined) return ABSENT;
   const token = BEARER.exec(header)?.[1];
-  const hash = token === undefined ? null : parseApiToken(token);
+  if (token === undefined) return MALFORMED;
+  if (token.startsWith("eyJ")) {
+    const read = accessTokens.read(token);
+    return read instanceof Promise ? read.then(accessCredential) : accessCredential(read);
+  }
+  const hash = parseApiToken(token);
   return hash === null ? MALFORMED : { kind: "api", hash };
+}
+
+function accessCredential(claims: AccessClaims | null): Credential {
+  return claims === null ? MALFORMED : { kind: "access", claims };
 }
 
 /** Where a request comes from, as the audit tells it. */

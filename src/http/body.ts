@@ -1,9 +1,9 @@
-// Request bodies: JSON from whole, bounded bytes, or nothing at all. The framework's own parsers are gone. A route that
-// takes no body does not care for one; an empty body is none, whatever its type says.
+// Request bodies: JSON (or, for OAuth, a form) from whole, bounded bytes, or nothing at all. The framework's own parsers
+// are gone. A route that takes no body does not care for one; an empty body is none, whatever its type says.
 import type { FastifyRequest } from "fastify";
 import type { App } from "./app.ts";
 import { BrokerError } from "../domain/errors.ts";
-import { parseJson } from "./parsing.ts";
+import { parseForm, parseJson } from "./parsing.ts";
 import { stateOf } from "./request-state.ts";
 
 type Done = (error: Error | null, body?: unknown) => void;
@@ -20,17 +20,33 @@ export function setBodyParsers(app: App): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", options, parseBody);
   app.addContentTypeParser("application/merge-patch+json", options, parseMergePatch);
+  app.addContentTypeParser("application/x-www-form-urlencoded", options, parseFormBody);
   app.addContentTypeParser("*", options, refuseBody);
 }
 
 const parseBody: Parse = (request, bytes, done) => {
+  if (stateOf(request).route.takesForm) return refuseBody(request, bytes, done);
+  parseWith(parseJson, request, bytes, done);
+};
+
+const parseFormBody: Parse = (request, bytes, done) => {
+  if (!stateOf(request).route.takesForm) return refuseBody(request, bytes, done);
+  parseWith(parseForm, request, bytes, done);
+};
+
+function parseWith(
+  parse: (bytes: Buffer) => unknown,
+  request: FastifyRequest,
+  bytes: Bytes,
+  done: Done,
+): void {
   if (bytes.length === 0 || !stateOf(request).route.takesBody) return done(null, undefined);
   try {
-    done(null, parseJson(Buffer.from(bytes)));
+    done(null, parse(Buffer.from(bytes)));
   } catch (error) {
     done(error as Error);
   }
-};
+}
 
 const parseMergePatch: Parse = (request, bytes, done) => {
   const parse = stateOf(request).route.takesMergePatch ? parseBody : refuseBody;
@@ -38,6 +54,8 @@ const parseMergePatch: Parse = (request, bytes, done) => {
 };
 
 const refuseBody: Parse = (request, bytes, done) => {
-  if (bytes.length === 0 || !stateOf(request).route.takesBody) return done(null, undefined);
-  done(new BrokerError("unsupported_media_type", "The body is to be application/json."));
+  const { takesBody, takesForm } = stateOf(request).route;
+  if (bytes.length === 0 || !takesBody) return done(null, undefined);
+  const wanted = takesForm ? "application/x-www-form-urlencoded" : "application/json";
+  done(new BrokerError("unsupported_media_type", `The body is to be ${wanted}.`));
 };

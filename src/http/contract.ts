@@ -57,13 +57,14 @@ export function createContract(find: (id: string) => unknown): Contract {
       if (route.url.includes(":") && schema["params"] === undefined) fail("it has a schema for its path");
       operations.push({ method: route.method, url: route.url, action, schema });
     }
+    const consumes: readonly unknown[] = Array.isArray(schema["consumes"]) ? schema["consumes"] : [];
     const info: RouteInfo = {
       operation: schema.operationId,
       action,
       pattern: route.url,
       takesBody: schema["body"] !== undefined,
-      takesMergePatch:
-        Array.isArray(schema["consumes"]) && schema["consumes"].includes("application/merge-patch+json"),
+      takesMergePatch: consumes.includes("application/merge-patch+json"),
+      takesForm: consumes.includes("application/x-www-form-urlencoded"),
       coercions: coercionsOf(schema["querystring"]),
     };
     for (const part of ["body", "querystring", "params", "headers"])

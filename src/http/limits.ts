@@ -4,7 +4,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { addressBlock } from "../domain/audit.ts";
 import { BrokerError } from "../domain/errors.ts";
-import type { Clock } from "../domain/ports.ts";
+import type { Clock, Credential } from "../domain/ports.ts";
 import { type Bucket, type RequestState, stateOf } from "./request-state.ts";
 
 export type LimitOptions = {
@@ -60,8 +60,9 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
   return {
     /** Takes the unit that the request itself costs; the error to answer when there is none. */
     admit(state: RequestState): BrokerError | null {
-      if (state.credential.kind !== "api") return null;
-      const bucket = byCredential.of(state.credential.hash.toString("base64"));
+      const key = keyOf(state.credential);
+      if (key === null) return null;
+      const bucket = byCredential.of(key);
       state.bucket = bucket;
       const refusal = take(bucket, "This token has cost too much; wait a little.");
       tell(state.reply, bucket);
@@ -73,6 +74,15 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
       return take(byAddress.of(addressBlock(ip)), "Too many requests from this address.");
     },
   };
+}
+
+/**
+ * Access tokens share the allowance of the API token that they were had with, or else of their principal: to have
+ * many is not to have more.
+ */
+function keyOf(credential: Credential): string | null {
+  if (credential.kind === "api") return credential.hash.toString("base64");
+  return credential.kind === "access" ? (credential.claims.token_id ?? credential.claims.principal_id) : null;
 }
 
 function take(bucket: Bucket, detail: string): BrokerError | null {

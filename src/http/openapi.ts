@@ -35,6 +35,10 @@ const TAGS: readonly (readonly [string, string])[] = [
   ["Members", "Who holds which role at an organization or project."],
   ["Users", "People. An instance admin enrols them."],
   ["Service accounts", "What workers run as."],
+  [
+    "Identity providers",
+    "Whose tokens an organization's workloads sign in with, and as which service accounts.",
+  ],
   ["Tokens", "API tokens: made, listed, revoked. A token is shown once."],
   ["Authentication", "Who calls, and what they may do."],
   ["Audit", "Who read or changed what. An event is durable before its answer leaves."],
@@ -77,7 +81,11 @@ export function openapiOf({ operations }: Contract, version: string): Document {
     paths,
     components: {
       securitySchemes: {
-        bearerAuth: { type: "http", scheme: "bearer", description: "An API token, `cfr_…`." },
+        bearerAuth: {
+          type: "http",
+          scheme: "bearer",
+          description: "An API token, `cfr_…`, or an access token (a JWT) from `POST /auth/token`.",
+        },
       },
       headers: {
         RequestId: {

@@ -1,6 +1,6 @@
-// From bytes to input: the query string, the JSON body, entity tags, times, the Accept header. Strict everywhere:
-// what is repeated, ambiguous or not what it claims to be is refused. No error here repeats what it was given, since
-// any of it may be a piece of a secret.
+// From bytes to input: the query string, the JSON body, the form and header of OAuth, entity tags, times, the Accept
+// header. Strict everywhere: what is repeated, ambiguous or not what it claims to be is refused. No error here repeats
+// what it was given, since any of it may be a piece of a secret.
 import type { FastifyRequest } from "fastify";
 import { BrokerError, type InputProblem, badInput } from "../domain/errors.ts";
 import type { RouteInfo } from "./request-state.ts";
@@ -20,15 +20,19 @@ function decode(text: string): string | null {
   }
 }
 
+/** A name and its value, of a query or a form. */
+function pairOf(part: string): readonly [name: string | null, value: string | null] {
+  const equals = part.indexOf("=");
+  return equals < 0 ? [decode(part), ""] : [decode(part.slice(0, equals)), decode(part.slice(equals + 1))];
+}
+
 /** Parses a query string. It never throws, since nothing catches it there: `assertQuery` tells what was wrong. */
 export function parseQuery(text: string): Query {
   const query: Query = Object.create(null) as Query;
   if (text === "") return query;
   for (const part of text.split("&")) {
     if (part === "") continue;
-    const equals = part.indexOf("=");
-    const name = decode(equals < 0 ? part : part.slice(0, equals));
-    const value = equals < 0 ? "" : decode(part.slice(equals + 1));
+    const [name, value] = pairOf(part);
     if (name === null || value === null) query[FAULT] = "The query is not well-formed percent-encoded UTF-8.";
     else if (name in query) query[FAULT] = "A query parameter is given twice.";
     else query[name] = value;
@@ -65,17 +69,20 @@ const SUSPECT =
 
 const badBody = (detail: string): BrokerError => badInput("invalid_request", "body", "", detail);
 
+function decodeUtf8(bytes: Buffer): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    throw badBody("The body is not UTF-8.");
+  }
+}
+
 /**
  * Parses a JSON body.
  * @throws BrokerError `invalid_request` for what is not UTF-8, not JSON, or would reach for an object's prototype
  */
 export function parseJson(bytes: Buffer): unknown {
-  let text: string;
-  try {
-    text = utf8.decode(bytes);
-  } catch {
-    throw badBody("The body is not UTF-8.");
-  }
+  const text = decodeUtf8(bytes);
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -104,6 +111,49 @@ function fieldsOf(root: unknown): number {
     for (const each of inner) if (typeof each === "object" && each !== null) queue.push(each);
   }
   return count;
+}
+
+const FORM_BYTES_MAX = 32_768;
+
+/**
+ * Parses a form (RFC 6749, appendix B): a parameter without a value is none, one that is given twice is refused.
+ * @throws BrokerError `invalid_request`, or `too_large` over 32 KiB
+ */
+export function parseForm(bytes: Buffer): Readonly<Record<string, string>> {
+  if (bytes.length > FORM_BYTES_MAX) throw new BrokerError("too_large", "The form has more than 32 KiB.");
+  const form = Object.create(null) as Record<string, string>;
+  const seen = new Set<string>();
+  for (const part of decodeUtf8(bytes).split("&")) {
+    if (part === "") continue;
+    const [name, value] = pairOf(part);
+    if (name === null || value === null) throw badBody("The form is not well-formed percent-encoded UTF-8.");
+    if (seen.has(name)) throw badBody("A parameter of the form is given twice.");
+    seen.add(name);
+    if (value !== "") form[name] = value;
+  }
+  return form;
+}
+
+const badBasic = (): BrokerError =>
+  badInput("invalid_request", "header", "", "Authorization is no well-formed Basic.");
+const BASIC = /^basic +([A-Za-z0-9+/]+={0,2}) *$/i;
+
+/**
+ * A client's id and secret from HTTP Basic, each form-urlencoded within it (RFC 6749, section 2.3.1).
+ * @throws BrokerError `invalid_request` for a header that is nothing of the kind
+ */
+export function basicOf(header: string): { readonly id: string; readonly secret: string } {
+  const [, encoded] = BASIC.exec(header) ?? [];
+  if (encoded === undefined) throw badBasic();
+  const bytes = Buffer.from(encoded, "base64");
+  const text = bytes.toString("latin1");
+  const colon = text.indexOf(":");
+  // Whatever is not plain ASCII has to come percent-encoded.
+  if (colon < 0 || /[^\x20-\x7e]/.test(text)) throw badBasic();
+  const id = decode(text.slice(0, colon));
+  const secret = decode(text.slice(colon + 1));
+  if (id === null || secret === null) throw badBasic();
+  return { id, secret };
 }
 
 /** Walks without recursion, so that depth costs no stack. */

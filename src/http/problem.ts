@@ -52,9 +52,17 @@ export const PROBLEMS: Readonly<Record<ErrorCode, Kind>> = {
     title: "Conflict",
     when: "The state of things forbids it: the name is taken (see existing_id), it is the last owner, it is live already.",
   },
-  invalid_client: { status: 401, title: "Invalid client", when: "OAuth: the client's credentials are not good." },
+  invalid_client: {
+    status: 401,
+    title: "Invalid client",
+    when: "OAuth: the client's credentials are not good.",
+  },
   invalid_grant: { status: 400, title: "Invalid grant", when: "OAuth: the subject token is not good here." },
-  invalid_scope: { status: 400, title: "Invalid scope", when: "OAuth: a scope that is malformed or wider than allowed." },
+  invalid_scope: {
+    status: 400,
+    title: "Invalid scope",
+    when: "OAuth: a scope that is malformed or wider than allowed.",
+  },
   unsupported_grant_type: {
     status: 400,
     title: "Unsupported grant type",
@@ -234,7 +242,7 @@ export function sendProblem(reply: FastifyReply, error: BrokerError, state: Requ
   reply.code(status).send(Buffer.from(problemBody(error, reply.request.id)));
 }
 
-function tellWait(reply: FastifyReply, { fields }: BrokerError): void {
+export function tellWait(reply: FastifyReply, { fields }: BrokerError): void {
   const seconds = String(Math.max(1, Math.ceil(fields.retry_after_seconds ?? 1)));
   reply.header("retry-after", seconds);
   if (fields.limit === undefined) return;

@@ -21,6 +21,8 @@ export type RouteInfo = {
   readonly takesBody: boolean;
   /** Whether `consumes` names it: the body may also come as application/merge-patch+json. */
   readonly takesMergePatch: boolean;
+  /** Whether `consumes` names it: the body comes as a form, and nothing else, and failures are told as OAuth's. */
+  readonly takesForm: boolean;
   readonly coercions: ReadonlyMap<string, Coercion>;
 };
 
@@ -31,6 +33,7 @@ export const NO_ROUTE: RouteInfo = {
   pattern: "none",
   takesBody: false,
   takesMergePatch: false,
+  takesForm: false,
   coercions: new Map(),
 };
 

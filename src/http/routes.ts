@@ -1,17 +1,21 @@
 // Every route of the broker's nouns, in the order that openapi.yaml shows them.
 import type { RegisterRoutes } from "./app.ts";
 import { auditRoutes } from "./routes/audit.ts";
+import { identityProvidersRoutes } from "./routes/identity-providers.ts";
 import { membersRoutes } from "./routes/members.ts";
 import { ownersRoutes } from "./routes/owners.ts";
 import { principalsRoutes } from "./routes/principals.ts";
 import { settingsRoutes } from "./routes/settings.ts";
+import { signInRoutes } from "./routes/sign-in.ts";
 import { tokensRoutes } from "./routes/tokens.ts";
 
-export const registerRoutes: RegisterRoutes = (app, broker) => {
+export const registerRoutes: RegisterRoutes = (app, broker, signIn) => {
   settingsRoutes(app, broker);
   ownersRoutes(app, broker);
   membersRoutes(app, broker);
   principalsRoutes(app, broker);
   tokensRoutes(app, broker);
+  identityProvidersRoutes(app, broker);
+  signInRoutes(app, broker, signIn);
   auditRoutes(app, broker);
 };

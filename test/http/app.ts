@@ -44,6 +44,12 @@ export async function testApp(
       limits: { unitsPerSecond: 1_000, publicPerSecond: 1_000 },
       health: async () => ({ database: "ok", audit: "ok", managers: { local: "ok" } }),
       metrics: createMetrics({ ofProcess: false }),
+      signingKeys: {
+        make: () => Promise.reject(new Error("no keys here")),
+        current: () => Promise.reject(new Error("no keys here")),
+        find: async () => undefined,
+        published: async () => ({ keys: [] }),
+      },
       trustProxy: false,
       version: "0.0.0",
       publicUrl: null,

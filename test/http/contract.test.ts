@@ -133,6 +133,7 @@ function misfits(value: unknown, schema: Node | undefined, document: Node, at = 
     .map(String)
     .filter((name) => !(name in value));
   const inner = Object.entries(value).flatMap(([name, each]) => {
+    if (properties?.[name] === undefined && (additionalProperties as unknown) === true) return [];
     const field =
       properties?.[name] ?? (typeof additionalProperties === "object" ? additionalProperties : undefined);
     return misfits(each, field, document, `${at}/${name}`);
