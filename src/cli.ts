@@ -1,42 +1,111 @@
 // The command line: parses argv, prints, sets the exit code. No logic of its own.
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { compose, createLogger, generateMasterKey, openapiDocument } from "./compose.ts";
+import { compose, createLogger, generateMasterKey, openapiDocument, operate } from "./compose.ts";
 import { ConfigError, describeConfig, readConfig } from "./config.ts";
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 const STOP_TIMEOUT_MS = 25_000;
 
-const USAGE = `coffer: a secrets broker
-
-  coffer serve             start the broker (what npm start does)
-  coffer keygen            print a new master key, for COFFER_MASTER_KEY_FILE
-  coffer check-config      print the effective configuration, without secrets
-  coffer openapi [--check] print openapi.yaml, or see that the committed one is in step with the routes
-  coffer help              print this
-
-Configuration is by the environment alone; .env.example names all of it.`;
-
-const commands: Readonly<Record<string, (check: boolean) => Promise<number>>> = {
-  serve,
-  keygen: async () => print(generateMasterKey()),
-  "check-config": async () => print(describeConfig(readConfig())),
-  openapi,
-  help: async () => print(USAGE),
+type Given = Readonly<Record<string, string | boolean | undefined>>;
+type Command = {
+  readonly usage: string;
+  readonly does: string;
+  readonly options?: Readonly<Record<string, { readonly type: "string" | "boolean" }>>;
+  readonly run: (given: Given) => Promise<number>;
 };
+
+/** By what is typed after `coffer`, in the order of the help. */
+const COMMANDS: Readonly<Record<string, Command>> = {
+  serve: { usage: "", does: "start the broker (what npm start does)", run: serve },
+  token: {
+    usage: "--admin | --principal ID [--name N] [--expires-in-days D]",
+    does: "print a new API token, for an admin or a named principal",
+    options: {
+      admin: { type: "boolean" },
+      principal: { type: "string" },
+      name: { type: "string" },
+      "expires-in-days": { type: "string" },
+    },
+    run: token,
+  },
+  "keys rotate-signing": {
+    usage: "",
+    does: "sign access tokens with a new key, and print its id",
+    run: async () => print((await operate(readConfig(), (broker) => broker.rotateSigningKey())) ?? ""),
+  },
+  keygen: {
+    usage: "",
+    does: "print a new master key, for COFFER_MASTER_KEY_FILE",
+    run: async () => print(generateMasterKey()),
+  },
+  "check-config": {
+    usage: "",
+    does: "print the effective configuration, without secrets",
+    run: async () => print(describeConfig(readConfig())),
+  },
+  openapi: {
+    usage: "[--write | --check]",
+    does: "print openapi.yaml, write it, or see that it is in step with the routes",
+    options: { write: { type: "boolean" }, check: { type: "boolean" } },
+    run: openapi,
+  },
+  help: { usage: "", does: "print this", run: async () => print(usage()) },
+};
+
+function usage(): string {
+  const lines = Object.entries(COMMANDS).map(
+    ([name, { usage, does }]) => `  coffer ${name}${usage === "" ? "" : ` ${usage}`}\n      ${does}`,
+  );
+  return [
+    "coffer: a secrets broker\n",
+    ...lines,
+    "\nConfiguration is by the environment alone; .env.example names all of it.",
+  ].join("\n");
+}
 
 function print(text: string): number {
   process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
   return 0;
 }
 
-async function openapi(check: boolean): Promise<number> {
+async function openapi({ write, check }: Given): Promise<number> {
   const document = await openapiDocument(readConfig({}));
-  if (!check) return print(document);
-  if ((await readFile(OPENAPI, "utf8")) === document) return 0;
+  if (write === true) {
+    await writeFile(OPENAPI, document);
+    return 0;
+  }
+  if (check !== true) return print(document);
+  if ((await readFile(OPENAPI, "utf8").catch(() => "")) === document) return 0;
   process.stderr.write("openapi.yaml is not in step with the routes; npm run openapi writes it anew.\n");
   return 1;
+}
+
+const DAYS_DEFAULT = 90;
+const DAYS_MAX = 365;
+const NAME_LENGTH_MAX = 128;
+
+async function token({
+  admin,
+  principal,
+  name = "coffer token",
+  "expires-in-days": days,
+}: Given): Promise<number> {
+  if ((admin === true) === (typeof principal === "string"))
+    throw new Misuse("coffer token takes either --admin or --principal ID.");
+  const expires_in_days = days === undefined ? DAYS_DEFAULT : Number(days);
+  if (!/^[1-9][0-9]*$/.test(String(expires_in_days)) || expires_in_days > DAYS_MAX)
+    throw new Misuse(`--expires-in-days is a whole number from 1 to ${DAYS_MAX}.`);
+  if (typeof name !== "string" || !/^\S(?:[^\p{Cc}]*\S)?$/u.test(name) || name.length > NAME_LENGTH_MAX)
+    throw new Misuse(`--name has 1 to ${NAME_LENGTH_MAX} characters, no blank at either end.`);
+  if (typeof principal === "string" && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(principal))
+    throw new Misuse("--principal is the id of a user or a service account.");
+  const principal_id = typeof principal === "string" ? principal.toLowerCase() : null;
+  const made = await operate(readConfig(), (broker) => {
+    return broker.createOperatorToken({ principal_id, name, expires_in_days });
+  });
+  return print(made.token);
 }
 
 async function serve(): Promise<number> {
@@ -81,19 +150,22 @@ function quoted(text: string): string {
 }
 
 async function main(): Promise<number> {
-  const options = { check: { type: "boolean", default: false } } as const;
-  const { positionals, values } = parseArgs({ allowPositionals: true, options });
-  const [name = "help", ...rest] = positionals;
-  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined || rest.length > 0) {
-    process.stderr.write(`${USAGE}\n`);
-    return 2;
-  }
-  return command(values.check);
+  const argv = process.argv.slice(2);
+  const firstOption = argv.findIndex((each) => each.startsWith("-"));
+  const words = firstOption < 0 ? argv : argv.slice(0, firstOption);
+  const name = words.length === 0 ? "help" : words.join(" ");
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw new Misuse(`there is no command ${name}.\n\n${usage()}`);
+  const { values } = parseArgs({ args: argv.slice(words.length), options: command.options ?? {} });
+  return command.run(values);
 }
 
-/** What parseArgs throws at an option that there is not. */
+/** A command that was given what it does not take. */
+class Misuse extends Error {}
+
+/** Also what parseArgs throws at an option that there is not. */
 function isMisuse(error: unknown): boolean {
+  if (error instanceof Misuse) return true;
   return error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS_");
 }
 

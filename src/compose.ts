@@ -1,6 +1,6 @@
 // The composition root: a Config becomes a running service. The only file that names every implementation.
 // What was started is stopped in the reverse order, also when a later part fails to start.
-import { mkdir, open, rename } from "node:fs/promises";
+import { mkdir, open as openFile, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { v7 as newId } from "uuid";
@@ -9,8 +9,9 @@ import { tokenMaker } from "./auth/api-token.ts";
 import { createIdentityVerifier } from "./auth/foreign-identity.ts";
 import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
-import type { Config } from "./config.ts";
+import { type Config, ConfigError } from "./config.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
+import type { IdentityVerifier } from "./domain/federation-ports.ts";
 import type { Clock } from "./domain/ports.ts";
 import { startEmbeddedPostgres } from "./embedded/postgres.ts";
 import { type App, buildApp } from "./http/app.ts";
@@ -64,21 +65,88 @@ export async function compose(config: Config, logger: Logger): Promise<Service> 
   }
 }
 
+/**
+ * The broker at work for who has the machine: without HTTP, and gone when `work` has ended.
+ * @throws Error as `compose` does; when the home's own broker runs, one that says what to do
+ */
+export async function operate<Result>(
+  config: Config,
+  work: (broker: Broker) => Promise<Result>,
+): Promise<Result> {
+  const started: (() => Promise<void>)[] = [];
+  try {
+    // A database made up in a wrong folder would be nobody's.
+    if (config.databaseUrl === null)
+      await stat(join(config.home, "postgres")).catch(() => noBrokerAt(config.home));
+    const { broker } = await open(config, createLogger("silent"), started).catch((error: unknown) => {
+      throw config.databaseUrl === null ? withAdvice(error) : error;
+    });
+    return await work(broker);
+  } finally {
+    for (const stop of started.splice(0).toReversed()) await stop();
+  }
+}
+
+function noBrokerAt(home: string): never {
+  throw new Error(
+    `No broker has ever run in ${home}. Set COFFER_HOME to its home, or DATABASE_URL to its database.`,
+  );
+}
+
+function withAdvice(error: unknown): unknown {
+  if (!(error instanceof Error && error.message.includes("is in use"))) return error;
+  const advice = "Its embedded database is for one process: stop the broker, do this, and start it again.";
+  return new Error(`${error.message}. ${advice}`, { cause: error });
+}
+
 async function start(
   config: Config,
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
+  const { broker, metrics, signingKeys, ping } = await open(config, logger, started);
+  const adminTokenFile = join(config.home, "admin.token");
+  const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
+  await broker.createFirstSigningKey();
+  started.push(sweepRegularly(broker, logger));
+  const app = await buildApp(
+    {
+      ...appSettings(config),
+      broker,
+      logger,
+      metrics,
+      signingKeys,
+      health: async () => {
+        const { audit } = await ping();
+        // `local` is this process: it is well whenever it answers.
+        return { database: "ok", audit: audit ? "ok" : "unavailable", managers: { local: "ok" } };
+      },
+    },
+    registerRoutes,
+  );
+  started.push(() => app.close());
+  return { app, broker, adminTokenFile: admin === null ? null : adminTokenFile };
+}
+
+/** The broker and what it stands on, the database first. */
+async function open(config: Config, logger: Logger, started: (() => Promise<void>)[]) {
+  const verifier = createIdentityVerifier({
+    clock,
+    allowedPrivate: config.privateAddressesAllowed,
+    onFetchFailure: (host, flaw) => logger.warn({ host, flaw }, "an identity provider's keys cannot be had"),
+  });
+  assertIssuers(config, verifier);
   const databaseUrl = await databaseOf(config, logger, started);
   await applyMigrations(databaseUrl);
   const metrics = createMetrics({ ofProcess: true });
-  const { store, keys, ping, close } = createStore({
+  const opened = createStore({
     databaseUrl,
     poolSize: config.databasePoolSize,
     clock,
     onBackgroundError: (error) => logger.error({ err: error }, "a background task failed"),
   });
-  started.push(close);
+  started.push(() => opened.close());
+  const { store, keys } = opened;
   const masterKeys = await openMasterKeys(keySourceOf(config), keys);
   const onAlert = (alert: VaultAlert): void => {
     metrics.alert(alert.kind);
@@ -93,11 +161,11 @@ async function start(
     onAlert,
   });
   const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
-  const signingKeys = createSigningKeys(keys.signingKeys, sealer, clock, newId);
+  const signingKeys = createSigningKeys(() => keys.signingKeys(), sealer, clock, newId);
   const broker = createBroker({
     store,
     vault,
-    verifier: createIdentityVerifier({ clock, allowedPrivate: config.privateAddressesAllowed }),
+    verifier,
     instanceIssuers: config.identityProviders,
     signingKeys,
     tokens: tokenMaker,
@@ -106,26 +174,22 @@ async function start(
     newId,
     recoveryDays: config.recoveryDays,
   });
-  const adminTokenFile = join(config.home, "admin.token");
-  const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
-  await broker.createFirstSigningKey();
-  started.push(sweepRegularly(broker, logger));
-  const app = await buildApp(
-    {
-      ...appSettings(config),
-      broker,
-      logger,
-      metrics,
-      health: async () => {
-        const { audit } = await ping();
-        // `local` is this process: it is well whenever it answers.
-        return { database: "ok", audit: audit ? "ok" : "unavailable", managers: { local: "ok" } };
-      },
-    },
-    registerRoutes,
-  );
-  started.push(() => app.close());
-  return { app, broker, adminTokenFile: admin === null ? null : adminTokenFile };
+  return { broker, metrics, signingKeys, ping: () => opened.ping() };
+}
+
+/** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */
+function assertIssuers({ identityProviders }: Config, verifier: IdentityVerifier): void {
+  const problems = identityProviders.flatMap((issuer, index) => {
+    try {
+      verifier.assertUsable(issuer);
+      return [];
+    } catch (error) {
+      return [
+        `COFFER_IDENTITY_PROVIDERS, entry ${index + 1}: ${error instanceof Error ? error.message : ""}`,
+      ];
+    }
+  });
+  if (problems.length > 0) throw new ConfigError(problems);
 }
 
 async function databaseOf(config: Config, logger: Logger, started: (() => Promise<void>)[]): Promise<string> {
@@ -148,7 +212,7 @@ function keySourceOf({ masterKey, home }: Config): KeySource {
 async function keepPrivately(path: string, text: string): Promise<void> {
   await mkdir(join(path, ".."), { recursive: true, mode: 0o700 });
   const aside = `${path}.${process.pid}`;
-  const file = await open(aside, "w", 0o600);
+  const file = await openFile(aside, "w", 0o600);
   try {
     await file.writeFile(text);
     await file.sync();
@@ -188,15 +252,22 @@ function appSettings(config: Config) {
   };
 }
 
+function absent(): never {
+  throw new Error("there is no key");
+}
+
 /** openapi.yaml's text, from routes that are never called. */
 export async function openapiDocument(config: Config): Promise<string> {
-  const broker = new Proxy({} as Broker, { get: () => () => Promise.reject(new Error("there is no broker")) });
+  const broker = new Proxy({} as Broker, {
+    get: () => () => Promise.reject(new Error("there is no broker")),
+  });
   const app = await buildApp(
     {
       ...appSettings(config),
       broker,
       logger: createLogger("silent"),
       metrics: createMetrics({ ofProcess: false }),
+      signingKeys: createSigningKeys(async () => [], { seal: absent, open: absent }, clock, newId),
       health: () => Promise.reject(new Error("there is no database")),
     },
     registerRoutes,

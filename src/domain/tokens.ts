@@ -2,17 +2,27 @@
 // one it was made with: no wider, no longer-lived, within its addresses, and it dies with it.
 import { formatScope, parseScope, scopesWithin } from "./access.ts";
 import { assertCidrs, cidrsWithin } from "./cidr.ts";
-import { badInput } from "./errors.ts";
+import type { Owner } from "./address.ts";
+import { badInput, conflict, notFound } from "./errors.ts";
 import type { RequestContext } from "./audit.ts";
 import { type Caller, type Grant, type Need, Refused } from "./admission.ts";
 import { type Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
-import type { NewId, NewToken, TokenMaker, TokenRecord, Transaction } from "./ports.ts";
-import { notFound } from "./errors.ts";
+import type {
+  NewId,
+  NewToken,
+  Page,
+  PrincipalRecord,
+  TokenMaker,
+  TokenRecord,
+  Transaction,
+} from "./ports.ts";
 import { type Token, toToken } from "./views.ts";
 
 const DAY_MS = 86_400_000;
 const DAYS_DEFAULT = 90;
+/** What a person is enrolled with: no token made with it lives longer, so this one lives as long as any may. */
+const DAYS_MAX = 365;
 
 export type TokenInput = {
   readonly name: string;
@@ -167,11 +177,48 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
         const principalId = codeHash === null ? null : await tx.takeEnrolment(codeHash, now);
         const principal = principalId === null ? null : await tx.principal(principalId);
         if (principal === null || principal.disabled_at !== null) throw new Refused("enrolment_code");
-        const made = await insert(tx, blank(principal.id, now, { name: input.name ?? "enrolment" }));
+        const made = await insert(tx, blank(principal.id, now, { name: input.name ?? "enrolment", expires_in_days: DAYS_MAX }));
         const details = { change: "token_made", token_id: made.id };
         const key = { owner_type: "user", owner_id: principal.id, tenant_id: principal.id } as const;
         return { result: made, principal_id: principal.id, token_id: made.id, key, details };
       });
+    },
+
+    /**
+     * For who has the machine: a token for a principal or, named by null, for the first enabled admin, who is made
+     * where there is none. Its owner's log says so; an admin's, the instance's.
+     * @throws BrokerError `not_found` or `conflict` for a principal that is not there, or is disabled
+     */
+    async createOperatorToken(input: {
+      readonly principal_id: string | null;
+      readonly name: string;
+      readonly expires_in_days: number;
+    }): Promise<{ readonly token: string; readonly principal_id: string }> {
+      const made = await gate.housekeep("createOperatorToken", async (tx, now) => {
+        await tx.lockInstance();
+        const named =
+          input.principal_id === null ? null : ((await tx.principal(input.principal_id)) ?? gone());
+        if (named !== null && named.disabled_at !== null) throw conflict("The principal is disabled.");
+        const principal = named ?? (await firstAdmin(tx)) ?? newAdmin(newId(), now);
+        const isNew = principal.created_at === now;
+        if (isNew) await tx.insertPrincipal(principal);
+        const { name, expires_in_days } = input;
+        const record = { ...blank(principal.id, now, { name, expires_in_days }), created_by: null };
+        const { token } = await insert(tx, record);
+        const owner: Owner | null =
+          principal.organization_id !== null
+            ? { owner_type: "organization", owner_id: principal.organization_id }
+            : principal.admin
+              ? null
+              : { owner_type: "user", owner_id: principal.id };
+        return {
+          result: { token, principal_id: principal.id },
+          key: owner === null ? null : { ...owner, tenant_id: owner.owner_id },
+          target_id: principal.id,
+          details: { change: "token_made", token_id: record.id, ...(isNew ? { admin: "true" } : {}) },
+        };
+      });
+      return made ?? gone();
     },
 
     /**
@@ -183,10 +230,9 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
         await tx.lockInstance();
         const { rows } = await tx.users({ after: null, limit: 1 });
         if (rows.length > 0) return null;
-        const id = newId();
-        const created = { created_at: now, created_by: null };
-        const blankUser = { email: null, organization_id: null, scopes: [], disabled_at: null };
-        await tx.insertPrincipal({ id, kind: "user", name: "admin", admin: true, ...blankUser, ...created });
+        const admin = newAdmin(newId(), now);
+        const { id } = admin;
+        await tx.insertPrincipal(admin);
         const record = {
           ...blank(id, now, { name: "first admin token" }),
           expires_at: null,
@@ -198,6 +244,24 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
       });
     },
   };
+}
+
+function newAdmin(id: string, now: Date): PrincipalRecord {
+  const created = { created_at: now, created_by: null };
+  const blankUser = { email: null, organization_id: null, scopes: [], disabled_at: null };
+  return { id, kind: "user", name: "admin", admin: true, ...blankUser, ...created };
+}
+
+const USERS_AT_ONCE = 100;
+
+/** The oldest admin who is not disabled. */
+async function firstAdmin(tx: Transaction): Promise<PrincipalRecord | null> {
+  for (let after: string | null = null; ; ) {
+    const { rows, more }: Page<PrincipalRecord> = await tx.users({ after, limit: USERS_AT_ONCE });
+    const found = rows.find(({ admin, disabled_at }) => admin && disabled_at === null);
+    if (found !== undefined || !more) return found ?? null;
+    after = rows.at(-1)?.id ?? null;
+  }
 }
 
 /** It was there when the right was decided, and is gone since. */
