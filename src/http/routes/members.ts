@@ -137,7 +137,7 @@ function schemasOf(noun: "Organization" | "Project", a: string) {
       operationId: `remove${noun}Member`,
       tags,
       summary: `Take the role at ${a}`,
-      response: { 204: empty("No member any more."), ...problems(404, 409) },
+      response: { 204: empty("No member any more."), ...problems(404, 409, 413, 415) },
     },
   };
 }

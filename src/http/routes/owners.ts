@@ -110,7 +110,7 @@ function organizationRoutes(app: App, broker: Broker): void {
           "With its projects and service accounts. 409 while there are settings, unless `purge=true`.",
         params: S.OrganizationParams,
         querystring: PurgeQuery,
-        response: { 204: empty("Deleted."), ...problems(404, 409) },
+        response: { 204: empty("Deleted."), ...problems(404, 409, 413, 415) },
       },
     },
     async (request, reply) => {
@@ -214,7 +214,7 @@ function projectRoutes(app: App, broker: Broker): void {
         description: "409 while there are settings, unless `purge=true`.",
         params: S.ProjectParams,
         querystring: PurgeQuery,
-        response: { 204: empty("Deleted."), ...problems(404, 409) },
+        response: { 204: empty("Deleted."), ...problems(404, 409, 413, 415) },
       },
     },
     async (request, reply) => {

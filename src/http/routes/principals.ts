@@ -156,7 +156,7 @@ function userRoutes(app: App, broker: Broker): void {
         description: "With the user's own settings, of which there must be none unless `purge=true`.",
         params: Users.UserParams,
         querystring: PurgeQuery,
-        response: { 204: empty("Deleted."), ...problems(404, 409) },
+        response: { 204: empty("Deleted."), ...problems(404, 409, 413, 415) },
       },
     },
     async (request, reply) => {
@@ -266,7 +266,7 @@ function serviceAccountRoutes(app: App, broker: Broker): void {
         summary: "Delete a service account",
         description: "With its tokens and roles.",
         params: ServiceAccounts.ServiceAccountParams,
-        response: { 204: empty("Deleted."), ...problems(404, 409) },
+        response: { 204: empty("Deleted."), ...problems(404, 409, 413, 415) },
       },
     },
     async (request, reply) => {

@@ -8,7 +8,7 @@ import { DOCS_STYLE, renderDocs } from "../docs.ts";
 import type { Metrics } from "../metrics.ts";
 import { openapiOf, renderOpenapi } from "../openapi.ts";
 import { publicProblems } from "../problem.ts";
-import { Fields, OpenOneOf, answer, component } from "../schemas/kit.ts";
+import { Fields, Instead, OpenOneOf, answer, component } from "../schemas/kit.ts";
 
 export type Check = "ok" | "unavailable";
 export type Checks = {
@@ -62,6 +62,9 @@ const away = {
   checks: { database: "unavailable", audit: "ok", managers: { local: "ok" } },
 };
 const RETRY_AFTER = { "Retry-After": { type: "integer", description: "Seconds to wait." } };
+
+/** Sent as the text that it is made of once; for clients it is an object. */
+const DOCUMENT = Instead(Type.String(), { type: "object", additionalProperties: true });
 
 /** A body that is text of some media type. */
 function text(description: string, type: string, example: string) {
@@ -145,8 +148,8 @@ export function serviceRoutes(app: App, { health, metrics, contract, version }: 
         summary: "This description, as JSON",
         response: {
           200: {
-            description: "An OpenAPI document, as text.",
-            content: { "application/json": { schema: { type: "string" }, example: '{"openapi":"3.0.3"}' } },
+            description: "An OpenAPI document.",
+            content: { "application/json": { schema: DOCUMENT, example: { openapi: "3.0.3" } } },
           },
           ...publicProblems(),
         },

@@ -101,7 +101,7 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
           "destroyed at once.",
         querystring: S.DeleteQuery,
         headers: S.WriteHeaders,
-        response: { 204: empty("Deleted."), ...problems(404, 412, 422, 502) },
+        response: { 204: empty("Deleted."), ...problems(404, 412, 413, 415, 422, 502) },
       },
     },
     async (request, reply) => {
@@ -124,7 +124,7 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
         headers: S.WriteHeaders,
         response: {
           200: answer("The setting, live again.", Setting, { headers: ETAG }),
-          ...problems(404, 409, 412, 415, 422, 502),
+          ...problems(404, 409, 412, 413, 415, 422, 502),
         },
       },
     },
@@ -148,7 +148,7 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
         headers: S.WriteHeaders,
         response: {
           200: answer("The setting with its new version.", Setting, { headers: ETAG }),
-          ...problems(404, 410, 412, 415, 422, 502),
+          ...problems(404, 410, 412, 413, 415, 422, 502),
         },
       },
     },
@@ -171,7 +171,7 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
         description: "For ever, and at once. The version stays in the list, as `destroyed`.",
         querystring: S.VersionQuery,
         headers: S.WriteHeaders,
-        response: { 204: empty("Destroyed."), ...problems(404, 410, 412, 422, 502) },
+        response: { 204: empty("Destroyed."), ...problems(404, 410, 412, 413, 415, 422, 502) },
       },
     },
     async (request, reply) => {

@@ -87,7 +87,7 @@ export function tokensRoutes(app: App, broker: Broker): void {
           "With its children, on all replicas, before the answer. With `made=true` also those it made for others.",
         params: S.TokenParams,
         querystring: S.RevokeQuery,
-        response: { 204: empty("Revoked."), ...problems(404) },
+        response: { 204: empty("Revoked."), ...problems(404, 413, 415) },
       },
     },
     async (request, reply) => {
