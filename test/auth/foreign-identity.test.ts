@@ -192,6 +192,18 @@ describe("a provider can be used", () => {
     ["a private Ed25519 key", "/jwks", keys(ed.privateKey.export({ format: "jwk" }))],
     ["a symmetric key", "/jwks", keys(jwkOf(rsa), { kty: "oct", k: "c2VjcmV0" })],
     ["a weak key alone", "/jwks", keys(jwkOf(rsaKey("k", 1_024)))],
+    [
+      "a key of more bits than are worth verifying",
+      "/jwks",
+      keys(jwkOf(rsa, { n: base64url(Buffer.alloc(1_025, 0xff)) })),
+    ],
+    ["an RSA exponent of 1, by which all is signed", "/jwks", keys(jwkOf(rsa, { e: "AQ" }))],
+    ["an even RSA exponent", "/jwks", keys(jwkOf(rsa, { e: base64url(Buffer.from([1, 0, 0])) }))],
+    [
+      "an RSA exponent that makes verifying slow",
+      "/jwks",
+      keys(jwkOf(rsa, { e: base64url(Buffer.alloc(5, 0xff)) })),
+    ],
     ["a key for encryption alone", "/jwks", keys(jwkOf(rsa, { use: "enc" }))],
     ["too many keys", "/jwks", keys(...Array.from({ length: 33 }, () => jwkOf(rsa)))],
     ["no URL", "/jwks_uri", uri("issuer.example/keys")],

@@ -116,6 +116,7 @@ describe("a name that resolves", () => {
     ["to a cloud's metadata", ["169.254.169.254"]],
     ["to a mapped address", ["::ffff:10.0.0.7"]],
     ["to a local address with a zone", ["fe80::1%eth0"]],
+    ["to a public address with a zone", ["2606:4700::1111%eth0"]],
     ["to a public address and a private one", ["93.184.216.34", "10.0.0.7"]],
     ["to a private address and a public one", ["fd00::1", "2606:4700::1111"]],
     ["to what is no address", ["localhost"]],
