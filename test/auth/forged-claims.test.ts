@@ -26,6 +26,9 @@ const vouched = async (token: string): Promise<number> => (await verifier.verify
 
 const doubled = (text: string, more: string): string => text.replace(/\}$/, `,${more}}`);
 
+const nested = (depth: number): string =>
+  doubled(JSON.stringify(goodClaims()), `"a":${"[".repeat(depth)}${"]".repeat(depth)}`);
+
 describe("a token signed well is nobody's all the same:", () => {
   test.each(["dpop+jwt", "logout+jwt", "secevent+jwt", "JOSE", "jwt ", "application/", "text/jwt", 1, null])(
     "typ %j",
@@ -154,8 +157,6 @@ describe("a token signed well is nobody's all the same:", () => {
   });
 
   test("nested deeper than 32", async () => {
-    const nested = (depth: number): string =>
-      doubled(JSON.stringify(goodClaims()), `"a":${"[".repeat(depth)}${"]".repeat(depth)}`);
     const head = '{"alg":"RS256","kid":"rsa"}';
     expect(await vouched(rawToken("RS256", rsa.privateKey, head, nested(31)))).toBe(1);
     for (const depth of [32, 6_000])
