@@ -36,7 +36,10 @@ async function main(): Promise<void> {
   const broker = await startBroker(home);
   // One read of everything that a start leaves for later, then what is held with nothing to do.
   const target = await furnish(broker);
-  print("idle broker's resident memory, without PostgreSQL", `${((await broker.residentBytes()) / 1e6).toFixed(0)} MB`);
+  print(
+    "idle broker's resident memory, without PostgreSQL",
+    `${((await broker.residentBytes()) / 1e6).toFixed(0)} MB`,
+  );
 
   console.log("\nOne value, decrypted, audited, by API token, against a bare Fastify with the same answer");
   const bare = await startBare(target.body);
@@ -47,7 +50,10 @@ async function main(): Promise<void> {
     ratios.push(real / plain);
     print(`round ${round}`, `${plain.toFixed(0)} and ${real.toFixed(0)} requests/s`);
   }
-  print("ratio, median (lowest to highest)", `${median(ratios).toFixed(3)} (${Math.min(...ratios).toFixed(3)} to ${Math.max(...ratios).toFixed(3)})`);
+  print(
+    "ratio, median (lowest to highest)",
+    `${median(ratios).toFixed(3)} (${Math.min(...ratios).toFixed(3)} to ${Math.max(...ratios).toFixed(3)})`,
+  );
   print("resident memory after that", `${((await broker.residentBytes()) / 1e6).toFixed(0)} MB`);
   await bare.stop();
   await broker.stop();
@@ -59,7 +65,10 @@ async function furnish(broker: Started): Promise<{ url: string; token: string; b
   const call = async (method: string, path: string, body?: unknown): Promise<string> => {
     const response = await fetch(broker.url + path, {
       method,
-      headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await response.text();
@@ -70,7 +79,9 @@ async function furnish(broker: Started): Promise<{ url: string; token: string; b
   const organization = idOf(await call("POST", "/organizations", { name: "bench" }));
   const project = idOf(await call("POST", `/organizations/${organization}/projects`, { name: "bench" }));
   const address = `/settings?owner_type=project&owner_id=${project}&path=connect/S3/data`;
-  await call("PUT", address, { value: { access_key_id: "AKIDEXAMPLE", secret_access_key: "not-a-real-secret" } });
+  await call("PUT", address, {
+    value: { access_key_id: "AKIDEXAMPLE", secret_access_key: "not-a-real-secret" },
+  });
   const path = `${address}&decrypt=true`;
   return { url: broker.url + path, token, body: await call("GET", path) };
 }
@@ -78,7 +89,8 @@ async function furnish(broker: Started): Promise<{ url: string; token: string; b
 /** Requests a second over one bounded round; anything but 200 ends the run, since it would measure something else. */
 async function load(url: string, headers: Record<string, string>): Promise<number> {
   const result = await autocannon({ url, headers, connections: CONNECTIONS, duration: ROUND_SECONDS });
-  if (result.non2xx > 0 || result.errors > 0) throw new Error(`${result.non2xx} answers were no success, ${result.errors} failed`);
+  if (result.non2xx > 0 || result.errors > 0)
+    throw new Error(`${result.non2xx} answers were no success, ${result.errors} failed`);
   return result.requests.average;
 }
 

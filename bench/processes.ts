@@ -25,7 +25,9 @@ export function startBare(body: string): Promise<Started> {
 }
 
 async function start(args: readonly string[], environment: Record<string, string>): Promise<Started> {
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("COFFER_") && name !== "DATABASE_URL");
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !name.startsWith("COFFER_") && name !== "DATABASE_URL",
+  );
   const startedAt = performance.now();
   const child = spawn(process.execPath, args, {
     env: { ...Object.fromEntries(inherited), ...environment },

@@ -71,7 +71,7 @@ export function createSigningKeys(
       const isSame = known.retiredAt?.getTime() === record.retired_at?.getTime();
       byId.set(record.id, isSame ? known : { ...known, retiredAt: record.retired_at });
     }
-    const active = records.filter(({ retired_at }) => retired_at === null).at(-1);
+    const active = records.findLast(({ retired_at }) => retired_at === null);
     newest = active === undefined ? null : (byId.get(active.id) ?? null);
     readAt = clock.now().getTime();
   }

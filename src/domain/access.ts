@@ -216,7 +216,11 @@ export function judge(facts: Facts, ask: Ask): Decision {
       if (target !== null && ask.admin && decideAdminister(principal).verdict === "allow") return ALLOW;
       if (target?.kind !== "service_account") return deny("insufficient_role", false);
       return unlessScoped(principal, decide(principal, standing, "manage", null), ask.making);
-    default: {
+    case "list":
+    case "decrypt":
+    case "write":
+    case "destroy":
+    case "manage": {
       const decision = decide(principal, standing, ask.action, ask.path, ask.breadth);
       return unlessScoped(principal, decision, ask.unscoped === true);
     }

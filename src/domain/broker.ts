@@ -7,6 +7,8 @@ import { createIdentityProviders } from "./identity-providers.ts";
 import { createMembers } from "./members.ts";
 import { createOwners } from "./owners.ts";
 import type { Clock, NewId, RefusalLimit, Store, TokenMaker, Vault } from "./ports.ts";
+import { createRender } from "./render.ts";
+import { createResolve } from "./resolve.ts";
 import { createServiceAccounts } from "./service-accounts.ts";
 import { createSettingChange } from "./setting-change.ts";
 import { createSettingsRead } from "./settings-read.ts";
@@ -45,6 +47,8 @@ export function createBroker(deps: BrokerDeps) {
     identify: (caller: Caller): Promise<void> => gate.identify(caller),
     ...createSettingsRead(gate, vault, store),
     ...createValueRead(gate, vault, store),
+    ...createResolve(gate, vault, store),
+    ...createRender(gate, vault, store),
     ...createSettingsWrite(change, vault, newId),
     ...createSettingsRemove(gate, change, vault, recoveryDays),
     ...createOwners(gate, vault, newId),

@@ -9,6 +9,7 @@ import {
   type Grant,
   type Need,
   Refused,
+  type Source,
   type Who,
   createAdmission,
 } from "./admission.ts";
@@ -61,6 +62,10 @@ export type Gate = ReturnType<typeof createGate>;
 
 export function createGate({ store, clock, newId, refusals }: GateDeps) {
   const { standpoint, uncount } = createAdmission(store, clock);
+  const source: Source = {
+    ...store.reader,
+    admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
+  };
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
 
@@ -138,11 +143,9 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   }
 
   async function admitted(caller: Caller, need: Need): Promise<Grant> {
-    const { grant, facts } = await standpoint(caller, need, { ...store.reader, admit: store.admit }).catch(
-      async (error: unknown) => {
-        throw error instanceof Refused ? await refuse(caller.context, error, caller.client) : error;
-      },
-    );
+    const { grant, facts } = await standpoint(caller, need, source).catch(async (error: unknown) => {
+      throw error instanceof Refused ? await refuse(caller.context, error, caller.client) : error;
+    });
     const decision = judge(facts, need.ask);
     if (decision.verdict === "allow") return grant;
     return settle(caller, need, grant, new Denied(decision, need.ask.action));

@@ -2,7 +2,7 @@
 // unscoped credential. A change of a provider ends at once every access token that was had through it.
 import { formatScope, parseScope } from "./access.ts";
 import type { Owner } from "./address.ts";
-import { type Caller, type Need, keyOf } from "./admission.ts";
+import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import { type Binding, assertBinding } from "./binding.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
 import type { Gate } from "./gate.ts";
@@ -32,10 +32,17 @@ const atOrganization = (id: string): Need => ({
   ask: { action: "manage", path: null, breadth: "whole", unscoped: true },
   place: { kind: "owner", owner: { owner_type: "organization", owner_id: id } satisfies Owner },
 });
-const seenAt = (id: string): Need => ({ ...atOrganization(id), ask: { action: "manage", path: null, breadth: "whole" } });
+const seenAt = (id: string): Need => ({
+  ...atOrganization(id),
+  ask: { action: "manage", path: null, breadth: "whole" },
+});
 const nothing = async (): Promise<null> => null;
 
-export function createIdentityProviders(gate: Gate, verifier: Pick<IdentityVerifier, "assertUsable">, newId: NewId) {
+export function createIdentityProviders(
+  gate: Gate,
+  verifier: Pick<IdentityVerifier, "assertUsable">,
+  newId: NewId,
+) {
   /** @throws BrokerError `invalid_value` for what could never verify, or would bind somebody else's account */
   async function checked(tx: Transaction, organizationId: string, input: IdentityProviderInput) {
     for (const [index, { service_account_id }] of input.bindings.entries()) {
@@ -63,19 +70,32 @@ export function createIdentityProviders(gate: Gate, verifier: Pick<IdentityVerif
   }
 
   return {
-    createIdentityProvider(caller: Caller, organizationId: string, input: IdentityProviderInput): Promise<IdentityProvider> {
+    createIdentityProvider(
+      caller: Caller,
+      organizationId: string,
+      input: IdentityProviderInput,
+    ): Promise<IdentityProvider> {
       return gate.change(caller, atOrganization(organizationId), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner({ owner_type: "organization", owner_id: organizationId }),
         apply: async (tx, grant) => {
+          assertMayVouch(grant);
           assertInput(input);
           const fields = await checked(tx, organizationId, input);
-          const { rows } = await tx.identityProvidersOf(organizationId, { after: null, limit: PROVIDERS_MAX });
-          if (rows.length >= PROVIDERS_MAX) throw conflict(`An organization has at most ${PROVIDERS_MAX} identity providers.`);
+          const { rows } = await tx.identityProvidersOf(organizationId, {
+            after: null,
+            limit: PROVIDERS_MAX,
+          });
+          if (rows.length >= PROVIDERS_MAX)
+            throw conflict(`An organization has at most ${PROVIDERS_MAX} identity providers.`);
           const stamp = { created_at: grant.at, created_by: grant.principal.id, updated_at: grant.at };
           const record = { ...fields, id: newId(), organization_id: organizationId, revision: 1, ...stamp };
           await tx.putIdentityProvider(record);
-          return { result: toView(record), target_id: record.id, details: { change: "created", issuer: input.issuer } };
+          return {
+            result: toView(record),
+            target_id: record.id,
+            details: { change: "created", issuer: input.issuer },
+          };
         },
       });
     },
@@ -96,22 +116,35 @@ export function createIdentityProviders(gate: Gate, verifier: Pick<IdentityVerif
       return gate.read(
         caller,
         seenAt(organizationId),
-        async (_grant, reader) => ({ found: (await reader.identityProvider(organizationId, id)) ?? missing(), target_id: id }),
+        async (_grant, reader) => ({
+          found: (await reader.identityProvider(organizationId, id)) ?? missing(),
+          target_id: id,
+        }),
         async (found) => toView(found),
       );
     },
 
-    putIdentityProvider(caller: Caller, organizationId: string, id: string, input: IdentityProviderInput): Promise<IdentityProvider> {
+    putIdentityProvider(
+      caller: Caller,
+      organizationId: string,
+      id: string,
+      input: IdentityProviderInput,
+    ): Promise<IdentityProvider> {
       return gate.change(caller, atOrganization(organizationId), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner({ owner_type: "organization", owner_id: organizationId }),
         apply: async (tx, grant) => {
           const was = (await tx.identityProvider(keyOf(grant).owner_id, id)) ?? missing();
+          assertMayVouch(grant);
           assertInput(input);
           const fields = await checked(tx, organizationId, input);
           const record = { ...was, ...fields, revision: was.revision + 1, updated_at: grant.at };
           await tx.putIdentityProvider(record);
-          return { result: toView(record), target_id: id, details: { change: "replaced", issuer: input.issuer } };
+          return {
+            result: toView(record),
+            target_id: id,
+            details: { change: "replaced", issuer: input.issuer },
+          };
         },
       });
     },
@@ -130,10 +163,18 @@ export function createIdentityProviders(gate: Gate, verifier: Pick<IdentityVerif
   };
 }
 
+/** Whoever may say whose tokens are good can make themselves some: what may make no tokens may not say so either. */
+function assertMayVouch(grant: Grant): void {
+  const isShortLived = grant.access !== null && grant.principal.kind === "service_account";
+  if (isShortLived || grant.token.max_uses !== null) grant.refuse("token_scope", "manage");
+}
+
 function missing(): never {
   throw notFound("There is no such identity provider.");
 }
 
-function toView({ revision: _, created_at, updated_at, ...record }: IdentityProviderRecord): IdentityProvider {
-  return { ...record, created_at: created_at.toISOString(), updated_at: updated_at.toISOString() };
+function toView(record: IdentityProviderRecord): IdentityProvider {
+  const { id, organization_id, issuer, audience, jwks_uri, jwks, bindings, created_by } = record;
+  const times = { created_at: record.created_at.toISOString(), updated_at: record.updated_at.toISOString() };
+  return { id, organization_id, issuer, audience, jwks_uri, jwks, bindings, created_by, ...times };
 }

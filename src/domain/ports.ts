@@ -16,10 +16,7 @@ export type NewId = () => string;
 export type OwnerKey = Owner & { readonly tenant_id: string };
 
 /** What was presented. `absent` and `malformed` are refused without asking the database. */
-export type Credential =
-  | { readonly kind: "absent" }
-  | { readonly kind: "malformed" }
-  | PresentedToken;
+export type Credential = { readonly kind: "absent" } | { readonly kind: "malformed" } | PresentedToken;
 
 /** A token of the right form; whether it is any good, the database says. */
 export type PresentedToken =

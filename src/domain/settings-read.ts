@@ -49,6 +49,9 @@ export type ListInput = {
   readonly if_none_match: readonly string[];
 };
 
+/** What chooses the rows of a read. */
+export type RowsInput = Omit<ListInput, "on_error" | "if_none_match">;
+
 /** `etag` only for a full path. `opened` says how many values the answer cost. */
 export type ListAnswer =
   | { readonly status: "not_modified"; readonly etag: string }
@@ -60,7 +63,8 @@ export type ListAnswer =
       readonly opened: number;
     };
 
-type Choice = { readonly row: SettingRow; readonly withhold: Withheld | null };
+/** A row that the caller may know of, and why its value is not to be had; null: it is to be opened. */
+export type Choice = { readonly row: SettingRow; readonly withhold: Withheld | null };
 type Chosen = { readonly choices: readonly Choice[]; readonly exact: boolean; readonly next: string | null };
 
 export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
@@ -85,7 +89,7 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
         caller,
         need,
         async (grant, reader): Promise<Found<Chosen>> => {
-          const chosen = await choose(input, select, grant, reader, vault);
+          const chosen = await chooseRows(input, select, grant, reader, vault);
           return { found: chosen, ...wordEvent(chosen.choices, input.decrypt) };
         },
         async ({ choices, exact, next }, permit, grant) => {
@@ -160,8 +164,8 @@ function assertVersionFits(input: ListInput, select: PathQuery): void {
 }
 
 /** The rows that the caller may know of, each with what is to become of its value. */
-async function choose(
-  input: ListInput,
+export async function chooseRows(
+  input: RowsInput,
   asked: PathQuery,
   grant: Grant,
   reader: Reader,

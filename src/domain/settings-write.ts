@@ -209,7 +209,7 @@ function isChanged(was: MetadataFields, is: MetadataFields): boolean {
   const plain = (fields: MetadataFields): string =>
     JSON.stringify([
       fields.description,
-      Object.entries(fields.labels).toSorted(),
+      Object.entries(fields.labels).toSorted(([one], [other]) => (one < other ? -1 : 1)),
       fields.expires_at,
       fields.rotate_after_days,
     ]);

@@ -71,7 +71,11 @@ export function createSignIn(
   }
 
   /** RFC 8693: a foreign identity becomes a service account of the organization that trusts its provider. */
-  async function workload(context: RequestContext, clientId: string, input: ExchangeInput): Promise<AccessClaims> {
+  async function workload(
+    context: RequestContext,
+    clientId: string,
+    input: ExchangeInput,
+  ): Promise<AccessClaims> {
     const account = isUuid(clientId) ? await store.reader.principal(clientId.toLowerCase()) : null;
     const organizationId = account?.kind === "service_account" ? account.organization_id : null;
     const everyone = { after: null, limit: PROVIDERS_MAX };
@@ -128,7 +132,10 @@ export function createSignIn(
         scopes: narrowed(input.scope, [], []),
         ...lifetime(now, identity.expires_at),
       };
-      return signedIn(claims, principal, { ...vouchedBy(identity), ...(known === null ? { change: "created" } : {}) });
+      return signedIn(claims, principal, {
+        ...vouchedBy(identity),
+        ...(known === null ? { change: "created" } : {}),
+      });
     });
   }
 
@@ -139,7 +146,11 @@ export function createSignIn(
   };
 }
 
-function signedIn(claims: AccessClaims, principal: PrincipalRecord, details: Record<string, string>): SignedIn<AccessClaims> {
+function signedIn(
+  claims: AccessClaims,
+  principal: PrincipalRecord,
+  details: Record<string, string>,
+): SignedIn<AccessClaims> {
   const owner =
     principal.organization_id === null
       ? ({ owner_type: "user", owner_id: principal.id } as const)
@@ -181,7 +192,8 @@ function narrowed(
 ): readonly string[] {
   const wanted = asked?.split(" ").filter((each) => each !== "") ?? [];
   if (wanted.length === 0) return usual;
-  const bad = (): BrokerError => new BrokerError("invalid_scope", "The scope is malformed, or wider than what may be had.");
+  const bad = (): BrokerError =>
+    new BrokerError("invalid_scope", "The scope is malformed, or wider than what may be had.");
   const parsed = wanted.map((text) => {
     try {
       return parseScope(text);
@@ -196,7 +208,10 @@ function narrowed(
 /** A person has what the provider vouches for, a subject, and no email: an email identifies nobody. */
 function newPerson(id: string, { subject, claims }: VerifiedIdentity, now: Date): PrincipalRecord {
   const { name } = claims;
-  const shown = typeof name === "string" && name.trim() !== "" ? name.trim().slice(0, NAME_LENGTH_MAX) : subject.slice(0, NAME_LENGTH_MAX);
+  const shown =
+    typeof name === "string" && name.trim() !== ""
+      ? name.trim().slice(0, NAME_LENGTH_MAX)
+      : subject.slice(0, NAME_LENGTH_MAX);
   const blank = { email: null, admin: false, organization_id: null, scopes: [], disabled_at: null };
   return { id, kind: "user", name: shown, created_at: now, created_by: null, ...blank };
 }

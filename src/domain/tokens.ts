@@ -177,7 +177,10 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
         const principalId = codeHash === null ? null : await tx.takeEnrolment(codeHash, now);
         const principal = principalId === null ? null : await tx.principal(principalId);
         if (principal === null || principal.disabled_at !== null) throw new Refused("enrolment_code");
-        const made = await insert(tx, blank(principal.id, now, { name: input.name ?? "enrolment", expires_in_days: DAYS_MAX }));
+        const made = await insert(
+          tx,
+          blank(principal.id, now, { name: input.name ?? "enrolment", expires_in_days: DAYS_MAX }),
+        );
         const details = { change: "token_made", token_id: made.id };
         const key = { owner_type: "user", owner_id: principal.id, tenant_id: principal.id } as const;
         return { result: made, principal_id: principal.id, token_id: made.id, key, details };

@@ -1,11 +1,11 @@
 // The strict read: one value, or an error. Never a row without its value, so that a client can branch on the status.
-import { type Owner, type SettingType, parseSettingPath } from "./address.ts";
+import { type Owner, type SettingPath, type SettingType, parseSettingPath } from "./address.ts";
 import { type Caller, keyOf } from "./admission.ts";
 import { BrokerError, badInput, notFound } from "./errors.ts";
 import type { Found, Gate } from "./gate.ts";
 import { assertGenuine, atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
 import { FIELDS, type SettingValue } from "./plaintext.ts";
-import type { Store, Vault } from "./ports.ts";
+import type { OwnerKey, Reader, Store, Vault } from "./ports.ts";
 import { type SettingRow, etagOf, isExpired } from "./setting.ts";
 
 export type ValueInput = {
@@ -41,13 +41,8 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
         caller,
         need,
         async (grant, reader): Promise<Found<SettingRow>> => {
-          const row = await liveRow(reader, vault, keyOf(grant), path);
-          if (isExpired(row.setting, grant.at)) {
-            assertGenuine(vault, row);
-            throw new BrokerError("expired", "This setting has expired.");
-          }
-          const version = input.version ?? row.setting.current_version;
-          const versioned = await atVersion(reader, vault, keyOf(grant), row, version);
+          const version = input.version ?? null;
+          const versioned = await strictRow(reader, vault, keyOf(grant), path, version, grant.at);
           assertFieldFits(versioned.setting.type, input);
           return { found: versioned, subjects: [subjectOf(versioned)] };
         },
@@ -68,7 +63,28 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
   };
 }
 
-function assertFieldFits(type: SettingType, { field, as }: ValueInput): void {
+/**
+ * The setting that a strict read is about, at a version (null: the current one), fit to be opened.
+ * @throws BrokerError `not_found`, `expired`, `destroyed`, or `manager_failed` for a row that no broker wrote
+ */
+export async function strictRow(
+  reader: Reader,
+  vault: Vault,
+  key: OwnerKey,
+  path: SettingPath,
+  version: number | null,
+  now: Date,
+): Promise<SettingRow> {
+  const row = await liveRow(reader, vault, key, path);
+  if (isExpired(row.setting, now)) {
+    assertGenuine(vault, row);
+    throw new BrokerError("expired", "This setting has expired.");
+  }
+  return atVersion(reader, vault, key, row, version ?? row.setting.current_version);
+}
+
+/** @throws BrokerError `invalid_value` for a field that the type has not */
+export function assertFieldFits(type: SettingType, { field, as }: Pick<ValueInput, "field" | "as">): void {
   const bad = (detail: string): BrokerError => badInput("invalid_value", "query", "/field", detail);
   if (field === undefined) {
     if (as === "text" && type !== "custom") throw bad(`For plain text, name one field of the type ${type}.`);
@@ -79,7 +95,8 @@ function assertFieldFits(type: SettingType, { field, as }: ValueInput): void {
     throw bad(known.length === 0 ? "A custom value has no fields." : `The fields are ${known.join(", ")}.`);
 }
 
-function fieldOf(value: SettingValue | undefined, field: string | undefined): SettingValue | boolean {
+/** The whole value, or one field of it. @throws BrokerError `not_found` for one that it has not */
+export function fieldOf(value: SettingValue | undefined, field: string | undefined): SettingValue | boolean {
   if (value === undefined) throw new BrokerError("internal", "A value was not answered.");
   if (field === undefined || typeof value === "string") return value;
   const found = new Map<string, unknown>(Object.entries(value)).get(field);

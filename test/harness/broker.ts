@@ -21,7 +21,10 @@ export type Answer = {
 };
 export type Options = { readonly body?: unknown; readonly headers?: Readonly<Record<string, string>> };
 /** One caller: `await api.get("/auth/me")`. */
-export type Api = Record<"get" | "post" | "put" | "patch" | "delete", (path: string, options?: Options) => Promise<Answer>> & {
+export type Api = Record<
+  "get" | "post" | "put" | "patch" | "delete",
+  (path: string, options?: Options) => Promise<Answer>
+> & {
   readonly token: string;
 };
 
@@ -118,7 +121,12 @@ export function client(url: string, token: string): Api {
 }
 
 /** `/settings?owner_type=…&owner_id=…&path=…` with whatever else is given. */
-export function settingsUrl(owner: { type: string; id: string }, path?: string, rest: Record<string, string> = {}, at = "/settings") {
+export function settingsUrl(
+  owner: { type: string; id: string },
+  path?: string,
+  rest: Record<string, string> = {},
+  at = "/settings",
+) {
   const query = new URLSearchParams({
     owner_type: owner.type,
     owner_id: owner.id,
@@ -135,13 +143,19 @@ export async function furnish(broker: Pick<TestBroker, "url" | "admin" | "as">) 
   const { admin } = broker;
   const name = `org-${randomBytes(4).toString("hex")}`;
   const enrolled = await made(admin.post("/users", { body: { name: "Olive Owner" } }));
-  const ownerToken = await made(client(broker.url, "").post("/auth/enrol", { body: { code: enrolled.enrolment_code } }));
+  const ownerToken = await made(
+    client(broker.url, "").post("/auth/enrol", { body: { code: enrolled.enrolment_code } }),
+  );
   const owner = broker.as(ownerToken.token);
   const organization = await made(admin.post("/organizations", { body: { name, owner_id: enrolled.id } }));
-  const project = await made(owner.post(`/organizations/${organization.id}/projects`, { body: { name: "training" } }));
+  const project = await made(
+    owner.post(`/organizations/${organization.id}/projects`, { body: { name: "training" } }),
+  );
   const worker = async (role: string | null) => {
     const account = await made(
-      owner.post(`/organizations/${organization.id}/service-accounts`, { body: { name: `${role ?? "none"}-${randomBytes(3).toString("hex")}` } }),
+      owner.post(`/organizations/${organization.id}/service-accounts`, {
+        body: { name: `${role ?? "none"}-${randomBytes(3).toString("hex")}` },
+      }),
     );
     if (role !== null)
       await made(owner.put(`/projects/${project.id}/members/${account.id}`, { body: { role } }));
