@@ -1,5 +1,6 @@
-// Makes a fresh clone ready to run: installs what package-lock.json names, generates the Prisma client,
-// finds a Node that runs TypeScript. Plain JavaScript for Node 20, because it runs before anything is installed.
+// Makes a fresh clone ready to run: installs what package-lock.json names, generates the Prisma client and the
+// TypeScript client's types, finds a Node that runs TypeScript. Plain JavaScript for Node 20, because it runs before
+// anything is installed.
 // Each step is skipped when its result is in step, and recorded only once it is whole, so that a run killed
 // half-way is simply done again. It never downloads anything but what the lock file names.
 import { spawn } from "node:child_process";
@@ -10,8 +11,23 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const generated = join(root, "src/store/generated");
-const stampFile = join(generated, ".made-from");
+/** What is generated: where to, from what, and how. Each is recorded in its folder's `.made-from`. */
+const artefacts = [
+  {
+    folder: join(root, "src/store/generated"),
+    sources: ["prisma/schema.prisma", "node_modules/prisma/package.json"],
+    args: [join(root, "node_modules/prisma/build/index.js"), "generate", "--no-hints"],
+  },
+  {
+    folder: join(root, "clients/typescript/src/generated"),
+    sources: [
+      "clients/typescript/generate.ts",
+      "openapi.yaml",
+      "node_modules/openapi-typescript-codegen/package.json",
+    ],
+    args: [join(root, "clients/typescript/generate.ts")],
+  },
+];
 const lockFile = join(root, ".setup.lock");
 
 /** The platform's package that carries the Node we run on; the lock file pins its version and checksum. */
@@ -24,20 +40,20 @@ const nodePackages = {
 
 /** Does what is missing and returns the path of a Node that is 24 or newer. */
 export async function setUp() {
-  if (!isInstalled() || !isGenerated()) {
+  if (!isInstalled() || !artefacts.every(isGenerated)) {
     await withLock(async () => {
       if (!isInstalled()) await install();
-      if (!isGenerated()) await generate();
+      for (const artefact of artefacts) if (!isGenerated(artefact)) await generate(artefact);
     });
   }
   return findNode();
 }
 
-/** Generates the Prisma client whether or not it is in step. */
+/** Generates everything whether or not it is in step. */
 export async function regenerate() {
   await withLock(async () => {
     if (!isInstalled()) await install();
-    await generate();
+    for (const artefact of artefacts) await generate(artefact);
   });
 }
 
@@ -76,29 +92,35 @@ async function install() {
   if (!isInstalled()) throw new Error("npm ci ended well, but node_modules does not match package-lock.json");
 }
 
-function isGenerated() {
-  return existsSync(stampFile) && readFileSync(stampFile, "utf8") === generatedFrom();
+function isGenerated({ folder, sources }) {
+  if (!isWanted(sources)) return true;
+  const stamp = join(folder, ".made-from");
+  return existsSync(stamp) && readFileSync(stamp, "utf8") === hashOf(sources);
 }
 
-function generatedFrom() {
+/** A copy of this repository without the clients, or without openapi.yaml, has nothing to make types from. */
+function isWanted(sources) {
+  return sources.every((source) => existsSync(join(root, source)));
+}
+
+function hashOf(sources) {
   const hash = createHash("sha256");
-  hash.update(readFileSync(join(root, "prisma/schema.prisma")));
-  hash.update(readFileSync(join(root, "node_modules/prisma/package.json")));
+  for (const source of sources) hash.update(readFileSync(join(root, source)));
   return hash.digest("hex");
 }
 
-async function generate() {
-  const stamp = generatedFrom();
-  rmSync(generated, { recursive: true, force: true });
-  const cli = join(root, "node_modules/prisma/build/index.js");
-  await runQuietly(findNode(), [cli, "generate", "--no-hints"], {
-    // Any file that exists keeps the CLI from fetching an engine, which generating does not use.
-    PRISMA_SCHEMA_ENGINE_BINARY: cli,
+async function generate({ folder, sources, args }) {
+  if (!isWanted(sources)) return;
+  const stamp = hashOf(sources);
+  rmSync(folder, { recursive: true, force: true });
+  await runQuietly(findNode(), args, {
+    // Any file that exists keeps Prisma's CLI from fetching an engine, which generating does not use.
+    PRISMA_SCHEMA_ENGINE_BINARY: args[0],
     PRISMA_HIDE_UPDATE_MESSAGE: "1",
     CHECKPOINT_DISABLE: "1",
     DO_NOT_TRACK: "1",
   });
-  writeFileSync(stampFile, stamp);
+  writeFileSync(join(folder, ".made-from"), stamp);
 }
 
 function findNode() {
