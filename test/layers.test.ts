@@ -15,7 +15,8 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   embedded: ["embedded", "domain"],
   http: ["http", "domain", "auth"],
   "config.ts": ["domain"],
-  "compose.ts": ["auth", "config.ts", "domain", "embedded", "http", "sealing", "store"],
+  // `..`: package.json, for its version.
+  "compose.ts": ["..", "auth", "config.ts", "domain", "embedded", "http", "sealing", "store"],
   "cli.ts": ["config.ts", "compose.ts"],
 };
 
