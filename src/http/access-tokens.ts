@@ -189,7 +189,8 @@ function timesOf(
 ): Pick<AccessClaims, "issued_at" | "expires_at"> | null {
   if (!isSeconds(iat) || !isSeconds(exp)) return null;
   const nowSeconds = now.getTime() / 1_000;
-  if (exp <= nowSeconds || iat > nowSeconds + SKEW_SECONDS || exp - iat > SECONDS_MAX) return null;
+  if (exp <= nowSeconds || iat > nowSeconds + SKEW_SECONDS) return null;
+  if (exp <= iat || exp - iat > SECONDS_MAX) return null;
   return { issued_at: new Date(iat * 1_000), expires_at: new Date(exp * 1_000) };
 }
 
