@@ -3,7 +3,8 @@
 // kept; a KEK is used only once its record is committed, and in memory it is a KeyObject in a bounded cache.
 import { type KeyObject, randomBytes } from "node:crypto";
 import { BrokerError } from "../domain/errors.ts";
-import type { Clock, KekRecord, KeyStore, NewId } from "../domain/ports.ts";
+import type { Clock, NewId } from "../domain/ports.ts";
+import type { KekRecord, KeyStore } from "../domain/sealing-ports.ts";
 import type { ManagerName } from "../domain/setting.ts";
 import { KEY_BYTES, takeKey } from "./envelope.ts";
 import { createKeyCache } from "./key-cache.ts";

@@ -1,6 +1,6 @@
 // What a manager does for the key hierarchy: it guards key-encryption keys, and nothing else.
 // A guard gives a key back only for the very record that it was protected for.
-import type { KekRecord } from "../domain/ports.ts";
+import type { KekRecord } from "../domain/sealing-ports.ts";
 
 /** Which key it is; a guard binds all of it to the protected bytes. */
 export type KekIdentity = Pick<KekRecord, "tenant_id" | "id" | "manager" | "generation">;

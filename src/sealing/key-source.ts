@@ -2,7 +2,7 @@
 // database was never sealed under another: a lost key is said to be lost, never replaced.
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { KeyStore } from "../domain/ports.ts";
+import type { KeyStore } from "../domain/sealing-ports.ts";
 import { type MasterKeys, checkMasterKey, createMasterKeys, parseMasterKey } from "./master-key.ts";
 import { loadOrCreateMasterKeyFile, readMasterKeyFile } from "./master-key-file.ts";
 

@@ -5,7 +5,8 @@
 import { type KeyObject, randomBytes } from "node:crypto";
 import { INSTANCE_TENANT } from "../domain/audit.ts";
 import { BrokerError } from "../domain/errors.ts";
-import type { Clock, DataKeyRecord, KeyStore, NewId, OwnerKey } from "../domain/ports.ts";
+import type { Clock, NewId, OwnerKey } from "../domain/ports.ts";
+import type { DataKeyRecord, KeyStore } from "../domain/sealing-ports.ts";
 import type { ManagerName } from "../domain/setting.ts";
 import { EnvelopeError, KEY_BYTES, openBytes, sealBytes, takeKey } from "./envelope.ts";
 import { createKeks } from "./kek.ts";

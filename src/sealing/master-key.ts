@@ -2,7 +2,7 @@
 // descends. It is used for nothing but deriving: each use has its own subkey, so that none can stand in for another.
 // No error here repeats any of a key's text, and the raw bytes are zeroed once the subkeys exist.
 import { type KeyObject, createSecretKey, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
-import type { KeyStore } from "../domain/ports.ts";
+import type { KeyStore } from "../domain/sealing-ports.ts";
 import { KEY_BYTES, takeKey } from "./envelope.ts";
 
 /** What is derived from the master key. Printing it shows no key: KeyObjects are opaque, the check value is public. */

@@ -5,7 +5,7 @@ import type { KeyObject } from "node:crypto";
 import type { Owner } from "../domain/address.ts";
 import { BrokerError } from "../domain/errors.ts";
 import { Plaintext } from "../domain/plaintext.ts";
-import type { Opened, Permit, SealedPlace, Vault } from "../domain/ports.ts";
+import type { Opened, Permit, SealedPlace, Vault } from "../domain/sealing-ports.ts";
 import type { ManagerName, SettingRow, Storage } from "../domain/setting.ts";
 import { openBytes, sealBytes } from "./envelope.ts";
 import type { KeyOutcome, Keyring } from "./keyring.ts";

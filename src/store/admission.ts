@@ -28,7 +28,10 @@ const tokenColumns = `t.id AS token_id, t.name AS token_name, t.parent_id, t.mad
       t.created_by AS token_created_by`;
 const ownership = `($4::boolean AND EXISTS (SELECT FROM memberships m
         WHERE m.principal_id = p.id AND m.owner_type = 'organization' AND m.role = 'owner')) AS owns_an_organization`;
-const admitting = (tokens: string, source: string): string => `SELECT ${tokens}, ${principalColumns}, ${standingColumns},
+const admitting = (
+  tokens: string,
+  source: string,
+): string => `SELECT ${tokens}, ${principalColumns}, ${standingColumns},
       ${ownership} FROM ${source.replace("ROLES", roles("$2", "$3", "p.id"))}`;
 
 const byHashStatement: Statement = {
@@ -41,7 +44,10 @@ const byHashStatement: Statement = {
 /** The API token behind an access token. */
 const byIdStatement: Statement = {
   name: "admit_by_id",
-  text: admitting(tokenColumns, "tokens t JOIN principals p ON p.id = t.principal_id ROLES WHERE t.id = $1::uuid"),
+  text: admitting(
+    tokenColumns,
+    "tokens t JOIN principals p ON p.id = t.principal_id ROLES WHERE t.id = $1::uuid",
+  ),
 };
 /** A federated access token: its principal, while the provider that vouched is as it was. */
 const byPrincipalStatement: Statement = {

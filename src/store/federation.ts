@@ -17,7 +17,9 @@ function toRecord({ jwks, bindings, ...row }: IdentityProviderModel): IdentityPr
 export function federationReads({ prisma }: Db): Pick<Reader, "identityProvider" | "identityProvidersOf"> {
   return {
     async identityProvider(organization_id, id) {
-      const row = await prisma.identityProvider.findUnique({ where: { organization_id_id: { organization_id, id } } });
+      const row = await prisma.identityProvider.findUnique({
+        where: { organization_id_id: { organization_id, id } },
+      });
       return row === null ? null : toRecord(row);
     },
     async identityProvidersOf(organization_id, page) {

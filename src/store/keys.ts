@@ -1,6 +1,6 @@
 // Wrapped keys and the key-check value. Of several replicas that make the same generation at once, the first one's
 // row stays and all of them answer it. No key is put under an owner that is being removed.
-import type { DataKeyRecord, KekRecord, KeyStore } from "../domain/ports.ts";
+import type { DataKeyRecord, KekRecord, KeyStore } from "../domain/sealing-ports.ts";
 import { INSTANCE_TENANT } from "../domain/audit.ts";
 import type { Db } from "./db.ts";
 import { signingKeysOf } from "./federation.ts";

@@ -1,7 +1,8 @@
 // Rows as the domain knows them. The unions' text is trusted: CHECK constraints hold it to the closed sets.
 import { type OwnerType, type SettingType, isUuid } from "../domain/address.ts";
 import { badInput } from "../domain/errors.ts";
-import type { DataKeyRecord, KekRecord, Page, PageQuery, PrincipalRecord } from "../domain/ports.ts";
+import type { Page, PageQuery, PrincipalRecord } from "../domain/ports.ts";
+import type { DataKeyRecord, KekRecord } from "../domain/sealing-ports.ts";
 import type {
   Labels,
   ManagerName,

@@ -149,10 +149,20 @@ async function instantiate(): Promise<typeof SchemaEngine> {
   const bindings = await import("@prisma/schema-engine-wasm/schema_engine_bg");
   const entry = createRequire(import.meta.url).resolve("@prisma/schema-engine-wasm/schema_engine_bg");
   const bytes = await readFile(join(dirname(entry), "schema_engine_bg.wasm"));
-  const { instance } = await WebAssembly.instantiate(bytes, { "./schema_engine_bg.js": bindings });
+  const { instance } = await WebAssembly.instantiate(bytes, {
+    "./schema_engine_bg.js": { ...bindings, ...patientTimers(bindings) },
+  });
   bindings.__wbg_set_wasm(instance.exports);
   instance.exports.__wbindgen_start();
   return bindings.SchemaEngine;
+}
+
+/** The engine never takes a timer back (its lock's runs for 10 s); none is to keep a process that has stopped. */
+function patientTimers(bindings: object): Record<string, unknown> {
+  const names = Object.keys(bindings).filter((name) => name.startsWith("__wbg_setTimeout_"));
+  return Object.fromEntries(
+    names.map((name) => [name, (work: () => void, ms: number) => setTimeout(work, ms).unref()]),
+  );
 }
 
 function throwPanic(message: string): never {

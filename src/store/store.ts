@@ -1,6 +1,7 @@
 // The Store: every port of domain/ports.ts that rests in PostgreSQL, put together from a file a noun. All failures of
 // the database come out as BrokerErrors that quote nothing of it.
-import type { Clock, KeyStore, Reader, Store, Transaction } from "../domain/ports.ts";
+import type { Clock, Reader, Store, Transaction } from "../domain/ports.ts";
+import type { KeyStore } from "../domain/sealing-ports.ts";
 import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
 import { admitWith, standingReads } from "./admission.ts";
 import { type Within, auditRead } from "./audit.ts";

@@ -3,7 +3,8 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import type { Owner, SettingType } from "../../src/domain/address.ts";
 import { checkValue } from "../../src/domain/plaintext.ts";
-import type { DataKeyRecord, KekRecord, KeyStore, OwnerKey, Permit } from "../../src/domain/ports.ts";
+import type { OwnerKey } from "../../src/domain/ports.ts";
+import type { DataKeyRecord, KekRecord, KeyStore, Permit } from "../../src/domain/sealing-ports.ts";
 import type { ManagerName, SettingRecord, SettingRow, VersionRecord } from "../../src/domain/setting.ts";
 import type { KeyCacheBounds } from "../../src/sealing/key-cache.ts";
 import type { KeyGuard } from "../../src/sealing/key-guard.ts";

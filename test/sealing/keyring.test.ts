@@ -3,7 +3,7 @@ import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { INSTANCE_TENANT } from "../../src/domain/audit.ts";
 import { unavailable } from "../../src/domain/errors.ts";
-import type { DataKeyRecord, KekRecord } from "../../src/domain/ports.ts";
+import type { DataKeyRecord, KekRecord } from "../../src/domain/sealing-ports.ts";
 import { createKeyring } from "../../src/sealing/keyring.ts";
 import { memoryKeys, ownerKey, replica } from "./fixture.ts";
 

@@ -3,7 +3,8 @@ import { inspect } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { BrokerError, unavailable } from "../../src/domain/errors.ts";
-import type { Opened, OwnerKey } from "../../src/domain/ports.ts";
+import type { OwnerKey } from "../../src/domain/ports.ts";
+import type { Opened } from "../../src/domain/sealing-ports.ts";
 import type { SettingRow, VersionRecord } from "../../src/domain/setting.ts";
 import { memoryKeys, ownerKey, permit, replica, settingOf, written } from "./fixture.ts";
 

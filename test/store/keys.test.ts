@@ -1,6 +1,6 @@
 // What the key rows promise: of many replicas that make a key at once, all answer the same one.
 import { expect, test } from "vitest";
-import type { DataKeyRecord, KekRecord } from "../../src/domain/ports.ts";
+import type { DataKeyRecord, KekRecord } from "../../src/domain/sealing-ports.ts";
 import { INSTANCE_TENANT } from "../../src/domain/audit.ts";
 import { newId, openFixture } from "./fixture.ts";
 
