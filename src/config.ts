@@ -196,11 +196,14 @@ function issuersOf(json: string | null, problems: string[]): readonly TrustedIss
   if (json === null) return [];
   try {
     const given: unknown = JSON.parse(json);
-    if (Array.isArray(given) && given.every(isIssuer)) return given.map((each) => ({ jwks_uri: null, jwks: null, ...each }));
+    if (Array.isArray(given) && given.every(isIssuer))
+      return given.map((each) => ({ jwks_uri: null, jwks: null, ...each }));
   } catch {
     // Told below, without what was given.
   }
-  problems.push('COFFER_IDENTITY_PROVIDERS is JSON: [{"issuer": "…", "audience": "…", "jwks_uri": "https://…"}].');
+  problems.push(
+    'COFFER_IDENTITY_PROVIDERS is JSON: [{"issuer": "…", "audience": "…", "jwks_uri": "https://…"}].',
+  );
   return [];
 }
 

@@ -6,7 +6,8 @@ import type { IdentityVerifier, SigningKeyMaker, TrustedIssuer } from "./federat
 import { createIdentityProviders } from "./identity-providers.ts";
 import { createMembers } from "./members.ts";
 import { createOwners } from "./owners.ts";
-import type { Clock, NewId, RefusalLimit, Store, TokenMaker, Vault } from "./ports.ts";
+import type { Clock, NewId, RefusalLimit, Store, TokenMaker } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
 import { createRender } from "./render.ts";
 import { createResolve } from "./resolve.ts";
 import { createServiceAccounts } from "./service-accounts.ts";

@@ -6,7 +6,8 @@ import { badInput, conflict, notFound } from "./errors.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
 import { type Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
-import type { NewId, Transaction, Vault } from "./ports.ts";
+import type { NewId, Transaction } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
 import { type Organization, type Project, toOrganization, toProject } from "./views.ts";
 
 const organization = (id: string): Owner => ({ owner_type: "organization", owner_id: id });

@@ -7,7 +7,8 @@ import { notFound } from "./errors.ts";
 import type { Done, Gate } from "./gate.ts";
 import { assertGenuine } from "./opening.ts";
 import type { Plaintext } from "./plaintext.ts";
-import type { OwnerKey, Permit, Reader, Sealer, Transaction, Vault } from "./ports.ts";
+import type { OwnerKey, Reader, Transaction } from "./ports.ts";
+import type { Permit, Sealer, Vault } from "./sealing-ports.ts";
 import { type Preconditions, assertPreconditions } from "./preconditions.ts";
 import {
   type ManagerName,

@@ -3,7 +3,7 @@
 import type { Caller } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
 import type { Gate } from "./gate.ts";
-import type { Vault } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
 import type { Setting } from "./setting.ts";
 import { type AddressInput, type SettingChange, nothing, shown, touched } from "./setting-change.ts";

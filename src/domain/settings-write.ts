@@ -6,7 +6,8 @@ import type { Caller, Grant } from "./admission.ts";
 import { badInput } from "./errors.ts";
 import { Stale } from "./gate.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
-import type { NewId, OwnerKey, Permit, Vault } from "./ports.ts";
+import type { NewId, OwnerKey } from "./ports.ts";
+import type { Permit, Vault } from "./sealing-ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
 import {
   type Labels,

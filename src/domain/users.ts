@@ -5,7 +5,8 @@ import type { Caller, Need } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
-import type { NewId, PrincipalRecord, Reader, TokenMaker, Transaction, Vault } from "./ports.ts";
+import type { NewId, PrincipalRecord, Reader, TokenMaker, Transaction } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
 import { changeDetails, disabledAt, newPrincipal } from "./principal.ts";
 import { type User, toUser } from "./views.ts";
 
