@@ -2,11 +2,14 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { compose, createLogger, generateMasterKey, openapiDocument, operate } from "./compose.ts";
+import { CLIENT_COMMANDS, runClientCommand } from "./client/commands.ts";
 import { ConfigError, describeConfig, readConfig } from "./config.ts";
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 const STOP_TIMEOUT_MS = 25_000;
+
+/** Loaded by the commands that are the server's alone: without it a client starts in a quarter of the time. */
+const server = () => import("./compose.ts");
 
 type Given = Readonly<Record<string, string | boolean | undefined>>;
 type Command = {
@@ -33,12 +36,15 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   "keys rotate-signing": {
     usage: "",
     does: "sign access tokens with a new key, and print its id",
-    run: async () => print((await operate(readConfig(), (broker) => broker.rotateSigningKey())) ?? ""),
+    run: async () => {
+      const { operate } = await server();
+      return print((await operate(readConfig(), (broker) => broker.rotateSigningKey())) ?? "");
+    },
   },
   keygen: {
     usage: "",
     does: "print a new master key, for COFFER_MASTER_KEY_FILE",
-    run: async () => print(generateMasterKey()),
+    run: async () => print((await server()).generateMasterKey()),
   },
   "check-config": {
     usage: "",
@@ -55,7 +61,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 };
 
 function usage(): string {
-  const lines = Object.entries(COMMANDS).map(
+  const lines = Object.entries({ ...COMMANDS, ...CLIENT_COMMANDS }).map(
     ([name, { usage, does }]) => `  coffer ${name}${usage === "" ? "" : ` ${usage}`}\n      ${does}`,
   );
   return [
@@ -71,7 +77,7 @@ function print(text: string): number {
 }
 
 async function openapi({ write, check }: Given): Promise<number> {
-  const document = await openapiDocument(readConfig({}));
+  const document = await (await server()).openapiDocument(readConfig({}));
   if (write === true) {
     await writeFile(OPENAPI, document);
     return 0;
@@ -102,6 +108,7 @@ async function token({
   if (typeof principal === "string" && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(principal))
     throw new Misuse("--principal is the id of a user or a service account.");
   const principal_id = typeof principal === "string" ? principal.toLowerCase() : null;
+  const { operate } = await server();
   const made = await operate(readConfig(), (broker) => {
     return broker.createOperatorToken({ principal_id, name, expires_in_days });
   });
@@ -110,8 +117,9 @@ async function token({
 
 async function serve(): Promise<number> {
   const config = readConfig();
-  const logger = createLogger(config.logLevel);
   const stopped = stopSignal();
+  const { compose, createLogger } = await server();
+  const logger = createLogger(config.logLevel);
   const service = await compose(config, logger);
   try {
     const address = await service.app.listen({ host: config.host, port: config.port });
@@ -151,6 +159,9 @@ function quoted(text: string): string {
 
 async function main(): Promise<number> {
   const argv = process.argv.slice(2);
+  const [first = "", ...rest] = argv;
+  const client = Object.hasOwn(CLIENT_COMMANDS, first) ? CLIENT_COMMANDS[first] : undefined;
+  if (client !== undefined) return runClientCommand(client, rest);
   const firstOption = argv.findIndex((each) => each.startsWith("-"));
   const words = firstOption < 0 ? argv : argv.slice(0, firstOption);
   const name = words.length === 0 ? "help" : words.join(" ");

@@ -17,7 +17,8 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "config.ts": ["domain"],
   // `..`: package.json, for its version.
   "compose.ts": ["..", "auth", "config.ts", "domain", "embedded", "http", "sealing", "store"],
-  "cli.ts": ["config.ts", "compose.ts"],
+  client: ["client"],
+  "cli.ts": ["client", "config.ts", "compose.ts"],
 };
 
 /** Packages by who may import them; node: modules are named where a layer must do without some. */
@@ -85,9 +86,9 @@ describe("layers", () => {
     expect(wrong).toEqual([]);
   });
 
-  test("the environment is read in config.ts alone", async () => {
+  test("the environment is read in config.ts alone, and by the client commands in one file of theirs", async () => {
     const readers = await filesWith(/process\.env/);
-    expect(readers).toEqual(["config.ts"]);
+    expect(readers).toEqual(["client/environment.ts", "config.ts"]);
   });
 
   test("the clock and randomness reach the domain from outside", async () => {

@@ -1,0 +1,63 @@
+// The commands that are clients of a broker, wherever it is: what help says of them, and the way to them. They import
+// nothing of the server, and only the one that is asked for is loaded.
+import { Misused, Refused } from "./kinds.ts";
+
+type ClientCommand = {
+  readonly usage: string;
+  readonly does: string;
+  readonly run: (args: readonly string[]) => Promise<number>;
+  /** The exit code when it fails; 1 where none is said. */
+  readonly failed?: number;
+};
+
+const NOT_STARTED = 125;
+
+export const CLIENT_COMMANDS: Readonly<Record<string, ClientCommand>> = {
+  run: {
+    usage: "[--mask] [--] COMMAND…",
+    does: "run a command with the references in its environment resolved",
+    run: async (args) => (await import("./run.ts")).run(args),
+    failed: NOT_STARTED,
+  },
+  get: {
+    usage: "REFERENCE [--field F]",
+    does: "print a value",
+    run: async (args) => (await import("./values.ts")).get(args),
+  },
+  put: {
+    usage: "OWNER_TYPE/OWNER_ID/PATH [--file F] [--json] [--trim]",
+    does: "write a value, from standard input or a file",
+    run: async (args) => (await import("./values.ts")).put(args),
+  },
+  ls: {
+    usage: "OWNER_TYPE/OWNER_ID[/PATH] [--json]",
+    does: "list settings, without their values",
+    run: async (args) => (await import("./values.ts")).ls(args),
+  },
+  explain: {
+    usage: "[REFERENCE…]",
+    does: "say what references (or those of the environment) would resolve to, or what stops them",
+    run: async (args) => (await import("./values.ts")).explain(args),
+  },
+};
+
+/** Runs one to its end: prints what went wrong, and returns the exit code. */
+export async function runClientCommand({ run, usage, failed = 1 }: ClientCommand, args: readonly string[]) {
+  try {
+    return await run(args);
+  } catch (error) {
+    if (isMisuse(error)) {
+      process.stderr.write(`coffer: ${error.message}\nIt takes: ${usage}\n`);
+      return failed === 1 ? 2 : failed;
+    }
+    const told = error instanceof Refused ? error.message : "something failed that should not.";
+    process.stderr.write(`coffer: ${told.replaceAll("\n", "\ncoffer: ")}\n`);
+    return failed;
+  }
+}
+
+/** Also what parseArgs throws at an option that there is not. */
+function isMisuse(error: unknown): error is Error {
+  if (error instanceof Misused) return true;
+  return error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS_");
+}
