@@ -25,7 +25,9 @@ async function typesOf(api: string): Promise<string> {
     const models = join(folder, "models");
     const names = (await readdir(models)).toSorted();
     const texts = await Promise.all(names.map((name) => readFile(join(models, name), "utf8")));
-    const types = texts.map((text) => opened(text.replaceAll(/^(?:\/\* .* \*\/|import type .*;)\n/gm, "").trim()));
+    const types = texts.map((text) =>
+      opened(text.replaceAll(/^(?:\/\* .* \*\/|import type .*;)\n/gm, "").trim()),
+    );
     return ["// Made by generate.ts from openapi.yaml; do not edit.", ...types, ""].join("\n\n");
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -34,7 +36,10 @@ async function typesOf(api: string): Promise<string> {
 
 /** What is documented as an open list takes words of a later broker as well. */
 function opened(text: string): string {
-  return text.replaceAll(/(An open list: (?:(?!\*\/)[^])*\*\/\n\s+\w+\??: (?:'\w+'(?: \| )?)+)/g, "$1 | (string & {})");
+  return text.replaceAll(
+    /(An open list: (?:(?!\*\/)[^])*\*\/\n\s+\w+\??: (?:'\w+'(?: \| )?)+)/g,
+    "$1 | (string & {})",
+  );
 }
 
 const types = await typesOf(API);
