@@ -2,6 +2,7 @@
 import { generateKeyPairSync } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Api, type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
+import { told } from "./federation-kit.ts";
 import { NOBODY, TIME, UUID, narrower } from "./rights-kit.ts";
 import { AUDIENCE, issuerOf } from "./sign-in-kit.ts";
 
@@ -150,14 +151,6 @@ describe("an identity provider", () => {
 });
 
 describe("nobody else registers one:", () => {
-  const told = ({
-    status,
-    body: { request_id: _, ...body },
-  }: {
-    status: number;
-    body: Record<string, unknown>;
-  }) => JSON.stringify([status, body]);
-
   test("not members, admins, strangers or another organization's owner; and they learn nothing", async () => {
     const { reader, writer, keeper, stranger, owner } = world;
     const { id } = await made(create(provider()));
@@ -172,7 +165,7 @@ describe("nobody else registers one:", () => {
         api.delete(`${url}/${id}`),
       ]);
       expect(new Set(refused.map(told)).size).toBe(1);
-      expect(refused[0]!.status).toBe(403);
+      expect(refused[0].status).toBe(403);
     }
     expect((await owner.api.get(`${url}/${id}`)).status).toBe(200);
     await made(owner.api.delete(`${url}/${id}`));

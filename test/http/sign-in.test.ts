@@ -1,62 +1,32 @@
-// POST /auth/token with client credentials, and what becomes of the access tokens: RFC 6749's answers, narrowing,
-// expiry, and that an access token dies with whatever it was had with, on every replica, at once.
+// POST /auth/token with client credentials, and the documents beside it: what RFC 6749 and 8414 have clients expect.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { registerRoutes } from "../../src/http/routes.ts";
 import {
   type Answer,
-  type Api,
   type TestBroker,
   type World,
   client,
   furnish,
   made,
-  settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
-import { registerRoutes } from "../../src/http/routes.ts";
 import { testApp } from "./app.ts";
 import { NOBODY, narrower } from "./rights-kit.ts";
-import { attack, later } from "./settings-kit.ts";
+import { attack } from "./settings-kit.ts";
 import { ACCESS_TYPE, EXCHANGE, accessOf, basic, partsOf, signIn, withCredentials } from "./sign-in-kit.ts";
 
 let broker: TestBroker;
-let beside: TestBroker;
 let world: World;
 
 beforeAll(async () => {
   const environment = { COFFER_TRUSTED_PROXIES: "127.0.0.1", COFFER_PUBLIC_URL: "https://coffer.test/" };
   broker = await startBroker({ environment });
-  beside = await startBroker({ beside: broker, environment });
   world = await furnish(broker);
-  for (const path of ["connect/S3/a", "secret/Custom/b"])
-    await made(
-      world.writer.api.put(settingsUrl(world.project, path), {
-        body: {
-          value: path.startsWith("secret") ? "hidden" : { access_key_id: "a", secret_access_key: "b" },
-        },
-      }),
-    );
 });
-afterAll(async () => {
-  await beside.close();
-  await broker.close();
-});
+afterAll(() => broker.close());
 
 const grant = { grant_type: "client_credentials" };
 const from = (address: string) => ({ "x-forwarded-for": address });
-
-/** A worker with an access token on both replicas, each of which has verified it once. */
-async function signedIn(role: string | null, more: Record<string, string> = {}) {
-  const worker = await world.worker(role);
-  const jwt = await accessOf(withCredentials(broker, worker.id, worker.api.token, more));
-  const apis = [broker.as(jwt), client(beside.url, jwt)];
-  for (const api of apis) expect((await api.get("/auth/me")).status).toBe(200);
-  return { ...worker, jwt, apis };
-}
-
-async function statusesOf(apis: readonly Api[], path = "/auth/me"): Promise<number[]> {
-  const answers = await Promise.all(apis.map((api) => api.get(path)));
-  return answers.map(({ status }) => status);
-}
 
 describe("client credentials", () => {
   test("in the form give a Bearer token of at most 15 minutes, kept by no cache", async () => {
@@ -125,7 +95,7 @@ describe("client credentials", () => {
       JSON.stringify([status, body, headers.get("www-authenticate"), typeof request_id]);
     expect(new Set(refused.map(told)).size).toBe(1);
     expect(refused[0]).toMatchObject({ status: 401, body: { error: "invalid_client" } });
-    expect(refused[0]!.headers.get("www-authenticate")).toBe('Basic realm="coffer"');
+    expect(refused[0].headers.get("www-authenticate")).toBe('Basic realm="coffer"');
     expect(new Set(refused.map(({ text }) => text.length)).size).toBe(1);
   });
 
@@ -225,268 +195,6 @@ describe("a malformed request", () => {
   });
 });
 
-describe("an access token", () => {
-  test("never outlives the API token that it was had with", async () => {
-    const { owner, writer } = world;
-    const short = await narrower(broker, owner.api, { principal_id: writer.id });
-    await attack(broker, "UPDATE tokens SET expires_at = now() + interval '60 seconds' WHERE id = $1", [
-      short.id,
-    ]);
-    const { body } = await withCredentials(broker, writer.id, short.api.token);
-    expect(body.expires_in).toBeLessThanOrEqual(60);
-    expect(body.expires_in).toBeGreaterThan(50);
-    const me = await made(broker.as(body.access_token).get("/auth/me"));
-    expect(Date.parse(me.token.expires_at)).toBeLessThanOrEqual(Date.now() + 60_000);
-  });
-
-  test("dies at its expiry, also where it was verified before", async () => {
-    const { apis } = await signedIn("write");
-    expect(await later(890, () => statusesOf(apis))).toEqual([200, 200]);
-    expect(await later(901, () => statusesOf(apis))).toEqual([401, 401]);
-  });
-
-  test("can do what its scope says and no more", async () => {
-    const { project } = world;
-    const scope = `decrypt:project/${project.id}/connect/S3`;
-    const { apis, id } = await signedIn("write", { scope });
-    const [api] = apis;
-    expect((await api!.get(settingsUrl(project, "connect/S3/a", { decrypt: "true" }))).status).toBe(200);
-    expect((await api!.get(settingsUrl(project, "secret/Custom/b"))).status).toBe(403);
-    expect((await api!.put(settingsUrl(project, "connect/S3/a"), { body: { value: {} } })).status).toBe(403);
-    expect(await made(api!.get("/auth/me"))).toMatchObject({ id, token: { scopes: [scope] } });
-  });
-
-  test("gets no scope that is malformed or beyond the API token's: scope only narrows", async () => {
-    const { owner, writer, project } = world;
-    const place = `project/${project.id}/connect/S3`;
-    const scoped = await narrower(broker, owner.api, {
-      principal_id: writer.id,
-      scopes: [`decrypt:${place}`],
-    });
-    const ask = (scope: string) => withCredentials(broker, writer.id, scoped.api.token, { scope });
-    for (const scope of [`list:${place}/a`, `decrypt:${place}/a list:${place}`]) {
-      const { body } = await ask(scope);
-      expect(body.scope).toBe(scope);
-    }
-    for (const scope of [
-      `decrypt:project/${project.id}`,
-      `write:${place}`,
-      `list:${place}/a write:${place}/a`,
-      `decrypt:project/${NOBODY}/connect/S3`,
-      `list:${place}-old`,
-      "openid",
-      `decrypt:${place}/../secret`,
-    ]) {
-      const { status, body } = await ask(scope);
-      expect([status, body.error]).toEqual([400, "invalid_scope"]);
-    }
-    // Without a scope of its own it is held by the API token's all the same.
-    const jwt = await accessOf(withCredentials(broker, writer.id, scoped.api.token));
-    expect((await broker.as(jwt).get(settingsUrl(project, "secret/Custom/b"))).status).toBe(403);
-    expect((await broker.as(jwt).get(settingsUrl(project, "connect/S3/a"))).status).toBe(200);
-  });
-
-  test("with more scopes than it can carry is not made", async () => {
-    const { writer, project } = world;
-    const scopes = Array.from(
-      { length: 60 },
-      (_, n) => `list:project/${project.id}/secret/Custom/${"a".repeat(60)}${n}`,
-    );
-    const { status, body } = await withCredentials(broker, writer.id, writer.api.token, {
-      scope: scopes.join(" "),
-    });
-    expect([status, body.error]).toEqual([400, "invalid_scope"]);
-  });
-
-  test("is cut down at once, on both replicas, when its service account's ceiling is", async () => {
-    const { owner, project } = world;
-    const { apis, id } = await signedIn("write");
-    const url = settingsUrl(project, "secret/Custom/b");
-    expect(await statusesOf(apis, url)).toEqual([200, 200]);
-    const scopes = [`decrypt:project/${project.id}/connect`];
-    await made(owner.api.patch(`/service-accounts/${id}`, { body: { scopes } }));
-    expect(await statusesOf(apis, url)).toEqual([403, 403]);
-  });
-});
-
-describe("the very next request on both replicas is refused when", () => {
-  test("its API token is revoked", async () => {
-    const { apis, token_id } = await signedIn("write");
-    await made(world.owner.api.delete(`/tokens/${token_id}`));
-    expect(await statusesOf(apis)).toEqual([401, 401]);
-  });
-
-  test("its API token's parent is revoked, on the other replica", async () => {
-    const worker = await world.worker("write");
-    const child = await narrower(broker, worker.api, {});
-    const jwt = await accessOf(withCredentials(broker, worker.id, child.api.token));
-    const apis = [broker.as(jwt), client(beside.url, jwt)];
-    expect(await statusesOf(apis)).toEqual([200, 200]);
-    await made(client(beside.url, world.owner.api.token).delete(`/tokens/${worker.token_id}`));
-    expect(await statusesOf(apis)).toEqual([401, 401]);
-  });
-
-  test("its service account is disabled, and served again once that is enabled", async () => {
-    const { apis, id } = await signedIn("write");
-    await made(world.owner.api.patch(`/service-accounts/${id}`, { body: { disabled: true } }));
-    expect(await statusesOf(apis)).toEqual([401, 401]);
-    await made(world.owner.api.patch(`/service-accounts/${id}`, { body: { disabled: false } }));
-    expect(await statusesOf(apis)).toEqual([200, 200]);
-  });
-
-  test("its service account is removed", async () => {
-    const { apis, id } = await signedIn("write");
-    await made(world.owner.api.delete(`/service-accounts/${id}`));
-    expect(await statusesOf(apis)).toEqual([401, 401]);
-  });
-
-  test("its service account's role is taken away", async () => {
-    const { owner, project } = world;
-    const { apis, id } = await signedIn("write");
-    const url = settingsUrl(project, "connect/S3/a");
-    expect(await statusesOf(apis, url)).toEqual([200, 200]);
-    await made(owner.api.delete(`/projects/${project.id}/members/${id}`));
-    expect(await statusesOf(apis, url)).toEqual([403, 403]);
-  });
-});
-
-describe("an access token mints nothing:", () => {
-  test("no token, not for itself and not, as an owner, for others; no identity provider", async () => {
-    const { owner, organization, reader } = world;
-    const worker = await world.worker(null);
-    const member = `/organizations/${organization.id}/members/${worker.id}`;
-    await made(owner.api.put(member, { body: { role: "owner" } }));
-    const jwt = await accessOf(withCredentials(broker, worker.id, worker.api.token));
-    const api = broker.as(jwt);
-    for (const body of [{ name: "own" }, { name: "theirs", principal_id: reader.id }]) {
-      const { status, body: told } = await api.post("/tokens", { body });
-      expect([status, told.reason]).toEqual([403, "token_scope"]);
-    }
-    const provider = {
-      issuer: "https://attacker.test",
-      audience: "a",
-      jwks_uri: "https://attacker.test/jwks",
-      bindings: [{ claims: { sub: "me" }, service_account_id: worker.id }],
-    };
-    const { status, body } = await api.post(`/organizations/${organization.id}/identity-providers`, {
-      body: provider,
-    });
-    expect([status, body.reason]).toEqual([403, "token_scope"]);
-    // Nor can it be a client's secret, or a subject token.
-    expect((await withCredentials(broker, worker.id, jwt)).body.error).toBe("invalid_request");
-    const again = { grant_type: EXCHANGE, subject_token: jwt, subject_token_type: ACCESS_TYPE };
-    expect((await signIn(broker, again)).body.error).toBe("invalid_request");
-    await made(owner.api.delete(member));
-  });
-});
-
-test("max_uses is counted through access tokens, over both replicas, exactly", async () => {
-  const { owner, writer } = world;
-  const counted = await narrower(broker, owner.api, { principal_id: writer.id, max_uses: 6 });
-  // The sign-in is a request like any other: one use.
-  const jwt = await accessOf(withCredentials(broker, writer.id, counted.api.token));
-  const apis = [broker.as(jwt), client(beside.url, jwt)];
-  const answers = await statusesOf(Array.from({ length: 20 }, (_, index) => apis[index % 2]!));
-  expect(answers.filter((status) => status === 200)).toHaveLength(5);
-  expect(answers.filter((status) => status === 401)).toHaveLength(15);
-  expect((await withCredentials(broker, writer.id, counted.api.token)).status).toBe(401);
-});
-
-describe("failed sign-ins are limited", () => {
-  test("per address: past 100 a minute 429 with Retry-After; a good one still passes, and others' addresses do", async () => {
-    const { writer } = world;
-    const here = from("198.51.100.1");
-    const wrong = (index: number) =>
-      signIn(broker, { ...grant, client_id: `guess-${index}`, client_secret: "x" }, here);
-    const first = await Promise.all(Array.from({ length: 60 }, (_, index) => wrong(index)));
-    // Two seconds on: so that it is not the limit on requests of any kind that answers.
-    await later(2, async () => {
-      const second = await Promise.all(Array.from({ length: 60 }, (_, index) => wrong(60 + index)));
-      const statuses = [...first, ...second].map(({ status }) => status);
-      expect(statuses.filter((status) => status === 401)).toHaveLength(100);
-      const limited = second.filter(({ status }) => status === 429);
-      expect(limited).toHaveLength(20);
-      for (const { body, headers } of limited) {
-        expect(body.error).toBe("slow_down");
-        expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
-      }
-      const good = { ...grant, client_id: writer.id, client_secret: writer.api.token };
-      expect((await signIn(broker, good, here)).status).toBe(200);
-      expect((await signIn(broker, { ...grant, client_id: "x" }, from("198.51.100.2"))).status).toBe(401);
-    });
-  });
-
-  test("per client id, from however many addresses and however it is spelt; a good one still passes", async () => {
-    const { stranger, reader } = world;
-    const guess = (index: number) => {
-      const client_id = index % 2 === 0 ? stranger.id : stranger.id.toUpperCase();
-      return signIn(broker, { ...grant, client_id, client_secret: "x" }, from(`192.0.2.${index}`));
-    };
-    const guesses = await Promise.all(Array.from({ length: 120 }, (_, index) => guess(index)));
-    expect(guesses.filter(({ status }) => status === 429)).toHaveLength(20);
-    const good = { ...grant, client_id: stranger.id, client_secret: stranger.api.token };
-    expect((await signIn(broker, good, from("192.0.2.201"))).status).toBe(200);
-    const other = { ...grant, client_id: reader.id, client_secret: "x" };
-    expect((await signIn(broker, other, from("192.0.2.202"))).status).toBe(401);
-  });
-});
-
-describe("the audit", () => {
-  test("leads from what an access token did to its sign-in and to the API token behind it", async () => {
-    const { owner, organization, project, writer } = world;
-    const scope = `decrypt:project/${project.id}/connect`;
-    const answer = await withCredentials(broker, writer.id, writer.api.token, { scope });
-    const { payload } = partsOf(answer.body.access_token);
-    const read = await broker
-      .as(answer.body.access_token)
-      .get(settingsUrl(project, "connect/S3/a", { decrypt: "true" }));
-    const log = async ({ headers }: Answer) => {
-      const request_id = headers.get("x-request-id") ?? "";
-      const query = new URLSearchParams({
-        owner_type: "organization",
-        owner_id: organization.id,
-        request_id,
-      });
-      return (await made(owner.api.get(`/audit?${query}`))).events;
-    };
-    expect(await log(answer)).toEqual([
-      expect.objectContaining({
-        action: "sign_in",
-        outcome: "allowed",
-        operation: "getAccessToken",
-        principal_id: writer.id,
-        token_id: writer.token_id,
-        details: expect.objectContaining({ access_token_id: payload.jti, scopes: scope }),
-      }),
-    ]);
-    expect(await log(read)).toEqual([
-      expect.objectContaining({ action: "decrypt", principal_id: writer.id, token_id: writer.token_id }),
-    ]);
-  });
-
-  test("counts refused sign-ins of an address and a reason in one event", async () => {
-    const { writer } = world;
-    const here = from("198.51.100.77");
-    for (let count = 0; count < 3; count++)
-      await signIn(broker, { ...grant, client_id: writer.id, client_secret: "x" }, here);
-    const { events } = await made(broker.admin.get("/audit?owner_type=instance&action=sign_in&limit=100"));
-    const mine = events.filter(({ ip }: { ip: string }) => ip === "198.51.100.77");
-    expect(mine.reduce((sum: number, { count }: { count: number }) => sum + count, 0)).toBe(3);
-    expect(mine[0]).toMatchObject({ outcome: "denied", reason: "unknown", principal_id: null });
-  });
-
-  test("and the log hold no piece of a token or secret", async () => {
-    const { writer } = world;
-    const { body } = await withCredentials(broker, writer.id, writer.api.token);
-    await broker.as(body.access_token).get("/auth/me");
-    const { signature } = partsOf(body.access_token);
-    const { rows } = await attack(broker, "SELECT row_to_json(e)::text AS text FROM audit_events e");
-    const all = [broker.log(), ...rows.map(({ text }) => text)].join("\n");
-    for (const secret of [signature, writer.api.token.slice(4), body.access_token.split(".")[1]])
-      expect(all).not.toContain(secret);
-  });
-});
-
 describe("the documents", () => {
   test("jwks.json holds the public keys and nothing of the private ones, for five minutes", async () => {
     const { body, headers } = await client(broker.url, "").get("/.well-known/jwks.json");
@@ -497,7 +205,7 @@ describe("the documents", () => {
   });
 
   test("oauth-authorization-server says where things are, where the broker was told its address", async () => {
-    const { body } = await client(beside.url, "").get("/.well-known/oauth-authorization-server");
+    const { body } = await client(broker.url, "").get("/.well-known/oauth-authorization-server");
     expect(body).toMatchObject({
       issuer: "https://coffer.test",
       token_endpoint: "https://coffer.test/auth/token",
