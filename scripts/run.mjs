@@ -17,6 +17,8 @@ export async function run(file, args) {
     NODE_COMPILE_CACHE: resolve(root, "node_modules/.cache/node"),
     // What starting leaves behind is not kept as room for young objects: 25 MB less when idle, and more under load.
     NODE_OPTIONS: "--max-semi-space-size=4",
+    // One heap for the C library instead of one a thread: about 6 MB less.
+    MALLOC_ARENA_MAX: "1",
     ...process.env,
   };
   const child = spawn(node, [resolve(root, file), ...args], { stdio: "inherit", env });

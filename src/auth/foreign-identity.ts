@@ -1,6 +1,5 @@
 // Who vouches for a foreign token: each provider by its own keys, and by nothing that the token brings along.
 // A bad token is no error, it is nobody's; and no token, nor a piece of one, is logged, kept or quoted.
-import { jwtVerify } from "jose";
 import { type BrokerError, badInput } from "../domain/errors.ts";
 import type { IdentityVerifier, TrustedIssuer } from "../domain/federation-ports.ts";
 import type { Clock } from "../domain/ports.ts";
@@ -52,6 +51,8 @@ export function createIdentityVerifier(options: IdentityVerifierOptions): Identi
 
   async function vouches(issuer: TrustedIssuer, token: ForeignToken, text: string): Promise<boolean> {
     const keys = candidates(await keysOf(issuer, token.kid), token.alg, token.kid);
+    // Loaded at the first foreign sign-in: most brokers never see one.
+    const { jwtVerify } = await import("jose");
     const checks = keys.map(({ key }) =>
       jwtVerify(text, key, {
         algorithms: [token.alg],

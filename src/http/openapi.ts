@@ -2,7 +2,6 @@
 // read well; schemas/kit.ts writes in its dialect, so that little is translated here. The same routes always give
 // the same text: the committed file is this function's answer, and a check sees that it stays so.
 import { STATUS_CODES } from "node:http";
-import { stringify } from "yaml";
 import type { App } from "./app.ts";
 import { type Contract, type Operation, isSchema } from "./contract.ts";
 import { isProblemResponse } from "./problem.ts";
@@ -30,6 +29,7 @@ declare module "fastify" {
 /** In the order in which a reader wants them. */
 const TAGS: readonly (readonly [string, string])[] = [
   ["Settings", "Secrets: reading, writing, versions. A setting's address is its owner and its path."],
+  ["References", "Text that names a setting, resolved; settings rendered for the programs that use them."],
   ["Organizations", "Owners that hold projects, service accounts and settings."],
   ["Projects", "Owners within an organization."],
   ["Members", "Who holds which role at an organization or project."],
@@ -100,7 +100,9 @@ export function openapiOf({ operations }: Contract, version: string): Document {
 }
 
 /** The committed text: YAML, the same on every machine. */
-export function renderOpenapi(app: App): string {
+export async function renderOpenapi(app: App): Promise<string> {
+  // Loaded when somebody asks: a broker that nobody asks does without.
+  const { stringify } = await import("yaml");
   const comment = "# Made by `coffer openapi --write` from the routes; do not edit.\n";
   return (
     comment +

@@ -75,8 +75,8 @@ test("an operationId that two routes have stops the boot", async () => {
 
 test("the broker's own routes boot, and openapi.yaml tells all of them, the same each time", async () => {
   const [one, other] = await Promise.all([testApp(registerRoutes), testApp(registerRoutes)]);
-  const text = renderOpenapi(one.app);
-  expect(renderOpenapi(other.app)).toBe(text);
+  const text = await renderOpenapi(one.app);
+  expect(await renderOpenapi(other.app)).toBe(text);
   expect((await one.app.inject({ url: "/openapi.yaml" })).payload).toBe(text);
   expect((await one.app.inject({ url: "/openapi.json" })).json()).toEqual(parse(text));
   const document = parse(text) as Node;
