@@ -72,6 +72,9 @@ class Client:
         )
 
     def __repr__(self) -> str:
+        # Also of one that could not be made: a debugger shows those too.
+        if not hasattr(self, "_credentials"):
+            return "Client(unfinished)"
         return f"Client({self._base_url!r}, {self._credentials.kind})"
 
     def __reduce__(self) -> str:

@@ -51,13 +51,14 @@ def address_of(name: str, owner: Optional[str]) -> Tuple[str, str, str]:
     text = name[len(SCHEME) :] if name.startswith(SCHEME) else name
     if _BARE.match(text):
         owner_type, owner_id, path = text.split("/", 2)
-        return owner_type, owner_id, path
-    if owner is None:
+    elif owner is None:
         raise ConfigurationError("A bare name needs an owner: Client(owner='project/<id>') or COFFER_OWNER.")
-    path = text if "/" in text else f"secret/Custom/{text}"
+    else:
+        owner_type, owner_id = split_owner(owner)
+        path = text if "/" in text else f"secret/Custom/{text}"
     if not all(_NAME.match(segment) for segment in path.split("/")):
-        raise ConfigurationError("A name has letters, digits and . _ @ -, at most 64 of them.")
-    return (*split_owner(owner), path)
+        raise ConfigurationError("A name has letters, digits and . _ @ -, at most 64 of them, and no version or field.")
+    return owner_type, owner_id, path
 
 
 def format_reference(address: Tuple[str, str, str], version: Union[int, str, None]) -> str:
