@@ -1,9 +1,9 @@
 // Brute force: refused sign-ins are limited per address and per client id, and never a good one for their sake.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
+import { type TestBroker, type World, client, furnish, made, startBroker } from "../harness/broker.ts";
 import { SUBJECT, bound, ci, register } from "./federation-kit.ts";
 import { later } from "./settings-kit.ts";
-import { EXCHANGE, ID_TOKEN_TYPE, exchange, signIn } from "./sign-in-kit.ts";
+import { EXCHANGE, ID_TOKEN_TYPE, accessOf, exchange, signIn, withCredentials } from "./sign-in-kit.ts";
 
 let broker: TestBroker;
 let world: World;
@@ -82,8 +82,23 @@ test("the audit counts refused sign-ins of an address and a reason in one event"
   const here = from("198.51.100.77");
   for (let count = 0; count < 3; count++)
     await signIn(broker, { ...grant, client_id: writer.id, client_secret: "x" }, here);
-  const { events } = await made(broker.admin.get("/audit?owner_type=instance&action=sign_in&limit=100"));
+  const { events } = await made(broker.admin.get("/audit?owner_type=instance&action=sign_in&limit=1000"));
   const mine = events.filter(({ ip }: { ip: string }) => ip === "198.51.100.77");
   expect(mine.reduce((sum: number, { count }: { count: number }) => sum + count, 0)).toBe(3);
   expect(mine[0]).toMatchObject({ outcome: "denied", reason: "unknown", principal_id: null });
+});
+
+test("access tokens share the allowance of the API token behind them: to have many is not to have more", async () => {
+  const narrow = await startBroker({ beside: broker, environment: { COFFER_RATE_LIMIT: "5" } });
+  const { writer, reader } = world;
+  const jwtOf = ({ id, api }: typeof writer) => accessOf(withCredentials(narrow, id, api.token));
+  const [one, two, theirs] = [await jwtOf(writer), await jwtOf(writer), await jwtOf(reader)];
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, (_, index) => client(narrow.url, index % 2 === 0 ? one : two).get("/auth/me")),
+  );
+  const limited = answers.filter(({ status }) => status === 429);
+  expect(limited.length).toBeGreaterThanOrEqual(10);
+  expect(limited[0]?.headers.get("ratelimit-limit")).toBe("5");
+  expect((await client(narrow.url, theirs).get("/auth/me")).status).toBe(200);
+  await narrow.close();
 });
