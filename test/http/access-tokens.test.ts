@@ -146,8 +146,10 @@ const FORGERIES: Readonly<Record<string, () => string>> = {
   "an expiry of null": () => signed(header(), claims({ exp: null })),
   "no issue": () => signed(header(), claims({ iat: undefined })),
   "a time that it is not good before": () => signed(header(), claims({ nbf: nowSeconds() + 300 })),
-  "more than 8 KiB": () =>
-    signed(header(), claims({ scope: `list:project/${world.project.id}/${"a/".repeat(4_200)}a` })),
+  "more than 8 KiB, of good scopes": () => {
+    const scopes = Array.from({ length: 150 }, (_, n) => `list:project/${world.project.id}/a/b/${n}`);
+    return signed(header(), claims({ scope: scopes.join(" ") }));
+  },
   "a sub that is a number": () => signed(header(), claims({ sub: 1 })),
   "a sub that is a list": () => signed(header(), claims({ sub: [world.writer.id] })),
   "a sub that is null": () => signed(header(), claims({ sub: null })),
