@@ -110,6 +110,27 @@ export function createClient(options: ClientOptions) {
 
     ...createResolve(json, policy, clock),
 
+    /** The settings that match `path`, in the form that their consumer reads. */
+    async render(
+      ownerType: T.OwnerType,
+      ownerId: string,
+      path: string | undefined,
+      format: T.RenderFormat,
+      { signal, ...rest }: T.RenderOptions = {},
+    ): Promise<Secret<string>> {
+      const query = { ...addressOf({ ownerType, ownerId, path }), format, ...rest };
+      const headers = { accept: "*/*" };
+      const answer = await send({
+        method: "GET",
+        path: "/settings/render",
+        query,
+        headers,
+        repeat: "safe",
+        signal,
+      });
+      return new Secret(answer.text);
+    },
+
     /** Yields the value at a reference or an address, and again whenever it has changed, until `signal` aborts. */
     watch(
       target: string | T.Address,

@@ -24,6 +24,8 @@ export type {
   OwnerType,
   PutBody,
   PutOptions,
+  RenderFormat,
+  RenderOptions,
   Resolution,
   Resolved,
   Setting,

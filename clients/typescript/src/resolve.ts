@@ -1,12 +1,11 @@
 // References, as the broker resolves them: an outcome for each. One without a value is an error, whatever it says.
 import { CofferError } from "./error.ts";
-import type { SettingValueOrField } from "./generated/api.ts";
+import type { ResolvedReference, SettingValueOrField } from "./generated/api.ts";
 import { type Clock, type RetryPolicy, createBackoff } from "./retry.ts";
 import { Secret, serialize } from "./secret.ts";
 import type { Call } from "./transport.ts";
 import type { CallOptions, Explanation, Resolution } from "./types.ts";
 
-type WireResult = Explanation & { readonly value?: SettingValueOrField };
 type Json = (call: Call) => Promise<unknown>;
 
 /** As many as one request may carry. */
@@ -18,7 +17,7 @@ export function createResolve(json: Json, policy: RetryPolicy, clock: Clock) {
   async function request(refs: readonly string[], explain: boolean, signal: AbortSignal | undefined) {
     const body = serialize({ refs, ...(explain ? { explain } : {}) });
     const answer = await json({ method: "POST", path: "/settings/resolve", body, repeat: "safe", signal });
-    return (answer as { readonly results: readonly WireResult[] }).results;
+    return (answer as { readonly results: readonly ResolvedReference[] }).results;
   }
 
   /** In the order of `refs`. What may succeed later is tried again, without the others. */
@@ -52,7 +51,7 @@ export function createResolve(json: Json, policy: RetryPolicy, clock: Clock) {
     if (only.value !== undefined) return only.value;
     // The reference is not quoted: somebody may have handed over a secret instead.
     const { status, code, detail } = only;
-    throw new CofferError({ status, code, detail });
+    throw new CofferError({ status, code, detail, problem: refusal(only) });
   }
 
   async function explain(refs: readonly string[], options: CallOptions = {}): Promise<Explanation[]> {
@@ -68,12 +67,22 @@ export function createResolve(json: Json, policy: RetryPolicy, clock: Clock) {
 }
 
 /** A success without a value is none. */
-function resolutionOf(result: WireResult): Resolution {
+function resolutionOf(result: ResolvedReference): Resolution {
   const { ref, status, value, version, setting_id, code = "invalid_answer", detail = NO_VALUE } = result;
-  if (status !== OK) return { ref, status, code, detail };
+  if (status !== OK) return { ref, status, code, detail, ...refusal(result) };
   if (value === undefined || version === undefined || setting_id === undefined)
     return { ref, status: 0, code, detail: NO_VALUE };
   return { ref, status: OK, value: new Secret(value), version, setting_id };
 }
 
-const missing = (ref: string): WireResult => ({ ref, status: 0, code: "invalid_answer", detail: NO_VALUE });
+/** What a 403 says more. */
+function refusal({ reason, required }: Pick<ResolvedReference, "reason" | "required">) {
+  return { ...(reason === undefined ? {} : { reason }), ...(required === undefined ? {} : { required }) };
+}
+
+const missing = (ref: string): ResolvedReference => ({
+  ref,
+  status: 0,
+  code: "invalid_answer",
+  detail: NO_VALUE,
+});

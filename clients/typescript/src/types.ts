@@ -34,25 +34,23 @@ export type Resolved = {
   readonly version: number;
   readonly setting_id: string;
 };
-/** A reference that gave none; the reference itself never stands in for a value. */
-export type Unresolved = {
-  readonly ref: string;
-  readonly status: number;
-  readonly value?: undefined;
-  readonly code: string;
-  readonly detail: string;
-};
+/** A reference that gave none, and why; the reference itself never stands in for a value. */
+export type Unresolved = Pick<Api.ResolvedReference, "ref" | "status" | "reason" | "required"> &
+  Required<Pick<Api.ResolvedReference, "code" | "detail">> & { readonly value?: undefined };
 export type Resolution = Resolved | Unresolved;
 
 /** What a reference would give: a setting and its version, or what stops it. */
-export type Explanation = {
-  readonly ref: string;
-  readonly status: number;
-  readonly version?: number;
-  readonly setting_id?: string;
-  readonly code?: string;
-  readonly detail?: string;
-};
+export type Explanation = Omit<Api.ResolvedReference, "value">;
+
+/** In whose form to render settings. */
+export type RenderFormat =
+  | "env"
+  | "dotenv"
+  | "json"
+  | "dockerconfigjson"
+  | "aws_credentials"
+  | "k8s_secret"
+  | "comet";
 
 /** Where a setting is. */
 export type Address = { readonly ownerType: OwnerType; readonly ownerId: string; readonly path: string };
@@ -74,6 +72,12 @@ export type GetSettingsOptions = CallOptions & {
   /** How many settings a request asks for; all are given back whatever it is. */
   readonly pageSize?: number;
 };
+
+export type RenderOptions = CallOptions &
+  Pick<GetSettingsOptions, "match" | "type" | "label" | "version"> & {
+    /** Goes before each name. */
+    readonly prefix?: string;
+  };
 
 export type GetValueOptions = CallOptions & { readonly version?: number };
 
