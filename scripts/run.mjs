@@ -9,18 +9,20 @@ import { regenerate, root, setUp } from "./setup.mjs";
 
 const forwarded = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"];
 
+/** What our own process is started with, where the environment does not say otherwise. */
+const tuned = {
+  // Keeps compiled code, types already stripped, from one start to the next: half the time, and 25 MB less memory.
+  NODE_COMPILE_CACHE: resolve(root, "node_modules/.cache/node"),
+  // What starting leaves behind is not kept as room for young objects: 25 MB less when idle, and more under load.
+  NODE_OPTIONS: "--max-semi-space-size=4",
+  // One heap for the C library instead of one a thread: about 6 MB less.
+  MALLOC_ARENA_MAX: "1",
+};
+
 /** Runs `file` (relative to the repository) with `args` in the caller's own working directory. */
-export async function run(file, args) {
+export async function run(file, args, defaults = tuned) {
   const node = await setUp();
-  const env = {
-    // Keeps compiled code, types already stripped, from one start to the next: half the time, and 25 MB less memory.
-    NODE_COMPILE_CACHE: resolve(root, "node_modules/.cache/node"),
-    // What starting leaves behind is not kept as room for young objects: 25 MB less when idle, and more under load.
-    NODE_OPTIONS: "--max-semi-space-size=4",
-    // One heap for the C library instead of one a thread: about 6 MB less.
-    MALLOC_ARENA_MAX: "1",
-    ...process.env,
-  };
+  const env = { ...defaults, ...process.env };
   const child = spawn(node, [resolve(root, file), ...args], { stdio: "inherit", env });
   for (const signal of forwarded) process.on(signal, () => child.kill(signal));
   const [code, signal] = await new Promise((settle, reject) => {

@@ -70,28 +70,37 @@ export class Mask {
 
   push(chunk: Buffer): Buffer {
     const text = Buffer.concat([this.#held, chunk]);
+    const { spans, begun } = this.#find(text);
+    return this.#emit(text, spans, text.length - begun);
+  }
+
+  /** The rest: a beginning that nothing came after, and what stands in it. */
+  end(): Buffer {
+    return this.#emit(this.#held, this.#find(this.#held).spans, this.#held.length);
+  }
+
+  /** All occurrences, and how much of the text's end might be the beginning of one. */
+  #find(text: Buffer): { readonly spans: readonly Span[]; readonly begun: number } {
     const spans: Span[] = [];
-    let until = text.length;
+    let begun = 0;
     for (const needle of this.#needles) {
       const { length } = needle.bytes;
       const first = text.indexOf(needle.bytes);
       const from = first < 0 ? Math.max(0, text.length - length + 1) : first;
-      const begun = scan(needle, text, from, (to) => spans.push({ from: to - length, to }));
-      until = Math.min(until, text.length - begun);
+      begun = Math.max(
+        begun,
+        scan(needle, text, from, (to) => spans.push({ from: to - length, to })),
+      );
     }
-    return this.#emit(text, merged(spans, this.#covered), until);
-  }
-
-  /** The rest: a beginning that nothing came after. */
-  end(): Buffer {
-    return this.#emit(this.#held, merged([], this.#covered), this.#held.length);
+    return { spans: merged(spans, this.#covered), begun };
   }
 
   #emit(text: Buffer, spans: readonly Span[], until: number): Buffer {
     const parts: Buffer[] = [];
     const covered = this.#covered;
     let at = 0;
-    this.#covered = 0;
+    // Nothing goes out: what was covered stays so.
+    this.#covered = until === 0 ? covered : 0;
     for (const { from, to } of spans) {
       if (from >= until) break;
       parts.push(text.subarray(at, from));
