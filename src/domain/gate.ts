@@ -23,7 +23,8 @@ import {
   ownerOf,
 } from "./audit.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
-import type { Clock, NewId, OwnerKey, Permit, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
+import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
+import type { Permit } from "./sealing-ports.ts";
 
 /** What an event says beyond who and where. */
 export type Report = {
@@ -35,10 +36,19 @@ export type Report = {
 export type Found<Rows> = Report & {
   readonly found: Rows;
   readonly action?: Action;
-  /** Rows whose value was asked for and is withheld: a denial each reason, on record with the read. */
-  readonly withheld?: ReadonlyMap<string, readonly Subject[]>;
+  /** What else was asked for and is not given: each has an event of its own, on record with the read. */
+  readonly withheld?: readonly Withholding[];
 };
-type EventReport = Report & { readonly reason?: string; readonly follows?: string };
+/** `path` where the need's own does not say which place it is. */
+export type Withholding = Required<Pick<Report, "subjects">> & {
+  readonly outcome: "denied" | "failed";
+  readonly action: Action;
+  readonly reason: string;
+  readonly path?: string;
+};
+/** Settings whose disclosure was permitted and then did not happen. */
+export type Undisclosed = Required<Pick<Report, "subjects">> & { readonly reason: string };
+type EventReport = Report & { readonly path?: string; readonly reason?: string; readonly follows?: string };
 /** Who signed in, and whose log says so. */
 export type SignedIn<Result> = Done<Result> & {
   readonly principal_id: string;
@@ -119,7 +129,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       ...report,
       details: { ...asked, ...report.details },
     };
-    return eventOf(caller.context, who, { action, path: pathOf(need) }, grant.key, outcome, about);
+    const path = report.path ?? pathOf(need);
+    return eventOf(caller.context, who, { action, path }, grant.key, outcome, about);
   }
 
   /** Counts a refused credential; the error that says so. */
@@ -171,7 +182,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     const reason = told instanceof BrokerError ? told.code : "internal";
     const report =
       follows === undefined ? { reason } : { reason, follows: follows.id, subjects: follows.settings };
-    await store.record(eventFor(caller, need, grant, "failed", report));
+    await store.record(eventFor(caller, need, grant, "failed", report, follows?.action));
     throw told;
   }
 
@@ -204,7 +215,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         found: Rows,
         permit: Permit,
         grant: Grant,
-      ) => Promise<Result & { readonly undisclosed?: readonly Subject[] }>,
+      ) => Promise<Result & { readonly undisclosed?: readonly Undisclosed[] }>,
     ): Promise<Result> {
       return counted(caller, async () => {
         const grant = await admitted(caller, need);
@@ -212,18 +223,17 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
           (error: unknown) => settle(caller, need, grant, error),
         );
         const event = eventFor(caller, need, grant, "allowed", report, action);
-        const denials = [...(withheld ?? [])].map(([reason, subjects]) =>
-          eventFor(caller, need, grant, "denied", { reason, subjects }, "decrypt"),
+        const beside = (withheld ?? []).map((each) =>
+          eventFor(caller, need, grant, each.outcome, each, each.action),
         );
-        await Promise.all([event, ...denials].map((each) => store.record(each)));
+        await Promise.all([event, ...beside].map((each) => store.record(each)));
         const result = await answer(found, permit, grant).catch((error: unknown) =>
           settle(caller, need, grant, error, event),
         );
-        const { undisclosed = [] } = result;
-        if (undisclosed.length > 0) {
-          const about = { reason: "manager_failed", follows: event.id, subjects: undisclosed };
-          await store.record(eventFor(caller, need, grant, "failed", about));
-        }
+        const failures = (result.undisclosed ?? []).map((each) =>
+          eventFor(caller, need, grant, "failed", { ...each, follows: event.id }, event.action),
+        );
+        await Promise.all(failures.map((each) => store.record(each)));
         return result;
       });
     },
@@ -320,7 +330,7 @@ function pathOf(need: Need): string | null {
 }
 
 /** The uniform 403; only to a caller who may list there does it say why. */
-function forbidden({ decision, required }: Denied): BrokerError {
+export function forbidden({ decision, required }: Pick<Denied, "decision" | "required">): BrokerError {
   const detail = "You may not do this, or there is no such thing.";
   if (!decision.visible) return new BrokerError("forbidden", detail);
   return new BrokerError("forbidden", detail, { reason: decision.reason, required });

@@ -3,7 +3,8 @@ import { BrokerError, notFound } from "./errors.ts";
 import type { SettingPath } from "./address.ts";
 import type { Subject } from "./audit.ts";
 import type { Plaintext } from "./plaintext.ts";
-import type { OwnerKey, Permit, Reader, Vault } from "./ports.ts";
+import type { OwnerKey, Reader } from "./ports.ts";
+import type { Permit, Vault } from "./sealing-ports.ts";
 import type { SettingRow } from "./setting.ts";
 
 /** What of the vault tells a broker's rows from anybody else's. */

@@ -16,7 +16,8 @@ import type { Found, Gate } from "./gate.ts";
 import { atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
 import { decodeCursor, encodeCursor } from "./paging.ts";
 import type { Plaintext } from "./plaintext.ts";
-import type { Reader, SettingPage, SettingQuery, Store, Vault } from "./ports.ts";
+import type { Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
 import {
   type Setting,
   type SettingRow,
@@ -80,9 +81,8 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
     async list(caller: Caller, input: ListInput): Promise<ListAnswer> {
       const select = parsePathQuery(input.path, input.match);
       assertVersionFits(input, select);
-      const breadth: Breadth = select.kind === "at" && select.match === "exact" ? "whole" : "some";
       const need = {
-        ask: { action: "list" as const, path: placeOf(select), breadth },
+        ask: { action: "list" as const, path: placeOf(select), breadth: breadthOf(select) },
         place: { kind: "owner" as const, owner: input.owner },
       };
       return gate.read(
@@ -113,7 +113,8 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
             next_cursor: next,
             etag: exact ? (settings[0]?.etag ?? null) : null,
             opened: opened.size,
-            undisclosed: failed.map(subjectOf),
+            undisclosed:
+              failed.length === 0 ? [] : [{ reason: "manager_failed", subjects: failed.map(subjectOf) }],
           };
         },
       );
@@ -143,6 +144,11 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
   };
 }
 
+/** Whether a path query is about one setting, or about whatever the caller may know of at a place. */
+export function breadthOf(select: PathQuery): Breadth {
+  return select.kind === "at" && select.match === "exact" ? "whole" : "some";
+}
+
 /** The place that a path query is about; null for the owner as a whole. */
 export function placeOf(select: PathQuery): string | null {
   switch (select.kind) {
@@ -155,7 +161,8 @@ export function placeOf(select: PathQuery): string | null {
   }
 }
 
-function assertVersionFits(input: ListInput, select: PathQuery): void {
+/** @throws BrokerError `invalid_request` for a version of what is no full path, or of a page */
+export function assertVersionFits(input: Pick<RowsInput, "version" | "cursor">, select: PathQuery): void {
   if (input.version === undefined) return;
   if (select.kind !== "at")
     throw badInput("invalid_request", "query", "/version", "version needs a full path.");
@@ -246,11 +253,15 @@ function whyWithheld(grant: Grant, row: SettingRow, vault: Vault): Withheld | nu
 /** A value that was asked for and shown is a decrypt; one that was asked for and withheld is a denied one. */
 function wordEvent(choices: readonly Choice[], decrypt: boolean): Omit<Found<unknown>, "found"> {
   if (!decrypt) return { subjects: choices.map(({ row }) => subjectOf(row)) };
-  const shown = choices.filter(({ withhold }) => withhold === null);
-  const withheld = new Map<string, Subject[]>();
-  for (const { row, withhold } of choices)
-    if (withhold !== null) withheld.set(withhold, [...(withheld.get(withhold) ?? []), subjectOf(row)]);
-  if (shown.length === 0 && withheld.size > 0)
-    return { action: "list", subjects: choices.map(({ row }) => subjectOf(row)), withheld };
-  return { action: "decrypt", subjects: shown.map(({ row }) => subjectOf(row)), withheld };
+  const subjects = (each: readonly Choice[]): Subject[] => each.map(({ row }) => subjectOf(row));
+  const byReason = Map.groupBy(choices, ({ withhold }) => withhold);
+  const shown = byReason.get(null) ?? [];
+  const withheld = [...byReason].flatMap(([reason, each]) =>
+    reason === null
+      ? []
+      : [{ outcome: "denied" as const, action: "decrypt" as const, reason, subjects: subjects(each) }],
+  );
+  if (shown.length === 0 && withheld.length > 0)
+    return { action: "list", subjects: subjects(choices), withheld };
+  return { action: "decrypt", subjects: subjects(shown), withheld };
 }

@@ -5,7 +5,8 @@ import { BrokerError, badInput, notFound } from "./errors.ts";
 import type { Found, Gate } from "./gate.ts";
 import { assertGenuine, atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
 import { FIELDS, type SettingValue } from "./plaintext.ts";
-import type { OwnerKey, Reader, Store, Vault } from "./ports.ts";
+import type { OwnerKey, Reader, Store } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
 import { type SettingRow, etagOf, isExpired } from "./setting.ts";
 
 export type ValueInput = {
@@ -53,8 +54,8 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
             return { status: "not_modified" as const, etag };
           }
           const { opened } = await openAll(vault, permit, [row], "fail");
-          store.noteAccess([row], grant.at);
           const value = fieldOf(opened.get(row)?.reveal(), input.field);
+          store.noteAccess([row], grant.at);
           const { path: at, type } = row.setting;
           return { status: "ok" as const, etag, path: at, type, version: row.version.version, value };
         },
