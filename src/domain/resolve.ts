@@ -1,116 +1,156 @@
 // Resolving many references at once. Each has an outcome of its own, as the strict read would give it; what cannot be
 // had is an error for that item, never a missing value, and the reference is never handed back as one. References to
-// one owner share a decision's facts and an event.
-import type { Owner } from "./address.ts";
+// one owner are decided together and share an event; a value that several of them name is opened once.
+import { type Owner, type SettingPath, formatRef } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
-import type { Subject } from "./audit.ts";
 import { BrokerError } from "./errors.ts";
-import type { Found, Gate } from "./gate.ts";
-import { subjectOf } from "./opening.ts";
+import { type Found, type Gate, type Undisclosed, type Withholding, forbidden } from "./gate.ts";
+import { assertGenuine, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
-import type { Permit, Reader, Store, Vault } from "./ports.ts";
-import { COMET_PREFIX, type Reference, parseReference } from "./reference.ts";
+import type { Reader, Store } from "./ports.ts";
+import type { Permit, Vault } from "./sealing-ports.ts";
+import { type Reference, isCometSecret, parseReference } from "./reference.ts";
 import type { SettingRow } from "./setting.ts";
 import { assertFieldFits, fieldOf, strictRow } from "./value-read.ts";
 
-/** One reference's outcome. With `explain` there is no value, and `setting_id` says what it would be. */
-export type Resolved = {
-  readonly ref: string;
-  readonly version?: number;
-  readonly setting_id?: string;
-  readonly value?: SettingValue | boolean;
-  readonly error?: BrokerError;
+/** What became of one reference. With `explain` there is no value, and `setting_id` says whose it would be. */
+export type Outcome =
+  | {
+      readonly kind: "resolved";
+      readonly setting_id: string;
+      readonly version: number;
+      readonly value?: SettingValue | boolean;
+    }
+  | { readonly kind: "failed"; readonly error: BrokerError };
+export type Resolved = { readonly ref: string; readonly outcome: Outcome };
+
+type Item = { readonly at: number; readonly reference: Reference };
+/** A value, and the references that name it or a field of it. */
+type Target = { readonly row: SettingRow; readonly items: readonly Item[] };
+/** One request's work: where each outcome goes, and how many values were opened for them. */
+type Job = {
+  readonly caller: Caller;
+  readonly explain: boolean;
+  readonly outcomes: Map<number, Outcome>;
+  opened: number;
 };
 
-type Item = { readonly at: number; readonly ref: string; readonly reference: Reference };
-type Located = { readonly item: Item; readonly row: SettingRow };
-type Outcomes = Map<number, Omit<Resolved, "ref">>;
-
 export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
-  /** Rights and rows of one owner's references; what is not to be opened has its outcome by then. */
-  async function locate(grant: Grant, reader: Reader, items: readonly Item[], outcomes: Outcomes) {
-    const located: Located[] = [];
-    const denied = new Map<string, Subject[]>();
-    for (const item of items) {
-      const { path, version, field } = item.reference;
+  /** What one owner's references are about; whatever is not to be opened has its outcome by then. */
+  async function locate(
+    job: Job,
+    grant: Grant,
+    reader: Reader,
+    all: readonly Item[],
+  ): Promise<Found<Target[]>> {
+    const targets: Target[] = [];
+    const withheld: Withholding[] = [];
+    const action = job.explain ? "list" : "decrypt";
+    const fail = (items: readonly Item[], path: SettingPath, error: BrokerError): void => {
+      tell(job, items, error);
+      withheld.push({ outcome: "failed", action, reason: error.code, path, subjects: [] });
+    };
+    for (const items of byValue(all)) {
+      const { path, version } = items[0].reference;
       const decision = grant.decide("decrypt", path);
-      try {
-        if (decision.verdict === "deny") {
-          // To whom may not list there either, it is as if it did not exist.
-          const found = decision.visible ? await reader.setting(keyOf(grant), path) : null;
-          if (found !== null)
-            denied.set(decision.reason, [...(denied.get(decision.reason) ?? []), subjectOf(found)]);
-          const fields = decision.visible ? { reason: decision.reason, required: "decrypt" } : {};
-          throw new BrokerError("forbidden", "You may not do this, or there is no such thing.", fields);
-        }
-        const row = await strictRow(reader, vault, keyOf(grant), path, version, grant.at);
-        if (field !== null) assertFieldFits(row.setting.type, { field, as: "json" });
-        located.push({ item, row });
-      } catch (error) {
-        if (!(error instanceof BrokerError)) throw error;
-        outcomes.set(item.at, { error });
-      }
-    }
-    return { located, denied };
-  }
-
-  async function open(
-    located: readonly Located[],
-    permit: Permit,
-    outcomes: Outcomes,
-    at: Date,
-  ): Promise<SettingRow[]> {
-    const rows = located.map(({ row }) => row);
-    const results = await vault.open(permit, rows);
-    const failed: SettingRow[] = [];
-    const shown: SettingRow[] = [];
-    for (const [index, { item, row }] of located.entries()) {
-      const result = results[index];
-      if (result?.kind !== "opened") {
-        failed.push(row);
-        outcomes.set(item.at, {
-          error: result?.error ?? new BrokerError("internal", "A value was not answered."),
-        });
+      if (decision.verdict === "deny") {
+        tell(job, items, forbidden({ decision, required: "decrypt" }));
+        // Who may list there and asks what would be is told, and has asked for no value.
+        if (job.explain && grant.decide("list", path).verdict === "allow") continue;
+        withheld.push({ outcome: "denied", action, reason: decision.reason, path, subjects: [] });
         continue;
       }
-      shown.push(row);
-      outcomes.set(item.at, valueOf(item, row, result.plaintext.reveal()));
+      const row = await found(strictRow(reader, vault, keyOf(grant), path, version, grant.at));
+      if (row instanceof BrokerError) {
+        fail(items, path, row);
+        continue;
+      }
+      const fitting = items.filter((item) => {
+        const misfit = misfitOf(row, item.reference, job.explain, vault);
+        if (misfit !== null) fail([item], path, misfit);
+        return misfit === null;
+      });
+      if (fitting.length > 0) targets.push({ row, items: fitting });
     }
-    store.noteAccess(shown, at);
-    return failed;
+    const subjects = targets.map(({ row }) => subjectOf(row));
+    return { found: targets, subjects, withheld, action: targets.length === 0 ? "list" : action };
   }
 
-  async function resolveAt(
-    caller: Caller,
-    owner: Owner,
-    items: readonly Item[],
-    explain: boolean,
-    outcomes: Outcomes,
-  ) {
+  /** Opens each value and hands it to its references; answers what was not disclosed after all. */
+  async function open(
+    job: Job,
+    targets: readonly Target[],
+    permit: Permit,
+    at: Date,
+  ): Promise<Undisclosed[]> {
+    const results = await vault.open(
+      permit,
+      targets.map(({ row }) => row),
+    );
+    const failures: { readonly reason: string; readonly row: SettingRow }[] = [];
+    const shown: SettingRow[] = [];
+    for (const [index, { row, items }] of targets.entries()) {
+      const result = results[index];
+      if (result?.kind !== "opened") {
+        const error = result?.error ?? new BrokerError("internal", "A value was not answered.");
+        tell(job, items, error);
+        failures.push({ reason: error.code, row });
+        continue;
+      }
+      job.opened += 1;
+      const value = result.plaintext.reveal();
+      const outcomes = items.map((item) => valueOf(item, row, value));
+      for (const [which, { at: place }] of items.entries())
+        job.outcomes.set(place, outcomes[which] ?? lost());
+      const [failed] = outcomes.every(({ kind }) => kind === "failed") ? outcomes : [];
+      if (failed?.kind === "failed") failures.push({ reason: failed.error.code, row });
+      else shown.push(row);
+    }
+    store.noteAccess(shown, at);
+    return [...Map.groupBy(failures, ({ reason }) => reason)].map(([reason, each]) => ({
+      reason,
+      subjects: each.map(({ row }) => subjectOf(row)),
+    }));
+  }
+
+  async function resolveAt(job: Job, owner: Owner, items: readonly Item[]): Promise<void> {
+    const paths = [...new Set(items.map(({ reference }) => reference.path))];
     const need: Need = {
-      ask: { action: explain ? "list" : "decrypt", path: null, breadth: "some" },
+      ask: {
+        action: job.explain ? "list" : "decrypt",
+        path: commonPlace(paths),
+        breadth: paths.length === 1 ? "whole" : "some",
+      },
       place: { kind: "owner", owner },
     };
-    try {
-      await gate.read(
-        caller,
-        need,
-        async (grant, reader): Promise<Found<readonly Located[]>> => {
-          const { located, denied } = await locate(grant, reader, items, outcomes);
-          return { found: located, subjects: located.map(({ row }) => subjectOf(row)), withheld: denied };
-        },
-        async (located, permit, grant): Promise<{ readonly undisclosed: readonly Subject[] }> => {
-          if (!explain)
-            return { undisclosed: (await open(located, permit, outcomes, grant.at)).map(subjectOf) };
-          for (const { item, row } of located) outcomes.set(item.at, identityOf(row));
-          return { undisclosed: [] };
-        },
-      );
-    } catch (error) {
-      // No right at the owner at all: each of its references says so. Anything else is the whole request's.
-      if (!(error instanceof BrokerError) || error.code !== "forbidden") throw error;
-      for (const { at } of items) outcomes.set(at, { error });
-    }
+    const read = gate.read(
+      job.caller,
+      need,
+      (grant, reader) => locate(job, grant, reader, items),
+      async (targets, permit, grant) => {
+        if (!job.explain) return { undisclosed: await open(job, targets, permit, grant.at) };
+        for (const { row, items: each } of targets)
+          for (const { at } of each) job.outcomes.set(at, { kind: "resolved", ...identityOf(row) });
+        return { undisclosed: [] };
+      },
+    );
+    await unlessForbidden(job, items, read);
+  }
+
+  /**
+   * A Comet API Key Secret resolves only where a live setting holds that very secret in that cloud's manager. While no
+   * such manager guards anything here there is no place where the caller could have a right: denied, on record.
+   */
+  async function refuse(job: Job, items: readonly Pick<Item, "at">[]): Promise<void> {
+    const action = job.explain ? "list" : "decrypt";
+    const need: Need = { ask: { action, path: null, breadth: "some" }, place: { kind: "self" } };
+    const read = gate.read(
+      job.caller,
+      need,
+      async () => ({ found: null }),
+      async () => ({}),
+    );
+    await unlessForbidden(job, items, read);
   }
 
   return {
@@ -120,38 +160,93 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       refs: readonly string[],
       explain: boolean,
     ): Promise<{ readonly results: readonly Resolved[]; readonly opened: number }> {
-      const outcomes: Outcomes = new Map();
-      const groups = new Map<string, Item[]>();
+      const job: Job = { caller, explain, outcomes: new Map(), opened: 0 };
+      const items: Item[] = [];
+      const ofComet: { readonly at: number }[] = [];
       for (const [at, ref] of refs.entries()) {
         try {
-          const reference = parse(ref);
-          const { owner_type, owner_id } = reference.owner;
-          const name = `${owner_type}/${owner_id}`;
-          groups.set(name, [...(groups.get(name) ?? []), { at, ref, reference }]);
+          if (isCometSecret(ref)) ofComet.push({ at });
+          else items.push({ at, reference: parseReference(ref) });
         } catch (error) {
-          if (!(error instanceof BrokerError)) throw error;
-          outcomes.set(at, { error });
+          tell(job, [{ at }], asBrokerError(error));
         }
       }
-      // A token that is no good is told even where no reference is one.
-      if (groups.size === 0) await gate.identify(caller);
-      for (const [first, ...rest] of groups.values())
-        if (first !== undefined)
-          await resolveAt(caller, first.reference.owner, [first, ...rest], explain, outcomes);
-      const results = refs.map((ref, at) => ({ ref, ...(outcomes.get(at) ?? lost()) }));
-      return { results, opened: results.filter(({ value }) => value !== undefined).length };
+      // A token that is no good is told even where nothing is a reference.
+      if (items.length === 0 && ofComet.length === 0) await gate.identify(caller);
+      for (const [first, ...rest] of Map.groupBy(items, ({ reference }) =>
+        formatRef(reference.owner, ""),
+      ).values())
+        if (first !== undefined) await resolveAt(job, first.reference.owner, [first, ...rest]);
+      if (ofComet.length > 0) await refuse(job, ofComet);
+      const results = refs.map((ref, at) => ({ ref, outcome: job.outcomes.get(at) ?? lost() }));
+      return { results, opened: job.opened };
     },
   };
 }
 
-/**
- * A Comet API Key Secret resolves only where a live setting holds that very secret in that cloud's manager; while no
- * such manager guards anything here, none does.
- */
-function parse(ref: string): Reference {
-  if (ref.startsWith(COMET_PREFIX))
-    throw new BrokerError("forbidden", "You may not do this, or there is no such thing.");
-  return parseReference(ref);
+function tell(job: Job, items: readonly Pick<Item, "at">[], error: BrokerError): void {
+  for (const { at } of items) job.outcomes.set(at, { kind: "failed", error });
+}
+
+/** No right at all: each reference says so. Any other failure is the whole request's. */
+async function unlessForbidden(
+  job: Job,
+  items: readonly Pick<Item, "at">[],
+  read: Promise<unknown>,
+): Promise<void> {
+  try {
+    await read;
+  } catch (error) {
+    const known = asBrokerError(error);
+    if (known.code !== "forbidden") throw known;
+    tell(job, items, known);
+  }
+}
+
+function asBrokerError(error: unknown): BrokerError {
+  if (error instanceof BrokerError) return error;
+  throw error;
+}
+
+/** A row, or why this one is not to be had. A database that is away is the whole request's failure. */
+async function found(row: Promise<SettingRow>): Promise<SettingRow | BrokerError> {
+  try {
+    return await row;
+  } catch (error) {
+    const known = asBrokerError(error);
+    if (known.code === "unavailable") throw known;
+    return known;
+  }
+}
+
+/** Why a reference does not fit the setting that it names; null when it does. */
+function misfitOf(row: SettingRow, { field }: Reference, explain: boolean, vault: Vault): BrokerError | null {
+  try {
+    if (field !== null) assertFieldFits(row.setting.type, { field, as: "json" });
+    // What would be opened is checked then; nothing is opened to explain it.
+    if (explain) assertGenuine(vault, row);
+    return null;
+  } catch (error) {
+    return asBrokerError(error);
+  }
+}
+
+type Some<Each> = readonly [Each, ...Each[]];
+
+/** References by the value that they name. */
+function byValue(items: readonly Item[]): readonly Some<Item>[] {
+  const groups = Map.groupBy(items, ({ reference: { path, version } }) => `${path}?${version ?? ""}`);
+  return [...groups.values()].flatMap(([first, ...rest]) =>
+    first === undefined ? [] : [[first, ...rest] as const],
+  );
+}
+
+/** The deepest place that all paths are at or under; null when that is the owner as a whole. */
+function commonPlace(paths: readonly string[]): string | null {
+  const [first = [], ...others] = paths.map((path) => path.split("/"));
+  const differs = first.findIndex((segment, index) => others.some((other) => other[index] !== segment));
+  const common = differs < 0 ? first : first.slice(0, differs);
+  return common.length === 0 ? null : common.join("/");
 }
 
 const identityOf = ({ setting, version }: SettingRow) => ({
@@ -159,12 +254,11 @@ const identityOf = ({ setting, version }: SettingRow) => ({
   version: version.version,
 });
 
-function valueOf({ reference }: Item, row: SettingRow, value: SettingValue): Omit<Resolved, "ref"> {
+function valueOf({ reference }: Item, row: SettingRow, value: SettingValue): Outcome {
   try {
-    return { ...identityOf(row), value: fieldOf(value, reference.field ?? undefined) };
+    return { kind: "resolved", ...identityOf(row), value: fieldOf(value, reference.field ?? undefined) };
   } catch (error) {
-    if (!(error instanceof BrokerError)) throw error;
-    return { error };
+    return { kind: "failed", error: asBrokerError(error) };
   }
 }
 
