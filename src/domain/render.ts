@@ -1,17 +1,21 @@
 // Rendering: the matching settings in their consumer's form. A decrypting read in all but the shape of its answer,
 // and strict: what may not be decrypted refuses the whole, since a file with a hole in it would be believed.
-import type { Owner, SettingType } from "./address.ts";
+import type { Owner, PathQuery, SettingType } from "./address.ts";
 import { parsePathQuery } from "./address.ts";
-import type { Caller, Need } from "./admission.ts";
+import type { Caller, Grant, Need } from "./admission.ts";
 import { BrokerError } from "./errors.ts";
 import type { Found, Gate } from "./gate.ts";
 import { openAll, subjectOf } from "./opening.ts";
-import type { Store, Vault } from "./ports.ts";
-import { type RenderFormat, renderAs } from "./render-formats.ts";
-import { type Choice, chooseRows, placeOf } from "./settings-read.ts";
+import type { Reader, Store } from "./ports.ts";
+import { type RenderFormat, refuseComet, renderAs } from "./render-formats.ts";
+import type { Vault } from "./sealing-ports.ts";
+import type { SettingRow } from "./setting.ts";
+import { type Choice, assertVersionFits, breadthOf, chooseRows, placeOf } from "./settings-read.ts";
 
 const RENDER_BYTES_MAX = 1_048_576;
 const SETTINGS_MAX = 1000;
+/** Twice what a render may have: sealing adds some bytes to each value, and some fields are not rendered. */
+const SEALED_BYTES_MAX = 2 * RENDER_BYTES_MAX;
 
 export type RenderInput = {
   readonly owner: Owner;
@@ -26,41 +30,55 @@ export type RenderInput = {
 };
 
 export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
+  /** Every matching row, over as many pages as it takes: a scope may hide most of each. */
+  async function chooseAll(
+    input: Omit<RenderInput, "format" | "prefix">,
+    select: PathQuery,
+    grant: Grant,
+    reader: Reader,
+  ): Promise<readonly Choice[]> {
+    const query = { ...input, decrypt: true, include_deleted: false, limit: SETTINGS_MAX };
+    const all: Choice[] = [];
+    let bytes = 0;
+    for (let from: { readonly cursor?: string } = {}; ; ) {
+      const { choices, next } = await chooseRows({ ...query, ...from }, select, grant, reader, vault);
+      all.push(...choices);
+      for (const { row } of choices) bytes += row.version.sealed?.length ?? 0;
+      if (all.length > SETTINGS_MAX || bytes > SEALED_BYTES_MAX) throw tooLarge();
+      if (next === null) return all;
+      from = { cursor: next };
+    }
+  }
+
   return {
     /** @throws BrokerError as a decrypting read, and `invalid_value`, `conflict` or `too_large` for what does not fit */
-    async render(
-      caller: Caller,
-      { format, prefix, ...input }: RenderInput,
-    ): Promise<{ text: string; opened: number }> {
+    async render(caller: Caller, input: RenderInput): Promise<{ text: string; opened: number }> {
       const select = parsePathQuery(input.path, input.match);
+      assertVersionFits(input, select);
+      const place = placeOf(select);
       const need: Need = {
-        ask: { action: "decrypt", path: placeOf(select), breadth: "some" },
+        ask: { action: "decrypt", path: place, breadth: breadthOf(select) },
         place: { kind: "owner", owner: input.owner },
       };
-      const query = { ...input, decrypt: true, include_deleted: false, limit: SETTINGS_MAX };
+      const { format, prefix } = input;
       return gate.read(
         caller,
         need,
-        async (grant, reader): Promise<Found<readonly Choice[]>> => {
-          const { choices, next } = await chooseRows(query, select, grant, reader, vault);
-          if (next !== null) throw tooLarge();
-          for (const { row, withhold } of choices) {
-            if (withhold === null) continue;
-            if (withhold === "insufficient_role" || withhold === "token_scope")
-              grant.require("decrypt", row.setting.path);
-            const code = withhold === "expired" ? "expired" : "destroyed";
-            throw new BrokerError(code, `${row.setting.path} is ${code}.`, { paths: [row.setting.path] });
-          }
-          return { found: choices, subjects: choices.map(({ row }) => subjectOf(row)) };
-        },
-        async (choices, permit, grant) => {
+        async (grant, reader): Promise<Found<readonly SettingRow[]>> => {
+          const choices = await chooseAll(input, select, grant, reader);
+          assertNoneWithheld(choices, grant);
           const rows = choices.map(({ row }) => row);
+          if (format === "comet") refuseComet(rows.map(({ setting }) => setting));
+          return { found: rows, subjects: rows.map(subjectOf) };
+        },
+        async (rows, permit, grant) => {
+          if (format === "comet") throw new Error("nothing is rendered so");
           const { opened } = await openAll(vault, permit, rows, "fail");
           const items = [...opened].map(([{ setting }, plaintext]) => ({
             setting,
             value: plaintext.reveal(),
           }));
-          const text = renderAs(format, items, prefix);
+          const text = renderAs(format, items, { prefix, place });
           if (Buffer.byteLength(text) > RENDER_BYTES_MAX) throw tooLarge();
           store.noteAccess(rows, grant.at);
           return { text, opened: rows.length };
@@ -70,9 +88,21 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
   };
 }
 
+/** Whether the caller may comes first; then whether there is still a value. */
+function assertNoneWithheld(choices: readonly Choice[], grant: Grant): void {
+  for (const { row, withhold } of choices)
+    if (withhold === "insufficient_role" || withhold === "token_scope")
+      grant.require("decrypt", row.setting.path);
+  const gone = choices.filter(({ withhold }) => withhold !== null);
+  const [first] = gone;
+  if (first === undefined) return;
+  const paths = gone.map(({ row }) => row.setting.path);
+  throw first.withhold === "expired"
+    ? new BrokerError("expired", "A setting has expired; paths says which.", { paths })
+    : new BrokerError("destroyed", "The value of a setting is destroyed; paths says which.", { paths });
+}
+
 function tooLarge(): BrokerError {
-  return new BrokerError(
-    "too_large",
-    "A render holds at most 1 MiB and 1000 settings; narrow the path, type or label.",
-  );
+  const most = `at most 1 MiB and ${SETTINGS_MAX} settings`;
+  return new BrokerError("too_large", `A render holds ${most}; narrow the path, the type or the label.`);
 }
