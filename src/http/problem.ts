@@ -75,7 +75,11 @@ export const PROBLEMS: Readonly<Record<ErrorCode, Kind>> = {
     title: "Precondition failed",
     when: "If-Match or If-None-Match does not fit the current state.",
   },
-  too_large: { status: 413, title: "Too large", when: "A body over 256 KiB, or a value over 64 KiB." },
+  too_large: {
+    status: 413,
+    title: "Too large",
+    when: "A body over 256 KiB, a value over 64 KiB, or a render over 1 MiB.",
+  },
   unsupported_media_type: {
     status: 415,
     title: "Unsupported media type",

@@ -5,12 +5,14 @@ import { identityProvidersRoutes } from "./routes/identity-providers.ts";
 import { membersRoutes } from "./routes/members.ts";
 import { ownersRoutes } from "./routes/owners.ts";
 import { principalsRoutes } from "./routes/principals.ts";
+import { referencesRoutes } from "./routes/references.ts";
 import { settingsRoutes } from "./routes/settings.ts";
 import { signInRoutes } from "./routes/sign-in.ts";
 import { tokensRoutes } from "./routes/tokens.ts";
 
 export const registerRoutes: RegisterRoutes = (app, broker, signIn) => {
   settingsRoutes(app, broker);
+  referencesRoutes(app, broker);
   ownersRoutes(app, broker);
   membersRoutes(app, broker);
   principalsRoutes(app, broker);
