@@ -11,13 +11,6 @@ import { openBytes, sealBytes } from "./envelope.ts";
 import type { KeyOutcome, Keyring } from "./keyring.ts";
 import type { RowMac } from "./row-mac.ts";
 
-export const VAULT_ALERTS = [
-  "row_altered",
-  "data_key_missing",
-  "data_key_unopenable",
-  "value_unopenable",
-] as const;
-
 /** Something that a person should look at: the database is damaged, or somebody else has written to it. */
 export type VaultAlert = Owner & {
   readonly kind: "row_altered" | "data_key_missing" | "data_key_unopenable" | "value_unopenable";

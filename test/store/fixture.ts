@@ -5,7 +5,15 @@ import { onTestFinished } from "vitest";
 import { v7 } from "uuid";
 import type { PathPrefix, SettingPath } from "../../src/domain/address.ts";
 import type { AuditEvent } from "../../src/domain/audit.ts";
-import type { AuditQuery, MemberRecord, NewToken, OwnerKey, PrincipalRecord, SettingQuery, Transaction } from "../../src/domain/ports.ts";
+import type {
+  AuditQuery,
+  MemberRecord,
+  NewToken,
+  OwnerKey,
+  PrincipalRecord,
+  SettingQuery,
+  Transaction,
+} from "../../src/domain/ports.ts";
 import type { SettingRecord, VersionRecord } from "../../src/domain/setting.ts";
 import { createStore } from "../../src/store/store.ts";
 import { createDatabase } from "../harness/postgres.ts";
