@@ -172,7 +172,11 @@ export function serviceRoutes(app: App, { health, metrics, contract, version }: 
         },
       },
     },
-    async (_request, reply) => reply.header("cache-control", CACHED).type("application/yaml").send(await yaml()),
+    async (_request, reply) =>
+      reply
+        .header("cache-control", CACHED)
+        .type("application/yaml")
+        .send(await yaml()),
   );
 
   app.get(
