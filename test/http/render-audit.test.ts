@@ -35,13 +35,11 @@ describe("limits", () => {
     expect(await codeOf("secret/Custom/big", { format: "k8s_secret" })).toEqual([413, "too_large"]);
     for (let index = 16; index < 34; index++) await made(writer.put(`secret/Custom/big/v${index}`, value));
     expect(await codeOf("secret/Custom/big", { format: "env" })).toEqual([413, "too_large"]);
-    const narrow = await scoped(
-      broker,
-      world.writer.api,
-      `decrypt:project/${world.project.id}/secret/Custom/big/v9`,
-    );
+    // What a scope hides counts for nothing, though it fills page after page.
+    const at = `decrypt:project/${world.project.id}/secret/Custom/big`;
+    const narrow = await scoped(broker, world.writer.api, `${at}/v0`, `${at}/v9`);
     const found = await render(narrow, "secret/Custom/big", { format: "json" });
-    expect([found.status, Object.keys(found.body)]).toEqual([200, ["V9"]]);
+    expect([found.status, Object.keys(found.body)]).toEqual([200, ["V0", "V9"]]);
   });
 
   test("costs one unit, and one more for each value", async () => {

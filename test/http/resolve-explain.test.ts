@@ -169,10 +169,13 @@ describe("the request", () => {
   });
 
   test("without a good token is 401, also where nothing is a reference", async () => {
-    for (const refs of [["nonsense"], [ref("secret/Custom/c")], [comet(AWS)]]) {
-      const answer = await resolve(broker.as("cfr_none"), refs);
-      expect([answer.status, answer.body.code]).toEqual([401, "unauthenticated"]);
-    }
+    const { id, token } = await made(world.owner.api.post("/tokens", { body: { name: "revoked" } }));
+    await made(world.owner.api.delete(`/tokens/${id}`));
+    for (const refs of [["nonsense"], [ref("secret/Custom/c")], [comet(AWS)]])
+      for (const bad of [token, "cfr_none", ""]) {
+        const answer = await resolve(broker.as(bad), refs);
+        expect([answer.status, answer.body.code]).toEqual([401, "unauthenticated"]);
+      }
     expect((await world.writer.api.get("/settings/resolve")).status).toBe(405);
   });
 

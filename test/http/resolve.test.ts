@@ -261,7 +261,7 @@ describe("what does not resolve is an error of that item, as the strict read's",
   test("a value that was altered behind the broker's back is 502 for that item", async () => {
     const path = "secret/Custom/altered";
     await made(writer.put(path, "x"));
-    await attack(broker, "UPDATE settings SET expires_at = now() WHERE path = $1", [path]);
+    await attack(broker, "UPDATE settings SET expires_at = now() + interval '1 day' WHERE path = $1", [path]);
     const refs = [ref(path), ref("secret/Custom/c")];
     expect(await statusesOf(resolve(world.writer.api, refs))).toEqual([502, 200]);
     expect(await statusesOf(explain(world.writer.api, refs))).toEqual([502, 200]);
