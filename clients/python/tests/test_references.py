@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
 import unittest
 
 from coffer import Client, ConfigurationError, is_reference
@@ -38,3 +40,12 @@ class References(unittest.TestCase):
                 self.client.get_api_key("a", version)
         with self.assertRaises(ConfigurationError):
             Client("http://x", "t").get_api_key("a")
+
+
+class Page(unittest.TestCase):
+    def test_the_python_of_the_documentation_compiles(self) -> None:
+        page = pathlib.Path(__file__).parents[3] / "docs" / "clients.md"
+        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        self.assertGreaterEqual(len(blocks), 3)
+        for block in blocks:
+            compile(block, str(page), "exec")
