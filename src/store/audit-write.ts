@@ -71,11 +71,17 @@ const insertOneStatement: Statement = {
   name: "record_one",
   text: `INSERT INTO audit_events (${names}) VALUES (${columns.map(([, type], index) => `$${index + 1}::text::${type}`).join(", ")})`,
 };
-/** A collector that has read the row already gets it once more, with the new count. */
+const ifTheSame = (name: string): string =>
+  `${name} = CASE WHEN audit_events.${name} = EXCLUDED.${name} THEN EXCLUDED.${name} END`;
+/**
+ * A collector that has read the row already gets it once more, with the new count. Nobody is named for what others
+ * did as well.
+ */
 const countStatement: Statement = {
   name: "count_refusal",
   text: `${insertOneStatement.text}
-    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + 1, position = NULL`,
+    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + 1, position = NULL,
+      ${["principal_id", "token_id"].map(ifTheSame).join(", ")}`,
 };
 
 const valuesOf = (event: AuditEvent): Param[] => columns.map(([, , of]) => of(event));

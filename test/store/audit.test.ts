@@ -124,6 +124,21 @@ describe("writing events", () => {
       ),
     ).toBe(true);
   });
+
+  test("a counted event names nobody for what others were refused as well", async () => {
+    const { store } = await openFixture();
+    const at = new Date("2026-03-04T05:06:00.000Z");
+    const [one, other] = [newId(), newId()];
+    const refused = async (reason: string, ...principals: string[]): Promise<void> => {
+      for (const principal_id of principals)
+        await store.countRefusal(event(null, { ip: "192.0.2.7", reason, at, principal_id }));
+    };
+    await refused("revoked", one, one);
+    await refused("expired", one, other, one);
+    const { events } = await store.reader.audit(auditQuery("instance"));
+    const seen = events.map(({ reason, count, principal_id }) => `${reason} ${count} ${principal_id}`);
+    expect(seen.toSorted()).toEqual(["expired 3 null", `revoked 2 ${one}`]);
+  });
 });
 
 describe("reading events", () => {

@@ -75,7 +75,9 @@ export const AuditEvent = component(
       user_agent: text("What the client calls itself."),
       reason: text("Why it was denied or failed."),
       count: Type.Integer({
-        description: "How many times within the minute; 1 but for refused credentials.",
+        description:
+          "How many times within the minute; 1 but for refused credentials. Of more than one, principal and token are " +
+          "told where they are the same in all, and the rest is the first's.",
       }),
     },
     { description: "Who did what, and how it ended.", examples: [EXAMPLE_EVENT] },
