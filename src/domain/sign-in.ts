@@ -1,6 +1,6 @@
 // Signing in: an API token, a workload's or a person's foreign identity is exchanged for a short-lived access token.
 // What comes out is the claims to be signed; http/ signs them. Whatever is wrong with what was presented, the answer
-// is the same and so is the work, so that nobody learns which account, token or provider exists.
+// is the same, so that nobody learns which account, token or provider exists; with client credentials so is the work.
 import { type Scope, formatScope, parseScope, scopesWithin } from "./access.ts";
 import { isUuid } from "./address.ts";
 import { type Caller, type Need, Refused } from "./admission.ts";

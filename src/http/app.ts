@@ -87,7 +87,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   const app: App = Fastify({
     logger: false,
     genReqId: ({ headers: { "x-request-id": given } }) =>
-      typeof given === "string" && REQUEST_ID.test(given) && !given.includes("cfr_") ? given : newId(),
+      typeof given === "string" && REQUEST_ID.test(given) && !/cf[re]_/.test(given) ? given : newId(),
     bodyLimit: BODY_BYTES_MAX,
     trustProxy: deps.trustProxy === false ? false : [...deps.trustProxy],
     ...CONNECTION,

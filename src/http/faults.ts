@@ -32,11 +32,13 @@ function ruleOf({ keyword, params }: FastifySchemaValidationError): string {
     case "format":
       return `must be a ${listed(params["format"])}`;
     case "minLength":
+      if (params["limit"] === 1) return "must not be empty";
       return `must have at least ${listed(params["limit"])} characters`;
     case "maxLength":
       return `must have at most ${listed(params["limit"])} characters`;
     case "minItems":
     case "minProperties":
+      if (params["limit"] === 1) return "must not be empty";
       return `must have at least ${listed(params["limit"])} entries`;
     case "maxItems":
     case "maxProperties":

@@ -158,7 +158,10 @@ function clientOf(
 ): { client_id: string; client_secret: string } {
   if (form.grant_type === undefined) throw bad("grant_type", "grant_type is missing.");
   if (form.grant_type !== S.CLIENT_CREDENTIALS)
-    throw new BrokerError("unsupported_grant_type", "grant_type is client_credentials or token-exchange.");
+    throw new BrokerError(
+      "unsupported_grant_type",
+      `grant_type is ${S.CLIENT_CREDENTIALS} or ${S.TOKEN_EXCHANGE}.`,
+    );
   const { client_id = "", client_secret = "" } = form;
   if (authorization === undefined) return { client_id: idOf(client_id), client_secret };
   const basic = basicOf(authorization);
