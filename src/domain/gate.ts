@@ -10,28 +10,14 @@ import {
   type Need,
   Refused,
   type Source,
-  type Who,
   createAdmission,
 } from "./admission.ts";
-import {
-  type AuditEvent,
-  INSTANCE_TENANT,
-  type Outcome,
-  type RequestContext,
-  type Subject,
-  addressBlock,
-  ownerOf,
-} from "./audit.ts";
+import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
+import { type Report, createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
 
-/** What an event says beyond who and where. */
-export type Report = {
-  readonly subjects?: readonly Subject[];
-  readonly target_id?: string | null;
-  readonly details?: Readonly<Record<string, string>>;
-};
 /** What a read is about to show. `action` words the event where it is not the ask's own. */
 export type Found<Rows> = Report & {
   readonly found: Rows;
@@ -48,7 +34,6 @@ export type Withholding = Required<Pick<Report, "subjects">> & {
 };
 /** Settings whose disclosure was permitted and then did not happen. */
 export type Undisclosed = Required<Pick<Report, "subjects">> & { readonly reason: string };
-type EventReport = Report & { readonly path?: string; readonly reason?: string; readonly follows?: string };
 /** Who signed in, and whose log says so. */
 export type SignedIn<Result> = Done<Result> & {
   readonly principal_id: string;
@@ -56,6 +41,9 @@ export type SignedIn<Result> = Done<Result> & {
   readonly key: OwnerKey;
 };
 export type Done<Result> = Report & { readonly result: Result };
+
+/** For a change that has nothing to prepare, or nobody to queue behind. */
+export const nothing = async (): Promise<null> => null;
 
 /** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
 export class Stale extends Error {}
@@ -72,66 +60,13 @@ export type Gate = ReturnType<typeof createGate>;
 
 export function createGate({ store, clock, newId, refusals }: GateDeps) {
   const { standpoint, uncount } = createAdmission(store, clock);
+  const { eventOf, eventFor } = createEvents(newId, clock);
   const source: Source = {
     ...store.reader,
     admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
   };
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
-
-  function eventOf(
-    context: RequestContext,
-    who: Who,
-    what: Pick<AuditEvent, "action" | "path">,
-    key: OwnerKey | null,
-    outcome: Outcome,
-    report: EventReport = {},
-  ): AuditEvent {
-    return {
-      id: newId(),
-      at: clock.now(),
-      tenant_id: key?.tenant_id ?? INSTANCE_TENANT,
-      ...who,
-      action: what.action,
-      operation: context.operation,
-      outcome,
-      ...ownerOf(key),
-      path: what.path,
-      settings: report.subjects ?? [],
-      target_id: report.target_id ?? null,
-      details: report.details ?? {},
-      request_id: context.request_id,
-      follows: report.follows ?? null,
-      ip: context.ip,
-      user_agent: context.user_agent,
-      reason: report.reason ?? null,
-      count: 1,
-    };
-  }
-
-  function eventFor(
-    caller: Caller,
-    need: Need,
-    grant: Grant,
-    outcome: Outcome,
-    report: EventReport = {},
-    action: Action = need.ask.action,
-  ): AuditEvent {
-    const who = { principal_id: grant.principal.id, token_id: grant.token.id };
-    // Where there is no such owner, the event is the instance's, and says what was asked for.
-    const { place } = need;
-    const asked =
-      grant.key === null && place.kind === "owner"
-        ? { asked: `${place.owner.owner_type}/${place.owner.owner_id}` }
-        : {};
-    const about = {
-      target_id: grant.target?.principal_id ?? null,
-      ...report,
-      details: { ...asked, ...report.details },
-    };
-    const path = report.path ?? pathOf(need);
-    return eventOf(caller.context, who, { action, path }, grant.key, outcome, about);
-  }
 
   /** Counts a refused credential; the error that says so. */
   async function refuse(
@@ -143,7 +78,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     const ofClient = client === undefined ? 0 : refusals.count(client);
     const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(context.ip)));
     if (waitSeconds > 0)
-      return new BrokerError("rate_limited", "Too many refused sign-ins from this address.", {
+      return new BrokerError("rate_limited", "Too many refused sign-ins; wait before the next.", {
         retry_after_seconds: waitSeconds,
         limit: refusals.max,
       });
@@ -323,10 +258,6 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       });
     },
   };
-}
-
-function pathOf(need: Need): string | null {
-  return "path" in need.ask ? need.ask.path : null;
 }
 
 /** The uniform 403; only to a caller who may list there does it say why. */

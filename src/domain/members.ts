@@ -4,7 +4,7 @@ import type { Role } from "./access.ts";
 import type { Owner } from "./address.ts";
 import { conflict, notFound } from "./errors.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
-import { type Gate } from "./gate.ts";
+import { type Gate, nothing } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { PrincipalRecord, Transaction } from "./ports.ts";
 import { type Member, toMember } from "./views.ts";
@@ -20,7 +20,6 @@ const granted = (owner: Owner): Need => ({
   ask: { action: "manage", path: null, breadth: "whole", unscoped: true },
   place: { kind: "owner", owner },
 });
-const nothing = async (): Promise<null> => null;
 
 /** @throws BrokerError `conflict` when nobody enabled would own the organization any more */
 export async function assertOwnerRemains(

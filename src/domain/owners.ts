@@ -4,7 +4,7 @@ import { mayGlimpse } from "./access.ts";
 import type { Owner } from "./address.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
-import { type Gate } from "./gate.ts";
+import { type Gate, nothing } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
@@ -24,7 +24,6 @@ const removed = (owner: Owner): Need => ({
   ask: { action: "manage", path: null, breadth: "whole", unscoped: true },
   place: { kind: "owner", owner },
 });
-const nothing = async (): Promise<null> => null;
 
 export function createOwners(gate: Gate, vault: Vault, newId: NewId) {
   /** Removes an owner; with settings in it only when `purge` says so. */

@@ -114,8 +114,6 @@ export function createSettingChange(gate: Gate, vault: Vault) {
   return { changeAt, saved, current, addVersion };
 }
 
-export const nothing = async (): Promise<null> => null;
-
 export const shown = (row: SettingRow): Setting => toSetting(row, { kind: "metadata" });
 
 /** The record one revision on. */

@@ -4,7 +4,7 @@
 import { type SettingPath, typeOfPath } from "./address.ts";
 import type { Caller, Grant } from "./admission.ts";
 import { badInput } from "./errors.ts";
-import { Stale } from "./gate.ts";
+import { Stale, nothing } from "./gate.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
 import type { NewId, OwnerKey } from "./ports.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
@@ -17,7 +17,7 @@ import {
   type SettingRecord,
   type SettingRow,
 } from "./setting.ts";
-import { type AddressInput, type SettingChange, nothing, shown, touched } from "./setting-change.ts";
+import { type AddressInput, type SettingChange, shown, touched } from "./setting-change.ts";
 import { assertGenuine, atVersion, failureOf, subjectOf } from "./opening.ts";
 
 const LABELS_MAX = 64;

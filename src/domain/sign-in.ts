@@ -7,7 +7,7 @@ import { type Caller, type Need, Refused } from "./admission.ts";
 import type { RequestContext } from "./audit.ts";
 import { bindingMatches } from "./binding.ts";
 import { BrokerError } from "./errors.ts";
-import type { Gate, SignedIn } from "./gate.ts";
+import { type Gate, type SignedIn, nothing } from "./gate.ts";
 import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
 import type { NewId, PrincipalRecord, Store, TokenMaker } from "./ports.ts";
 
@@ -45,7 +45,6 @@ export function createSignIn(
     const credential = { kind: "api", hash: hash ?? Buffer.alloc(32) } as const;
     const caller: Caller = { credential, context, client: `client:${input.client_id}` };
     const need: Need = { ask: { action: "sign_in" }, place: { kind: "self" } };
-    const nothing = async (): Promise<null> => null;
     try {
       return await gate.change(caller, need, {
         prepare: nothing,

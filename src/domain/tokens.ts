@@ -6,7 +6,7 @@ import type { Owner } from "./address.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
 import type { RequestContext } from "./audit.ts";
 import { type Caller, type Grant, type Need, Refused } from "./admission.ts";
-import { type Gate } from "./gate.ts";
+import { type Gate, nothing } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type {
   NewId,
@@ -35,7 +35,6 @@ export type TokenInput = {
 /** `token` is shown this once. */
 export type MadeToken = Token & { readonly token: string };
 
-const nothing = async (): Promise<null> => null;
 const placeOf = (principalId: string | undefined): Need["place"] =>
   principalId === undefined ? { kind: "self" } : { kind: "principal", principal_id: principalId };
 
@@ -111,9 +110,12 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
           const principalId = grant.target?.principal_id ?? grant.principal.id;
           const own = principalId === grant.principal.id;
           const made = blank(principalId, grant.at, input);
-          const stamp = { made_with: grant.token.id, created_by: grant.principal.id };
-          // What is short-lived or counted would otherwise be changed for something that is neither.
-          if (grant.access !== null || grant.token.max_uses !== null) grant.refuse("token_scope", "token");
+          // What is short-lived or counted would otherwise be changed for something that is neither. A person who
+          // signed in may still make tokens for the service accounts of an organization that they own.
+          const mayMake = grant.access === null || (grant.principal.kind === "user" && !own);
+          if (!mayMake || grant.token.max_uses !== null) grant.refuse("token_scope", "token");
+          const made_with = grant.access === null ? grant.token.id : grant.access.token_id;
+          const stamp = { made_with, created_by: grant.principal.id };
           const record = { ...(own ? child(grant, input, made) : made), ...stamp };
           const details = { change: "token_made", token_id: record.id };
           return { result: await insert(tx, record), target_id: principalId, details };

@@ -3,7 +3,7 @@
 import type { Owner } from "./address.ts";
 import type { Caller, Need } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
-import type { Gate } from "./gate.ts";
+import { type Gate, nothing } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, PrincipalRecord, Reader, TokenMaker, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
@@ -14,7 +14,6 @@ const HOUR_MS = 3_600_000;
 const ENROLMENT_HOURS = 24;
 
 const administer: Need = { ask: { action: "administer" }, place: { kind: "instance" } };
-const nothing = async (): Promise<null> => null;
 
 export function createUsers(gate: Gate, vault: Vault, tokens: TokenMaker, newId: NewId) {
   return {
