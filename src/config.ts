@@ -93,6 +93,17 @@ const KNOWN = new Set([
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Names of the clients (src/client/), which do not belong in a broker's environment. */
+const CLIENTS = /^COFFER_(URL|TOKEN|TOKEN_FILE|CLIENT_ID|SUBJECT_TOKEN_FILE)$/;
+/** What Kubernetes sets in each container for a Service that is named coffer. */
+const SERVICE_LINK = /^COFFER_(SERVICE_|PORT_\d)/;
+
+function unknownName(name: string): string {
+  if (CLIENTS.test(name)) return `${name} is for clients: it does not belong in the broker's environment.`;
+  if (SERVICE_LINK.test(name)) return `${name} is a Kubernetes service link: set enableServiceLinks: false.`;
+  return `${name} is not a setting of Coffer.`;
+}
+
 /**
  * Reads a Config; an empty variable counts as unset.
  * @throws ConfigError naming every problem, and no secret's content
@@ -101,7 +112,7 @@ export function readConfig(environment: Environment = process.env): Config {
   const problems: string[] = [];
   const text = (name: string): string | null => environment[name]?.trim() || null;
   for (const name of Object.keys(environment))
-    if (name.startsWith("COFFER_") && !KNOWN.has(name)) problems.push(`${name} is not a setting of Coffer.`);
+    if (name.startsWith("COFFER_") && !KNOWN.has(name)) problems.push(unknownName(name));
 
   const whole = (name: string, fallback: number, least: number, most: number): number => {
     const given = text(name);

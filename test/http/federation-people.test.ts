@@ -60,6 +60,20 @@ describe("a person", () => {
     expect(told(await ask({ sub: "joan" }))).toBe(REFUSED);
   });
 
+  test("who owns an organization makes tokens for its service accounts, none for themselves", async () => {
+    const jwt = await accessOf(ask({ sub: "dorothy" }));
+    const { id } = await made(broker.as(jwt).get("/auth/me"));
+    const { organization, owner, writer, project } = world;
+    await made(owner.api.put(`/organizations/${organization.id}/members/${id}`, { body: { role: "owner" } }));
+    const body = { name: "cluster", principal_id: writer.id };
+    const token = await made(broker.as(jwt).post("/tokens", { body }));
+    expect(token).toMatchObject({ principal_id: writer.id, created_by: id, parent_id: null });
+    expect((await broker.as(token.token).get(settingsUrl(project))).status).toBe(200);
+    expect((await broker.as(jwt).post("/tokens", { body: { name: "kept" } })).status).toBe(403);
+    await made(owner.api.delete(`/organizations/${organization.id}/members/${id}`));
+    expect((await broker.as(jwt).post("/tokens", { body })).status).toBe(403);
+  });
+
   test("with an access token makes no API token, and is no admin by any claim", async () => {
     const jwt = await accessOf(
       ask({ sub: "mallory", admin: true, roles: ["owner"], email: "root@example.com" }),
