@@ -17,6 +17,13 @@ const roundsMax = 4;
 const openSeconds = 15;
 const positionMax = 2n ** 63n - 1n;
 
+/**
+ * A page ends early past this many stored bytes of what its events are about: one read of a long list is an event that
+ * names a thousand settings, and a thousand of those are more than a process can hold. As they rest, compressed where
+ * they are long, so that what is passed over is not even read; a page then holds some ten times as much at the most.
+ */
+const pageBytesMax = 524_288;
+
 /** Runs `work` in a transaction: of its own, or in the one that is under way. */
 export type Within = <Result>(work: (db: Db) => Promise<Result>) => Promise<Result>;
 
@@ -29,7 +36,8 @@ export function auditRead(
     if (query.order === "desc") {
       const rows = await select(db, query, Prisma.sql`${afterId(query)}`, Prisma.sql`id DESC`);
       const events = rows.slice(0, query.limit).map(toEvent);
-      return { events, next: rows.length > query.limit ? (events.at(-1)?.id ?? null) : null };
+      const isMore = (rows[0]?.found ?? 0) > events.length;
+      return { events, next: isMore ? (events.at(-1)?.id ?? null) : null };
     }
     const after = positionOf(query.after);
     for (let round = 0; round < roundsMax; round++)
@@ -63,20 +71,24 @@ function tenantsOf(place: OwnerKey | "instance"): Prisma.Sql {
   return Prisma.sql`SELECT ${INSTANCE_TENANT}::uuid AS tenant_id UNION SELECT tenant_id FROM removed_tenants`;
 }
 
-/** Each tenant's log is read from its own index and the pages are merged, so that a small one costs little. */
-async function select(
-  db: Db,
-  query: AuditQuery,
-  after: Prisma.Sql,
-  order: Prisma.Sql,
-): Promise<AuditEventModel[]> {
+type Row = AuditEventModel & { readonly found: number; readonly bytes_before: bigint };
+
+/**
+ * Each tenant's log is read from its own index and the pages are merged, so that a small one costs little. One row more
+ * than the limit tells whether there is more; rows are taken while those before them have fewer bytes than a page may.
+ */
+async function select(db: Db, query: AuditQuery, after: Prisma.Sql, order: Prisma.Sql): Promise<Row[]> {
   const conditions = Prisma.join([after, ...filters(query)], " AND ");
-  return db.prisma.$queryRaw<
-    AuditEventModel[]
-  >`SELECT e.* FROM (${tenantsOf(query.place)}) t CROSS JOIN LATERAL (
-      SELECT a.* FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${conditions}
-      ORDER BY ${order} LIMIT ${query.limit + 1}::int
-    ) e ORDER BY ${order} LIMIT ${query.limit + 1}::int`;
+  return db.prisma.$queryRaw<Row[]>`SELECT * FROM (
+      SELECT page.*, (count(*) OVER ())::int AS found, coalesce(sum(pg_column_size(page.settings))
+          OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS bytes_before
+      FROM (
+        SELECT e.* FROM (${tenantsOf(query.place)}) t CROSS JOIN LATERAL (
+          SELECT a.* FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${conditions}
+          ORDER BY ${order} LIMIT ${query.limit + 1}::int
+        ) e ORDER BY ${order} LIMIT ${query.limit + 1}::int
+      ) page
+    ) cut WHERE bytes_before < ${pageBytesMax}::bigint ORDER BY ${order}`;
 }
 
 function filters({
@@ -140,8 +152,8 @@ async function placeSome(db: Db, place: OwnerKey | "instance", now: Date): Promi
   return row?.placed ?? 0;
 }
 
-function toEvent(model: AuditEventModel): AuditEvent {
-  const { position: _, ...row } = model;
+function toEvent(found: Row): AuditEvent {
+  const { position: _, found: _all, bytes_before: _before, ...row } = found;
   return {
     ...row,
     action: row.action as Action,

@@ -157,6 +157,30 @@ describe("reading events", () => {
     expect(seen).toEqual(events.map(({ id }) => id).toReversed());
   });
 
+  test("a page of events that name a thousand settings each ends early, in either order, and nothing is missed", async () => {
+    const { store, organization } = await openFixture();
+    const { key } = await organization();
+    const about = Array.from({ length: 1_000 }, (_, index) => ({
+      id: newId(),
+      path: `secret/Custom/${Array.from({ length: 7 }, () => "x".repeat(60)).join("/")}/n${index}`,
+      version: 1,
+    }));
+    const events = Array.from({ length: 60 }, () => event(key, { settings: about }));
+    for (const each of events) await store.record(each);
+    for (const order of ["desc", "asc"] as const) {
+      const seen: string[] = [];
+      for (let after: string | null = null; ; ) {
+        const page: AuditPage = await store.reader.audit(auditQuery(key, { limit: 1_000, order, after }));
+        expect(JSON.stringify(page.events).length).toBeLessThan(16_777_216);
+        seen.push(...idsOf(page));
+        after = page.next;
+        if (after === null || page.events.length === 0) break;
+      }
+      const ids = events.map(({ id }) => id);
+      expect(seen).toEqual(order === "asc" ? ids : ids.toReversed());
+    }
+  });
+
   test("an organization's log has its projects', a project's only its own, and a stranger's nothing of them", async () => {
     const { store, organization } = await openFixture();
     const [{ key, orgKey }, stranger] = [await organization(), await organization()];

@@ -20,8 +20,9 @@ export function auditRoutes(app: App, broker: Broker): void {
         tags: ["Audit"],
         summary: "Read the audit log",
         description:
-          "Needs `manage` there; a user reads their own. Under `order=asc` there is always a `next_cursor`, so that a " +
-          "collector can keep asking and miss nothing.",
+          "Needs `manage` there; a user reads their own. A page may hold fewer than `limit`: only a null `next_cursor` " +
+          "means the end. Under `order=asc` there is always a `next_cursor`, so that a collector can keep asking and " +
+          "miss nothing.",
         querystring: AuditQuery,
         response: { 200: answer("The events.", AuditPage), ...problems() },
       },
