@@ -28,21 +28,26 @@ function exactSelect(sealed: boolean, alive: string, path: string): string {
     FROM ${source} WHERE ${ofOwner} AND s.path = ${path} AND ${alive}`;
 }
 
+/** Labels and descriptions may be 22 KB a setting: without a bound a page would be as large as its writers like. */
+const metadataBytesMax = 4_194_304;
+
 /**
- * One row more than the limit tells whether there is more. Of ciphertext, rows are taken while those before them
- * have fewer bytes than the page may; the others' ciphertext never leaves the disk.
+ * One row more than the limit tells whether there is more. Of ciphertext, and of what else is long, rows are taken
+ * while those before them have fewer bytes than the page may; the others' ciphertext never leaves the disk.
  */
 function underSelect(sealed: boolean, reach: string): string {
   return `SELECT * FROM (
     SELECT page.*, (count(*) OVER ())::int AS found, coalesce(sum(octet_length(page.sealed))
-        OVER (ORDER BY page.path ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+        OVER before, 0) AS bytes_before,
+      coalesce(sum(octet_length(page.labels::text) + coalesce(octet_length(page.description), 0))
+        OVER before, 0) AS metadata_before
     FROM (
       SELECT ${columns(sealed)}, FALSE AS at_path, TRUE AS fits FROM ${source}
       WHERE ${ofOwner} AND ${reach} AND s.path < $8::text AND s.path > $9::text
         AND (s.deleted_at IS NULL OR $4::boolean) AND ${fits}
       ORDER BY s.path LIMIT $10::int
-    ) page
-  ) cut WHERE bytes_before < $11::bigint`;
+    ) page WINDOW before AS (ORDER BY page.path ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+  ) cut WHERE bytes_before < $11::bigint AND metadata_before < ${metadataBytesMax}`;
 }
 
 type Kind = "exact" | "auto" | "under";
@@ -74,7 +79,7 @@ function textOf(kind: Kind, sealed: boolean): string {
       const reach = `s.path >= $12::text AND (s.path = $12::text OR s.path > $7::text) AND NOT EXISTS (${live})`;
       const under = `SELECT * FROM (${underSelect(sealed, reach)}) beneath`;
       // The same columns on both sides of the UNION.
-      return `SELECT *, 0::bigint AS bytes_before FROM (${exactSelect(sealed, "s.deleted_at IS NULL", "$12::text")}) here
+      return `SELECT *, 0::bigint AS bytes_before, 0::bigint AS metadata_before FROM (${exactSelect(sealed, "s.deleted_at IS NULL", "$12::text")}) here
         UNION ALL ${under} ORDER BY path`;
     }
   }

@@ -133,6 +133,30 @@ describe("finding settings by path", () => {
     expect(Buffer.from(row?.version.sealed ?? []).equals(Buffer.alloc(60_000, "a"))).toBe(true);
   });
 
+  test("long labels and descriptions end a page early, with values and without, and no row is missed", async () => {
+    const { store, organization, setting } = await openFixture();
+    const { key } = await organization();
+    const labels = Object.fromEntries(
+      Array.from({ length: 64 }, (_, index) => [`k${index}`.padEnd(64, "y"), '"'.repeat(256)]),
+    );
+    const names = Array.from({ length: 250 }, (_, index) => `connect/S3/n${String(index).padStart(3, "0")}`);
+    for (const name of names) await setting(key, name, { labels, description: "d".repeat(1_024) });
+    for (const sealed_bytes_max of [null, 1_048_576]) {
+      const seen: string[] = [];
+      for (let after: string | null = null, more = true; more; ) {
+        const page = await store.reader.settings(
+          settingQuery(key, under("connect/S3"), { sealed_bytes_max, limit: 1_000, after }),
+        );
+        const texts = page.rows.map(({ setting: each }) => JSON.stringify([each.labels, each.description]));
+        expect(texts.join("").length).toBeLessThan(4_300_000);
+        seen.push(...page.rows.map(({ setting: each }) => each.path));
+        after = seen.at(-1) ?? null;
+        more = page.more;
+      }
+      expect(seen).toEqual(names);
+    }
+  });
+
   test("a list without values carries no ciphertext, and its rows are otherwise the same", async () => {
     const { store, organization, setting } = await openFixture();
     const { key } = await organization();
