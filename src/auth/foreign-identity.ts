@@ -1,5 +1,6 @@
 // Who vouches for a foreign token: each provider by its own keys, and by nothing that the token brings along.
 // A bad token is no error, it is nobody's; and no token, nor a piece of one, is logged, kept or quoted.
+import { hash } from "node:crypto";
 import { type BrokerError, badInput } from "../domain/errors.ts";
 import type { IdentityVerifier, TrustedIssuer } from "../domain/federation-ports.ts";
 import type { Clock } from "../domain/ports.ts";
@@ -15,8 +16,11 @@ import {
 } from "./outbound.ts";
 import { type PublicKey, candidates, isSecret, keysIn, readKeySet } from "./public-keys.ts";
 
-/** What one token may cost: signatures of at most five keys of each. */
+/** What one token, which anybody may send, can cost: these many signatures, over all providers that it could be of. */
+const SIGNATURES_MAX = 20;
 const PROVIDERS_MAX = 20;
+/** Inline sets that stay read: reading one, of keys that are long enough, costs more than checking a signature. */
+const INLINE_SETS_MAX = 100;
 const INLINE_KEYS_MAX = 32;
 const NAME_LENGTH_MAX = 512;
 const FETCH_MS = 3_000;
@@ -41,16 +45,34 @@ export function createIdentityVerifier(options: IdentityVerifierOptions): Identi
     onFailure: options.onFetchFailure ?? (() => undefined),
   });
 
-  async function keysOf(
-    { jwks, jwks_uri }: TrustedIssuer,
-    kid: string | null,
-  ): Promise<readonly PublicKey[]> {
-    if (jwks !== null) return readKeySet(jwks) ?? [];
-    return jwks_uri === null ? [] : keySets.keysAt(jwks_uri, kid);
+  // By their content, since each look at the database makes a new object. The first is the one used longest ago.
+  const inlineSets = new Map<string, readonly PublicKey[]>();
+
+  function inlineKeys(jwks: NonNullable<TrustedIssuer["jwks"]>): readonly PublicKey[] {
+    const digest = hash("sha256", JSON.stringify(jwks), "base64");
+    const keys = inlineSets.get(digest) ?? readKeySet(jwks) ?? [];
+    inlineSets.delete(digest);
+    inlineSets.set(digest, keys);
+    const [oldest] = inlineSets.size > INLINE_SETS_MAX ? inlineSets.keys() : [];
+    if (oldest !== undefined) inlineSets.delete(oldest);
+    return keys;
   }
 
-  async function vouches(issuer: TrustedIssuer, token: ForeignToken, text: string): Promise<boolean> {
-    const keys = candidates(await keysOf(issuer, token.kid), token.alg, token.kid);
+  /** The keys of an issuer that may have signed a token. */
+  async function candidatesOf(
+    { jwks, jwks_uri }: TrustedIssuer,
+    { alg, kid }: ForeignToken,
+  ): Promise<readonly PublicKey[]> {
+    if (jwks !== null) return candidates(inlineKeys(jwks), alg, kid);
+    return jwks_uri === null ? [] : candidates(await keySets.keysAt(jwks_uri, kid), alg, kid);
+  }
+
+  async function vouches(
+    issuer: TrustedIssuer,
+    keys: readonly PublicKey[],
+    token: ForeignToken,
+    text: string,
+  ): Promise<boolean> {
     // Loaded at the first foreign sign-in: most brokers never see one.
     const { jwtVerify } = await import("jose");
     const checks = keys.map(({ key }) =>
@@ -77,10 +99,18 @@ export function createIdentityVerifier(options: IdentityVerifierOptions): Identi
       const standing = token === null ? null : standingOf(token, clock.now());
       if (token === null || standing === null) return [];
       const meant = providers.filter(({ issuer, audience }) => isMeantFor(token, issuer, audience));
+      const possible = await Promise.all(
+        meant.slice(0, PROVIDERS_MAX).map(async (provider) => ({
+          provider,
+          keys: await candidatesOf(provider, token),
+        })),
+      );
+      let left = SIGNATURES_MAX;
       const tried = await Promise.all(
-        meant.slice(0, PROVIDERS_MAX).map(async (provider) => {
-          const isVouched = await vouches(provider, token, subjectToken);
-          return isVouched ? provider : null;
+        possible.map(async ({ provider, keys }) => {
+          const affordable = keys.slice(0, left);
+          left -= affordable.length;
+          return (await vouches(provider, affordable, token, subjectToken)) ? provider : null;
         }),
       );
       const { subject, expiresAt: expires_at } = standing;
