@@ -150,7 +150,10 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
       );
     },
 
-    /** Revokes a token and its children on all replicas; `made`: also those it made for others. */
+    /**
+     * Revokes a token and its children on all replicas; `made`: also those it made for others. Of their own a scoped
+     * token revokes itself and what came of it: one that leaked must not end all that its principal has.
+     */
     revokeToken(caller: Caller, id: string, made: boolean): Promise<void> {
       return gate.change(
         caller,
@@ -159,6 +162,9 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
           prepare: nothing,
           lock: nothing,
           apply: async (tx, grant) => {
+            const isOwn = grant.target?.principal_id === grant.principal.id;
+            if (isOwn && isScoped(grant) && !(await isOfItsLine(tx, id, grant.token.id)))
+              grant.refuse("token_scope", "token");
             const revoked = await tx.revokeToken(id, made, grant.at);
             return {
               result: undefined,
@@ -249,6 +255,17 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
       });
     },
   };
+}
+
+/** Of the credential itself: what caps a service account caps all its tokens alike. */
+const isScoped = ({ token, access }: Grant): boolean =>
+  token.scopes.length > 0 || (access?.scopes.length ?? 0) > 0;
+
+/** Whether a token is another, or its child, or a child's, and so on. */
+async function isOfItsLine(tx: Transaction, id: string, ancestor: string): Promise<boolean> {
+  for (let at: string | null = id; at !== null; at = (await tx.token(at))?.parent_id ?? null)
+    if (at === ancestor) return true;
+  return false;
 }
 
 function newAdmin(id: string, now: Date): PrincipalRecord {

@@ -204,6 +204,30 @@ describe("revoking", () => {
     expect((await owner.api.get(`/tokens/${own.id}`)).body.revoked_at).toMatch(TIME);
   });
 
+  test("with a scoped token is for itself and its children alone, not for its principal's other tokens", async () => {
+    const { owner, writer, organization } = world;
+    const parent = await narrower(broker, owner.api, {});
+    const worker = await narrower(broker, parent.api, { principal_id: writer.id });
+    const leaked = await narrower(broker, parent.api, {
+      scopes: [`list:organization/${organization.id}`, `manage:organization/${organization.id}`],
+    });
+    const [child, other] = [await narrower(broker, leaked.api, {}), await narrower(broker, writer.api, {})];
+    const listing = await narrower(broker, writer.api, { scopes: [`list:project/${world.project.id}`] });
+    for (const refused of [
+      leaked.api.delete(`/tokens/${parent.id}`),
+      leaked.api.delete(`/tokens/${parent.id}?made=true`),
+      listing.api.delete(`/tokens/${other.id}`),
+    ])
+      expect(await refused).toMatchObject({ status: 403, body: { reason: "token_scope" } });
+    expect(await alive(parent.api, worker.api, other.api)).toEqual([true, true, true]);
+    // Who manages there still revokes a service account's.
+    expect((await leaked.api.delete(`/tokens/${worker.id}`)).status).toBe(204);
+    expect((await leaked.api.delete(`/tokens/${child.id}`)).status).toBe(204);
+    expect(await alive(worker.api, child.api, leaked.api)).toEqual([false, false, true]);
+    expect((await leaked.api.delete(`/tokens/${leaked.id}`)).status).toBe(204);
+    expect(await alive(leaked.api, parent.api)).toEqual([false, true]);
+  });
+
   test("leaves those made for others, but with made=true", async () => {
     const { owner, writer } = world;
     const maker = await narrower(broker, owner.api, {});
