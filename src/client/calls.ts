@@ -5,7 +5,8 @@ import { createCredentials } from "./credentials.ts";
 import type { ClientConfig } from "./environment.ts";
 import { Refused, codeOf } from "./kinds.ts";
 
-const ATTEMPT_MS_MAX = 10_000;
+/** Generous: an answer given up too early was served all the same, and is asked for and recorded twice. */
+const ATTEMPT_MS_MAX = 30_000;
 const RETRY_MS_MAX = 60_000;
 const BACKOFF_MS_FIRST = 200;
 const BACKOFF_MS_MAX = 10_000;

@@ -43,7 +43,7 @@ class Client:
         subject_token_file: Optional[str] = None,
         subject_token: Optional[Callable[[], str]] = None,
         owner: Optional[str] = None,
-        timeout: float = 10.0,
+        timeout: float = 30.0,
         retry_seconds: float = 60.0,
         ssl_context: Optional[ssl.SSLContext] = None,
         sleep: Callable[[float], None] = time.sleep,
