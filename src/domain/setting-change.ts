@@ -3,7 +3,7 @@
 import type { OwnerAction } from "./access.ts";
 import { type Owner, type SettingPath, parseSettingPath } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
-import { notFound } from "./errors.ts";
+import { BrokerError, notFound } from "./errors.ts";
 import type { Done, Gate } from "./gate.ts";
 import { assertGenuine } from "./opening.ts";
 import type { Plaintext } from "./plaintext.ts";
@@ -55,7 +55,15 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     return gate.change(caller, need, {
       prepare: (grant, reader, permit) => prepare(keyOf(grant), path, grant, reader, permit),
       lock: (tx, grant) => tx.lockPath(keyOf(grant), path),
-      apply: (tx, grant, prepared, last) => apply({ tx, grant, key: keyOf(grant), path, last }, prepared),
+      apply: async (tx, grant, prepared, last) => {
+        try {
+          return await apply({ tx, grant, key: keyOf(grant), path, last }, prepared);
+        } catch (error) {
+          // That nothing is there is told to who may list there, which a scope may keep from who may write.
+          if (error instanceof BrokerError && error.code === "not_found") grant.require("list", path);
+          throw error;
+        }
+      },
     });
   }
 

@@ -1,5 +1,5 @@
 // What a principal may know of its own standing, and what a manager may know of another's.
-import { type OwnerAction, decide, parseScope } from "./access.ts";
+import { type Decision, type OwnerAction, decide, parseScope } from "./access.ts";
 import type { Owner } from "./address.ts";
 import type { Caller } from "./admission.ts";
 import type { Gate } from "./gate.ts";
@@ -51,7 +51,7 @@ export function createStandings(gate: Gate) {
         { ask: { action: "identify" }, place: { kind: "owner", owner } },
         async (grant, reader) => {
           if (principal_id === undefined || principal_id === grant.principal.id)
-            return { found: grant.decide(action, path) };
+            return { found: toldOf(grant.decide(action, path)) };
           grant.require("manage", null);
           const principal = await reader.principal(principal_id);
           const standing = await reader.standing(principal_id, owner);
@@ -68,6 +68,12 @@ export function createStandings(gate: Gate) {
       );
     },
   };
+}
+
+/** Who may not list there is told of an owner what they are told of one that is not there. */
+function toldOf(decision: Decision): Decision {
+  if (decision.verdict === "allow" || decision.visible) return decision;
+  return { ...decision, reason: "insufficient_role" };
 }
 
 function asFacts({ id, kind, name, admin, organization_id, scopes }: PrincipalRecord) {

@@ -36,9 +36,10 @@ const requests = {
   list: (api: Api, url: (at?: string) => string) => api.get(`${url()}&match=exact`),
   decrypt: (api: Api, url: (at?: string) => string) => api.get(url("/settings/value")),
   write: (api: Api, url: (at?: string) => string) => api.patch(url(), { body: { description: "d" } }),
-  destroy: (api: Api, url: (at?: string) => string) => api.delete(`${url("/settings/versions")}&version=99`),
+  destroy: (api: Api, url: (at?: string) => string) =>
+    api.delete(`${url("/settings/versions")}&version=99`, { headers: { "if-match": '"99"' } }),
 } as const;
-const ALLOWED = { list: 200, decrypt: 200, write: 200, destroy: 404 };
+const ALLOWED = { list: 200, decrypt: 200, write: 200, destroy: 412 };
 const PATHS = ["connect/S3/a", "connect/S3/a/b", "connect/S3/c", "secret/Custom/x"];
 
 describe.each(["list", "decrypt", "write", "destroy", "manage"])("a token with the scope %s", (action) => {
@@ -149,4 +150,36 @@ test("scopes only ever take away: a reader's token with every scope reads metada
   const refused = await api.get(settingsUrl(world.project, "connect/S3/a", {}, "/settings/value"));
   expect(refused.body).toMatchObject({ status: 403, reason: "insufficient_role", required: "decrypt" });
   expect(refused.headers.get("www-authenticate")).toBeNull();
+});
+
+test("what is not there is 404 for who may list there alone: with another scope it is the uniform 403", async () => {
+  const { project } = world;
+  const at = `${project.type}/${project.id}`;
+  const absent = "connect/S3/absent";
+  const requestsOf = (api: Api) => [
+    api.patch(settingsUrl(project, absent), { body: {} }),
+    api.delete(settingsUrl(project, absent)),
+    api.post(settingsUrl(project, absent, {}, "/settings/restore")),
+    api.post(settingsUrl(project, absent, { version: "1" }, "/settings/rollback")),
+    api.post(settingsUrl(project, "connect/S3/a", { version: "99" }, "/settings/rollback")),
+    api.delete(settingsUrl(project, absent, { purge: "true" })),
+    api.delete(settingsUrl(project, absent, { version: "1" }, "/settings/versions")),
+    api.delete(settingsUrl(project, "connect/S3/a", { version: "99" }, "/settings/versions")),
+  ];
+  const both = [`write:${at}`, `destroy:${at}`];
+  const nobodys = bare(await world.stranger.api.get(settingsUrl(project, absent)));
+  for (const answer of await Promise.all(requestsOf(await scoped(...both))))
+    expect(bare(answer)).toEqual(nobodys);
+  for (const { status } of await Promise.all(requestsOf(await scoped(...both, `list:${at}`))))
+    expect(status).toBe(404);
+});
+
+test("GET /access says no more of an owner that the token may not list at than of one that is not there", async () => {
+  const { project } = world;
+  const api = await scoped(`write:project/${project.id}/connect/S3/only`);
+  const ask = (id: string) =>
+    api.get(`/access?owner_type=project&owner_id=${id}&action=list&path=connect/S3/a`);
+  const [there, nowhere] = [await ask(project.id), await ask(NOBODY)];
+  expect([there.status, there.body]).toEqual([nowhere.status, nowhere.body]);
+  expect(there.body).toEqual({ allowed: false, reason: "insufficient_role" });
 });
