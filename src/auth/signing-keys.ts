@@ -1,6 +1,6 @@
 // The keys of access tokens: EdDSA over Ed25519 (RFC 8037). The private half leaves this process sealed only, bound to
 // its key id; what replicas share through the database is of no use without the master key.
-import { type KeyObject, createPrivateKey, generateKeyPair } from "node:crypto";
+import { type KeyObject, createPrivateKey, createPublicKey, generateKeyPair } from "node:crypto";
 import { promisify } from "node:util";
 import type { SigningKeyMaker, SigningKeyRecord } from "../domain/federation-ports.ts";
 import type { Clock, NewId } from "../domain/ports.ts";
@@ -36,6 +36,11 @@ const RELOAD_INTERVAL_MS = 1_000;
 const FRESH_MS = 60_000;
 const generate = promisify(generateKeyPair);
 
+function publicJwkOf(id: string, key: KeyObject): Readonly<Record<string, string>> {
+  const { kty = "", crv = "", x = "" } = key.export({ format: "jwk" });
+  return { kty, crv, x, kid: id, alg: "EdDSA", use: "sig" };
+}
+
 export function createSigningKeys(
   read: () => Promise<readonly SigningKeyRecord[]>,
   sealer: PrivateKeySealer,
@@ -47,11 +52,17 @@ export function createSigningKeys(
   let readAt = Number.NEGATIVE_INFINITY;
   let reading: Promise<void> | null = null;
 
-  function toKey({ id, public_jwk, sealed, retired_at }: SigningKeyRecord): SigningKey {
+  /** The public half is made from the private one: what the database has beside it is anybody's who can write there. */
+  function toKey({ id, sealed, retired_at }: SigningKeyRecord): SigningKey {
     const bytes = sealer.open(id, sealed);
     try {
       const privateKey = createPrivateKey({ key: bytes, format: "der", type: "pkcs8" });
-      return { id, retiredAt: retired_at, publicJwk: public_jwk, privateKey };
+      return {
+        id,
+        retiredAt: retired_at,
+        publicJwk: publicJwkOf(id, createPublicKey(privateKey)),
+        privateKey,
+      };
     } finally {
       bytes.fill(0);
     }
@@ -91,9 +102,8 @@ export function createSigningKeys(
       const { publicKey, privateKey } = await generate("ed25519");
       const id = newId();
       const bytes = privateKey.export({ format: "der", type: "pkcs8" });
-      const { kty = "", crv = "", x = "" } = publicKey.export({ format: "jwk" });
       try {
-        const public_jwk = { kty, crv, x, kid: id, alg: "EdDSA", use: "sig" };
+        const public_jwk = publicJwkOf(id, publicKey);
         return { id, public_jwk, sealed: sealer.seal(id, bytes), created_at: now, retired_at: null };
       } finally {
         bytes.fill(0);

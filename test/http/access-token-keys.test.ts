@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { SigningKey } from "../../src/auth/signing-keys.ts";
 import { createAccessTokens } from "../../src/http/access-tokens.ts";
 import { type TestBroker, type World, client, furnish, made, startBroker } from "../harness/broker.ts";
-import { NOBODY } from "./rights-kit.ts";
+import { NOBODY, sql } from "./rights-kit.ts";
 import { later } from "./settings-kit.ts";
 import { accessOf, nowSeconds, partsOf, rawJwt, signingKeyOf, withCredentials } from "./sign-in-kit.ts";
 
@@ -35,6 +35,16 @@ function forged(key: SigningKey): string {
 }
 
 describe("keys", () => {
+  test("are published as they are sealed, whatever somebody wrote beside them in the database", async () => {
+    const published = async (at: TestBroker) =>
+      (await made(client(at.url, "").get("/.well-known/jwks.json"))).keys;
+    const before = await published(broker);
+    await sql(broker, `UPDATE signing_keys SET public_jwk = public_jwk || '{"x": "forged"}'`);
+    const fresh = await startBroker({ beside: broker });
+    expect(await published(fresh)).toEqual(before);
+    await fresh.close();
+  });
+
   test("rotate with an overlap: both replicas take both keys' tokens, and publish both keys", async () => {
     const { writer } = world;
     const apis = (jwt: string) => [broker.as(jwt), client(beside.url, jwt)];
