@@ -234,7 +234,14 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
           return made.result;
         });
       } catch (error) {
-        throw error instanceof Refused ? await refuse(context, error, client ?? undefined, failure) : error;
+        if (error instanceof Refused) throw await refuse(context, error, client ?? undefined, failure);
+        // Who they are was good, and what they asked for was not: that is on record too.
+        if (error instanceof BrokerError && error.code !== "unavailable") {
+          const nobody = { principal_id: null, token_id: null };
+          const what = { action: "sign_in" as const, path: null };
+          await store.record(eventOf(context, nobody, what, null, "failed", { reason: error.code }));
+        }
+        throw error;
       }
     },
 

@@ -142,7 +142,12 @@ describe("a workload", () => {
     expect((await api!.get(settingsUrl(project, "connect"))).status).toBe(200);
     expect((await api!.get(settingsUrl(project, "secret/Custom/a"))).status).toBe(403);
     expect((await ask({ scope: `list:project/${project.id}/connect/S3` })).status).toBe(200);
-    expect((await ask({ scope: `list:project/${project.id}` })).body.error).toBe("invalid_scope");
+    const wide = await ask({ scope: `list:project/${project.id}` });
+    expect(wide.body.error).toBe("invalid_scope");
+    // On record too: somebody tries a stolen token's reach.
+    const request_id = wide.headers.get("x-request-id") ?? "";
+    const { events } = await made(broker.admin.get(`/audit?owner_type=instance&request_id=${request_id}`));
+    expect(events).toMatchObject([{ action: "sign_in", outcome: "failed", reason: "invalid_scope" }]);
     await made(world.owner.api.delete(`${providersOf(world)}/${id}`));
   });
 
