@@ -20,7 +20,7 @@ export type Result = {
   readonly detail: string;
 };
 
-/** One result for each reference, in order. What is away for now is asked for again, with all the others. */
+/** One result for each reference, in order. What is away just now is asked for again, with all the others. */
 export async function ask(
   ask: Ask,
   references: readonly string[],

@@ -226,7 +226,7 @@ class Client:
 
         def attempt() -> Answer:
             heard[:] = [self._send("POST", "/settings/resolve", body)]
-            # An item that is away for now is asked for again, with all the others.
+            # An item that is away just now is asked for again, with all the others.
             return Answer(503, heard[0].headers) if has_passing_item(heard[0]) else heard[0]
 
         self._transport.send_patiently(attempt)
