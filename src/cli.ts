@@ -3,7 +3,8 @@ import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { CLIENT_COMMANDS, runClientCommand } from "./client/commands.ts";
-import { ConfigError, describeConfig, readConfig } from "./config.ts";
+import { describeConfig } from "./config-describe.ts";
+import { ConfigError, readConfig } from "./config.ts";
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 const STOP_TIMEOUT_MS = 25_000;

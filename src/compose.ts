@@ -9,7 +9,7 @@ import { tokenMaker } from "./auth/api-token.ts";
 import { createIdentityVerifier } from "./auth/foreign-identity.ts";
 import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
-import { type Config, ConfigError } from "./config.ts";
+import { type Config, ConfigError, silenceGoogle } from "./config.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
 import type { IdentityVerifier } from "./domain/federation-ports.ts";
 import type { Clock } from "./domain/ports.ts";
@@ -20,16 +20,18 @@ import { createLogger } from "./http/logging.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
+import { repeat } from "./repeat.ts";
 import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
-import { createKeyring } from "./sealing/keyring.ts";
-import { createLocalGuard } from "./sealing/local.ts";
-import { createRowMac } from "./sealing/row-mac.ts";
+import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
 import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
-import { type VaultAlert, createVault } from "./sealing/vault.ts";
+import { openVault } from "./sealing/open-vault.ts";
+import type { VaultAlert } from "./sealing/vault.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { createStore } from "./store/store.ts";
 
 const SWEEP_INTERVAL_MS = 60_000;
+/** What a crash left in a manager is seen to soon after its lease has run out. */
+const SETTLE_INTERVAL_MS = 2_000;
 const SWEEP_BATCH = 100;
 const DRAIN_SECONDS = 10;
 
@@ -104,7 +106,7 @@ async function start(
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
-  const { broker, metrics, signingKeys, ping } = await open(config, logger, started);
+  const { broker, metrics, signingKeys, ping, managersHealth } = await open(config, logger, started);
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
   await broker.createFirstSigningKey();
@@ -118,8 +120,10 @@ async function start(
       signingKeys,
       health: async () => {
         const { audit } = await ping();
+        const clouds = (await managersHealth()).map(([name, ok]) => [name, ok ? "ok" : "unavailable"]);
         // `local` is this process: it is well whenever it answers.
-        return { database: "ok", audit: audit ? "ok" : "unavailable", managers: { local: "ok" } };
+        const managers = { local: "ok" as const, ...Object.fromEntries(clouds) };
+        return { database: "ok", audit: audit ? "ok" : "unavailable", managers };
       },
     },
     registerRoutes,
@@ -139,26 +143,41 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   const databaseUrl = await databaseOf(config, logger, started);
   await applyMigrations(databaseUrl);
   const metrics = createMetrics({ ofProcess: true });
+  const onBackgroundError = (error: unknown): void =>
+    logger.error({ err: error }, "a background task failed");
   const opened = createStore({
     databaseUrl,
     poolSize: config.databasePoolSize,
     clock,
-    onBackgroundError: (error) => logger.error({ err: error }, "a background task failed"),
+    onBackgroundError,
   });
   started.push(() => opened.close());
   const { store, keys } = opened;
-  const masterKeys = await openMasterKeys(keySourceOf(config), keys);
+  const managers = await openManagers(config.clouds, {
+    now: () => performance.now(),
+    onCall: (event) => metrics.managerCall(event),
+    onAway: (name, error) => logger.warn({ manager: name, err: error }, "a secret manager cannot be reached"),
+    silenceGoogle,
+  });
+  started.push(async () => {
+    for (const manager of managers.values()) await manager.close();
+  });
+  const masterKeys = await openMasterKeys(keySourceOf(config, managers), keys);
   const onAlert = (alert: VaultAlert): void => {
     metrics.alert(alert.kind);
     logger.error(alert, "ALERT: a stored record is damaged, or was altered outside the broker");
   };
-  const guards = new Map([["local" as const, createLocalGuard(masterKeys.kekWrapping)]]);
-  const keyring = createKeyring({ keyStore: keys, guards, manager: config.manager, clock, newId });
-  const vault = createVault({
-    keyring,
-    rowMac: createRowMac(masterKeys.rowMac),
-    defaults: { storage: config.storage, manager: config.manager },
+  const vault = openVault({
+    masterKeys,
+    managers,
+    keyStore: keys,
+    clock,
+    newId,
     onAlert,
+    allow: config.externalAllow,
+    cacheSeconds: config.valueCacheSeconds,
+    defaults: { storage: config.storage, manager: config.manager },
+    enabled: config.managersEnabled,
   });
   const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
   const signingKeys = createSigningKeys(() => keys.signingKeys(), sealer, clock, newId);
@@ -173,8 +192,11 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     clock,
     newId,
     recoveryDays: config.recoveryDays,
+    onBackgroundError,
   });
-  return { broker, metrics, signingKeys, ping: () => opened.ping() };
+  started.push(() => broker.drain());
+  const managersHealth = createManagerHealth(managers, () => performance.now());
+  return { broker, metrics, signingKeys, ping: () => opened.ping(), managersHealth };
 }
 
 /** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */
@@ -203,7 +225,12 @@ async function databaseOf(config: Config, logger: Logger, started: (() => Promis
   return postgres.url;
 }
 
-function keySourceOf({ masterKey, home }: Config): KeySource {
+function keySourceOf({ masterKey, manager, home }: Config, managers: Managers): KeySource {
+  if (masterKey.from === "manager") {
+    const keeper = manager === "local" ? undefined : managers.get(manager);
+    if (keeper === undefined) throw new Error("the manager that keeps the master key is open");
+    return { from: "manager", manager: keeper, newId };
+  }
   if (masterKey.from === "environment") return { from: "environment", text: masterKey.text.reveal() };
   return masterKey.from === "file" ? masterKey : { from: "home", home };
 }
@@ -222,20 +249,17 @@ async function keepPrivately(path: string, text: string): Promise<void> {
   await rename(aside, path);
 }
 
-/** Purges what is due, now and then; replicas share the work, since each takes only rows that no other holds. */
+/** The broker's own work, now and then; replicas share it, since each takes only rows that no other holds. */
 function sweepRegularly(broker: Broker, logger: Logger): () => Promise<void> {
-  let running: Promise<unknown> = Promise.resolve();
-  const sweep = (): void => {
-    running = running
-      .then(() => broker.purgeDue(SWEEP_BATCH))
-      .catch((error: unknown) => logger.error({ err: error }, "purging what is due failed"));
-  };
-  const timer = setInterval(sweep, SWEEP_INTERVAL_MS);
-  timer.unref();
-  sweep();
+  const every = (pauseMs: number, work: () => Promise<unknown>, failure: string) =>
+    repeat(pauseMs, work, (error) => logger.error({ err: error }, failure));
+  const stops = [
+    every(SWEEP_INTERVAL_MS, () => broker.purgeDue(SWEEP_BATCH), "purging what is due failed"),
+    every(SETTLE_INTERVAL_MS, () => broker.settleManagedSecrets(SWEEP_BATCH), "settling secrets failed"),
+    every(SETTLE_INTERVAL_MS, () => broker.runMoves(), "moving values failed"),
+  ];
   return async () => {
-    clearInterval(timer);
-    await running;
+    await Promise.all(stops.map((stop) => stop()));
   };
 }
 

@@ -2,9 +2,11 @@
 // process.env. What is secret (a database password, a master key) is held so that printing the Config never shows it.
 import { resolve } from "node:path";
 import { inspect } from "node:util";
+import { type CloudSettings, cloudSettings, externalAllowOf } from "./config-clouds.ts";
 import { areCidrs } from "./domain/cidr.ts";
+import type { ExternalAllow } from "./domain/external.ts";
 import type { TrustedIssuer } from "./domain/federation-ports.ts";
-import { MANAGERS, type ManagerName, STORAGES, type Storage } from "./domain/setting.ts";
+import { MANAGERS, type ManagerName, type Storage } from "./domain/setting.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -43,11 +45,18 @@ export type Config = {
   /** `home`: made up at the first start, beside the embedded database and nowhere else. */
   readonly masterKey:
     | { readonly from: "home" }
+    /** Kept in the default manager, which is a cloud's. */
+    | { readonly from: "manager" }
     | { readonly from: "file"; readonly path: string }
     | { readonly from: "environment"; readonly text: Hidden };
   readonly manager: ManagerName;
   readonly storage: Storage;
   readonly managersEnabled: readonly ManagerName[];
+  readonly clouds: CloudSettings;
+  /** Which secrets of others' each organization may point at. */
+  readonly externalAllow: ExternalAllow;
+  /** 0: values from managers are never kept. */
+  readonly valueCacheSeconds: number;
   readonly recoveryDays: number;
   readonly logLevel: LogLevel;
   /** Units a second that one token may cost. */
@@ -83,6 +92,16 @@ const KNOWN = new Set([
   "COFFER_MANAGER",
   "COFFER_STORAGE",
   "COFFER_MANAGERS_ENABLED",
+  "COFFER_SECRET_PREFIX",
+  "COFFER_AWS_REGION",
+  "COFFER_AWS_KMS_KEY_ID",
+  "COFFER_GCP_PROJECT",
+  "COFFER_GCP_LOCATION",
+  "COFFER_GCP_REPLICATION",
+  "COFFER_GCP_KMS_KEY",
+  "COFFER_GCP_ENDPOINT",
+  "COFFER_EXTERNAL_ALLOW",
+  "COFFER_VALUE_CACHE_SECONDS",
   "COFFER_RECOVERY_DAYS",
   "COFFER_LOG_LEVEL",
   "COFFER_RATE_LIMIT",
@@ -154,6 +173,14 @@ export function readConfig(environment: Environment = process.env): Config {
     if (found === undefined) problems.push(`COFFER_MANAGERS_ENABLED lists ${MANAGERS.join(", ")}.`);
     return found ?? manager;
   });
+  const enabled = [...new Set([manager, ...managersEnabled])];
+  const storage = oneOf(
+    "COFFER_STORAGE",
+    ["envelope", "manager"],
+    manager === "local" ? "envelope" : "manager",
+  );
+  if (storage === "manager" && manager === "local")
+    problems.push("COFFER_STORAGE=manager needs COFFER_MANAGER=aws or gcp: local keeps keys, no values.");
   const publicUrl = text("COFFER_PUBLIC_URL");
   if (publicUrl !== null && !isHttpUrl(publicUrl)) problems.push("COFFER_PUBLIC_URL is an http(s) address.");
 
@@ -168,11 +195,15 @@ export function readConfig(environment: Environment = process.env): Config {
       text("COFFER_MASTER_KEY"),
       text("COFFER_MASTER_KEY_FILE"),
       databaseUrl !== null,
+      manager,
       problems,
     ),
     manager,
-    storage: oneOf("COFFER_STORAGE", STORAGES, "envelope"),
-    managersEnabled: [...new Set([manager, ...managersEnabled])],
+    storage,
+    managersEnabled: enabled,
+    clouds: cloudSettings(enabled, text, problems),
+    externalAllow: externalAllowOf(text("COFFER_EXTERNAL_ALLOW"), problems),
+    valueCacheSeconds: whole("COFFER_VALUE_CACHE_SECONDS", 0, 0, 60),
     recoveryDays: whole("COFFER_RECOVERY_DAYS", 30, 1, 3650),
     logLevel: oneOf("COFFER_LOG_LEVEL", LOG_LEVELS, "info"),
     rateLimit: whole("COFFER_RATE_LIMIT", 2000, 1, 1_000_000),
@@ -188,16 +219,19 @@ function masterKeyOf(
   key: string | null,
   file: string | null,
   ownDatabase: boolean,
+  manager: ManagerName,
   problems: string[],
 ): Config["masterKey"] {
   if (key !== null && file !== null)
     problems.push("COFFER_MASTER_KEY and COFFER_MASTER_KEY_FILE exclude each other.");
   if (file !== null) return { from: "file", path: resolve(file) };
   if (key !== null) return { from: "environment", text: new Hidden(key) };
+  if (ownDatabase && manager !== "local") return { from: "manager" };
   // A key made up beside a database that others share would be lost with this machine, and all values with it.
   if (ownDatabase)
     problems.push(
-      "With DATABASE_URL a master key is needed: set COFFER_MASTER_KEY_FILE (or COFFER_MASTER_KEY); `coffer keygen` prints one.",
+      "With DATABASE_URL a master key is needed: set COFFER_MASTER_KEY_FILE (or COFFER_MASTER_KEY); `coffer keygen` " +
+        "prints one. Or let a cloud keep it: COFFER_MANAGER=aws or gcp.",
     );
   return { from: "home" };
 }
@@ -229,33 +263,7 @@ function isHttpUrl(text: string): boolean {
   return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
 }
 
-/** The effective configuration in the environment's names, without secrets, for `coffer check-config`. */
-export function describeConfig(config: Config): string {
-  const { masterKey } = config;
-  const lines: readonly (readonly [string, string | number])[] = [
-    ["COFFER_HOME", config.home],
-    ["COFFER_HOST", config.host],
-    ["COFFER_PORT", config.port],
-    ["COFFER_PUBLIC_URL", config.publicUrl ?? "(the address that is listened on)"],
-    ["DATABASE_URL", config.databaseUrl === null ? "(embedded PostgreSQL in COFFER_HOME)" : "[redacted]"],
-    ["COFFER_DATABASE_POOL_SIZE", config.databasePoolSize],
-    [
-      "master key",
-      masterKey.from === "environment"
-        ? "[redacted]"
-        : masterKey.from === "file"
-          ? masterKey.path
-          : "master.key in COFFER_HOME",
-    ],
-    ["COFFER_MANAGER", config.manager],
-    ["COFFER_STORAGE", config.storage],
-    ["COFFER_MANAGERS_ENABLED", config.managersEnabled.join(",")],
-    ["COFFER_RECOVERY_DAYS", config.recoveryDays],
-    ["COFFER_LOG_LEVEL", config.logLevel],
-    ["COFFER_RATE_LIMIT", config.rateLimit],
-    ["COFFER_TRUSTED_PROXIES", config.trustedProxies.join(",") || "(none)"],
-    ["COFFER_IDENTITY_PROVIDERS", config.identityProviders.map(({ issuer }) => issuer).join(",") || "(none)"],
-    ["COFFER_PRIVATE_ADDRESSES_ALLOWED", config.privateAddressesAllowed.join(",") || "(none)"],
-  ];
-  return lines.map(([name, effective]) => `${name}=${effective}`).join("\n");
+/** What would have Google's client library print payloads goes from the environment, before it is loaded. */
+export function silenceGoogle(): void {
+  delete process.env["GOOGLE_SDK_NODE_LOGGING"];
 }

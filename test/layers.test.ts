@@ -14,11 +14,14 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   store: ["store", "domain"],
   embedded: ["embedded", "domain"],
   http: ["http", "domain", "auth"],
-  "config.ts": ["domain"],
+  "config.ts": ["config-clouds.ts", "domain"],
+  "config-clouds.ts": ["domain"],
+  "config-describe.ts": ["config-clouds.ts", "config.ts"],
   // `..`: package.json, for its version.
-  "compose.ts": ["..", "auth", "config.ts", "domain", "embedded", "http", "sealing", "store"],
+  "compose.ts": ["..", "auth", "config.ts", "domain", "embedded", "http", "repeat.ts", "sealing", "store"],
+  "repeat.ts": [],
   client: ["client"],
-  "cli.ts": ["client", "config.ts", "compose.ts"],
+  "cli.ts": ["client", "config-describe.ts", "config.ts", "compose.ts"],
 };
 
 /** Packages by who may import them; node: modules are named where a layer must do without some. */

@@ -4,7 +4,10 @@ import { type Caller } from "./admission.ts";
 import { createGate } from "./gate.ts";
 import type { IdentityVerifier, SigningKeyMaker, TrustedIssuer } from "./federation-ports.ts";
 import { createIdentityProviders } from "./identity-providers.ts";
+import { createManagedSecrets } from "./managed-secrets.ts";
 import { createMembers } from "./members.ts";
+import { createMoves } from "./moves.ts";
+import { createOwnerManagers } from "./owner-managers.ts";
 import { createOwners } from "./owners.ts";
 import type { Clock, NewId, RefusalLimit, Store, TokenMaker } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
@@ -33,6 +36,8 @@ export type BrokerDeps = {
   readonly signingKeys: SigningKeyMaker;
   readonly clock: Clock;
   readonly newId: NewId;
+  /** Told of what fails where nobody waits. */
+  readonly onBackgroundError: (error: unknown) => void;
   /** Days for which a soft-deleted setting can be restored. */
   readonly recoveryDays: number;
 };
@@ -43,6 +48,14 @@ export function createBroker(deps: BrokerDeps) {
   const { store, vault, tokens, refusals, clock, newId, recoveryDays } = deps;
   const gate = createGate({ store, clock, newId, refusals });
   const change = createSettingChange(gate, vault);
+  const managed = createManagedSecrets({
+    gate,
+    vault,
+    clock,
+    newId,
+    onBackgroundError: deps.onBackgroundError,
+  });
+  const moves = createMoves({ ...deps, gate, managed });
   return {
     /** Finds out who calls, and nothing else. @throws BrokerError `unauthenticated` */
     identify: (caller: Caller): Promise<void> => gate.identify(caller),
@@ -50,8 +63,18 @@ export function createBroker(deps: BrokerDeps) {
     ...createValueRead(gate, vault, store),
     ...createResolve(gate, vault, store),
     ...createRender(gate, vault, store),
-    ...createSettingsWrite(change, vault, newId),
-    ...createSettingsRemove(gate, change, vault, recoveryDays),
+    ...createSettingsWrite(change, vault, managed, newId),
+    ...createSettingsRemove(gate, change, vault, managed, recoveryDays),
+    /** Sees to secrets in managers that the database no longer points at, or not yet; answers how many. */
+    settleManagedSecrets: (limit: number): Promise<number> => managed.settle(null, limit),
+    /** Works on moves of owners' values, until there is none that nobody works on. */
+    runMoves: (): Promise<void> => moves.run(),
+    /** Resolves when nothing is under way any more that nobody waits for. */
+    drain: async (): Promise<void> => {
+      await moves.stop();
+      await managed.drain();
+    },
+    ...createOwnerManagers(gate, vault, moves, newId),
     ...createOwners(gate, vault, newId),
     ...createMembers(gate),
     ...createUsers(gate, vault, tokens, newId),

@@ -2,7 +2,7 @@
 // event on record before the answer exists. A read's event is durable before its result; a change commits together
 // with its event; a denial is on record before it is told. Nothing else in the tree holds a Transaction or makes a
 // Permit.
-import { type Action, judge } from "./access.ts";
+import { judge } from "./access.ts";
 import {
   type Caller,
   Denied,
@@ -14,33 +14,10 @@ import {
 } from "./admission.ts";
 import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
-import { type Report, createEvents } from "./events.ts";
+import { createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
-
-/** What a read is about to show. `action` words the event where it is not the ask's own. */
-export type Found<Rows> = Report & {
-  readonly found: Rows;
-  readonly action?: Action;
-  /** What else was asked for and is not given: each has an event of its own, on record with the read. */
-  readonly withheld?: readonly Withholding[];
-};
-/** `path` where the need's own does not say which place it is. */
-export type Withholding = Required<Pick<Report, "subjects">> & {
-  readonly outcome: "denied" | "failed";
-  readonly action: Action;
-  readonly reason: string;
-  readonly path?: string;
-};
-/** Settings whose disclosure was permitted and then did not happen. */
-export type Undisclosed = Required<Pick<Report, "subjects">> & { readonly reason: string };
-/** Who signed in, and whose log says so. */
-export type SignedIn<Result> = Done<Result> & {
-  readonly principal_id: string;
-  readonly token_id: string;
-  readonly key: OwnerKey;
-};
-export type Done<Result> = Report & { readonly result: Result };
+import type { BackgroundSteps, Done, Found, SignedIn, Stage, Undisclosed } from "./steps.ts";
 
 /** For a change that has nothing to prepare, or nobody to queue behind. */
 export const nothing = async (): Promise<null> => null;
@@ -131,6 +108,23 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     }
   }
 
+  /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. */
+  async function housekeep<Result>(
+    operation: string,
+    apply: (tx: Transaction, now: Date) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>,
+  ): Promise<Result | null> {
+    return store.transact(async (tx) => {
+      const now = clock.now();
+      const done = await apply(tx, now);
+      if (done === null) return null;
+      const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
+      const who = { principal_id: null, token_id: null };
+      const what = { action: "housekeep" as const, path: null };
+      await tx.record(eventOf(context, who, what, done.key, "allowed", done));
+      return done.result;
+    });
+  }
+
   return {
     /** Who calls, and nothing else: so that a malformed request with a bad token is told of the token. */
     async identify(caller: Caller): Promise<void> {
@@ -150,6 +144,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         found: Rows,
         permit: Permit,
         grant: Grant,
+        reader: Reader,
       ) => Promise<Result & { readonly undisclosed?: readonly Undisclosed[] }>,
     ): Promise<Result> {
       return counted(caller, async () => {
@@ -162,7 +157,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
           eventFor(caller, need, grant, each.outcome, each, each.action),
         );
         await Promise.all([event, ...beside].map((each) => store.record(each)));
-        const result = await answer(found, permit, grant).catch((error: unknown) =>
+        const result = await answer(found, permit, grant, store.reader).catch((error: unknown) =>
           settle(caller, need, grant, error, event),
         );
         const failures = (result.undisclosed ?? []).map((each) =>
@@ -176,13 +171,19 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     /**
      * A change of state. `prepare` may take its time (a network call); then, in one transaction: `lock` queues
      * behind rivals, the right is decided again from what is committed by then, `apply` does the work, and its
-     * event is written. All of it commits, or nothing.
+     * event is written. All of it commits, or nothing. What `prepare` stages is only what is to be done elsewhere:
+     * it is undone by the sweeper unless `apply` takes it over.
      */
     async change<Prepared, Locked, Result>(
       caller: Caller,
       need: Need,
       steps: {
-        readonly prepare: (grant: Grant, reader: Reader, permit: Permit) => Promise<Prepared>;
+        readonly prepare: (
+          grant: Grant,
+          reader: Reader,
+          permit: Permit,
+          stage: Stage<Locked>,
+        ) => Promise<Prepared>;
         readonly lock: (tx: Transaction, grant: Grant) => Promise<Locked>;
         readonly apply: (
           tx: Transaction,
@@ -194,15 +195,19 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     ): Promise<Result> {
       return counted(caller, async () => {
         const grant = await admitted(caller, need);
-        const attempt = async (): Promise<Result> => {
-          const prepared = await steps.prepare(grant, store.reader, permit);
-          return store.transact(async (tx) => {
+        const stage: Stage<Locked> = (work) =>
+          store.transact(async (tx) => {
             const locked = await steps.lock(tx, grant);
             const again = await standpoint(caller, need, tx);
             const decision = judge(again.facts, need.ask);
             if (decision.verdict === "deny") throw new Denied(decision, need.ask.action);
-            const { result, ...report } = await steps.apply(tx, again.grant, prepared, locked);
-            await tx.record(eventFor(caller, need, again.grant, "allowed", report));
+            return work(tx, again.grant, locked);
+          });
+        const attempt = async (): Promise<Result> => {
+          const prepared = await steps.prepare(grant, store.reader, permit, stage);
+          return stage(async (tx, again, locked) => {
+            const { result, ...report } = await steps.apply(tx, again, prepared, locked);
+            await tx.record(eventFor(caller, need, again, "allowed", report));
             return result;
           });
         };
@@ -245,24 +250,26 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       }
     },
 
-    /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. */
-    async housekeep<Result>(
+    housekeep,
+
+    /**
+     * The broker's own work that asks a manager. Answers null when there was nothing to claim.
+     * @throws whatever `work` throws, after `giveUp`
+     */
+    async background<Claimed, Worked, Result>(
       operation: string,
-      apply: (
-        tx: Transaction,
-        now: Date,
-      ) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>,
-    ): Promise<Result | null> {
-      return store.transact(async (tx) => {
-        const now = clock.now();
-        const done = await apply(tx, now);
-        if (done === null) return null;
-        const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
-        const who = { principal_id: null, token_id: null };
-        const what = { action: "housekeep" as const, path: null };
-        await tx.record(eventOf(context, who, what, done.key, "allowed", done));
-        return done.result;
-      });
+      steps: BackgroundSteps<Claimed, Worked, Result>,
+    ): Promise<{ readonly result: Result | null } | null> {
+      const claimed = await store.transact((tx) => steps.claim(tx, clock.now()));
+      if (claimed === null) return null;
+      let worked: Worked;
+      try {
+        worked = await steps.work(claimed, permit);
+      } catch (error) {
+        await store.transact((tx) => steps.giveUp(tx, clock.now(), claimed, error));
+        throw error;
+      }
+      return { result: await housekeep(operation, (tx, now) => steps.finish(tx, now, claimed, worked)) };
     },
   };
 }

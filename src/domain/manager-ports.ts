@@ -14,9 +14,11 @@ export type SecretAddress =
   /** `projects/P/secrets/S`, or `projects/P/locations/L/secrets/S` for a regional one. */
   | { readonly resource: string };
 
+/** The version id of whatever is newest. */
+export const LATEST = "latest";
+
 /** A secret, and the manager's own id of one version of it: a UUID (AWS), a number (GCP), or `latest`. */
 export type Located = SecretAddress & { readonly version_id: string };
-
 
 /** What people see of a secret of ours in the cloud's console. `purpose` says what it is when it is no setting. */
 export type SecretTags = Readonly<Record<string, string>>;
@@ -84,3 +86,21 @@ export type CloudManager = {
   close(): Promise<void>;
 };
 
+/**
+ * A secret in a manager that the broker made, or is about to make. The row is there before the manager is called, and
+ * until the manager has nothing of it any more: so no crash leaves anything behind that nobody knows of.
+ */
+export type ManagedSecret = {
+  readonly tenant_id: string;
+  /** Its name in the manager, after the prefix. */
+  readonly id: string;
+  readonly purpose: "setting" | "key_encryption_key" | "master_key";
+  readonly manager: CloudName;
+  readonly address: SecretAddress;
+  /** A key's one version, once it is there. */
+  readonly version_id: string | null;
+  /** Null for a key. */
+  readonly setting_id: string | null;
+  readonly unsettled_at: Date | null;
+  readonly attempts: number;
+};

@@ -4,6 +4,7 @@ import type { PrincipalKind, Role, StandingFacts } from "./access.ts";
 import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
 import type { AuditEvent, Outcome } from "./audit.ts";
 import type { AccessClaims, IdentityProviderRecord, SigningKeyRecord } from "./federation-ports.ts";
+import type { ManagerReads, ManagerWrites } from "./manager-store-ports.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 
 export type Clock = { readonly now: () => Date };
@@ -115,7 +116,7 @@ export type AuditQuery = {
 export type AuditPage = { readonly events: readonly AuditEvent[]; readonly next: string | null };
 
 /** Reads. Each sees what is committed when it is called. */
-export type Reader = {
+export type Reader = ManagerReads & {
   settings(query: SettingQuery): Promise<SettingPage>;
   /** The setting at a path, deleted or not, with its current version. */
   setting(key: OwnerKey, path: SettingPath): Promise<SettingRow | null>;
@@ -156,71 +157,72 @@ export type NewToken = TokenRecord & { readonly hash: Buffer };
 export type PurgedSetting = { readonly id: string; readonly path: string };
 
 /** Reads and writes that commit together, with their audit event, or not at all. */
-export type Transaction = Reader & {
-  /** Queues behind every other writer of the path, until this transaction ends; answers `lastVersion`. */
-  lockPath(key: OwnerKey, path: SettingPath): Promise<number>;
-  setLastVersion(key: OwnerKey, path: SettingPath, version: number): Promise<void>;
-  insertSetting(setting: SettingRecord): Promise<void>;
-  updateSetting(setting: SettingRecord): Promise<void>;
-  insertVersion(version: VersionRecord): Promise<void>;
-  updateVersion(version: VersionRecord): Promise<void>;
-  /** Removes the rows of a setting and its versions; the path's last number stays. */
-  purgeSetting(setting: SettingRecord): Promise<void>;
-  /** Up to `limit` soft-deleted settings whose time is over, locked; others' locked rows are passed over. */
-  lockDuePurges(now: Date, limit: number): Promise<readonly SettingRecord[]>;
-  /** Whether an owner (an organization: it or a project of it) still has settings, soft-deleted ones too. */
-  hasSettings(owner: Owner): Promise<boolean>;
+export type Transaction = Reader &
+  ManagerWrites & {
+    /** Queues behind every other writer of the path, until this transaction ends; answers `lastVersion`. */
+    lockPath(key: OwnerKey, path: SettingPath): Promise<number>;
+    setLastVersion(key: OwnerKey, path: SettingPath, version: number): Promise<void>;
+    insertSetting(setting: SettingRecord): Promise<void>;
+    updateSetting(setting: SettingRecord): Promise<void>;
+    insertVersion(version: VersionRecord): Promise<void>;
+    updateVersion(version: VersionRecord): Promise<void>;
+    /** Removes the rows of a setting and its versions; the path's last number stays. */
+    purgeSetting(setting: SettingRecord): Promise<void>;
+    /** Up to `limit` soft-deleted settings whose time is over, locked; others' locked rows are passed over. */
+    lockDuePurges(now: Date, limit: number): Promise<readonly SettingRecord[]>;
+    /** Whether an owner (an organization: it or a project of it) still has settings, soft-deleted ones too. */
+    hasSettings(owner: Owner): Promise<boolean>;
 
-  insertOrganization(row: OrganizationRecord): Promise<void>;
-  renameOrganization(id: string, name: string): Promise<void>;
-  insertProject(row: ProjectRecord): Promise<void>;
-  renameProject(id: string, name: string): Promise<void>;
-  /** Removes an organization with all in it, or a project, or a user with their own scope; answers what was purged. */
-  removeOwner(owner: Owner): Promise<readonly PurgedSetting[]>;
-  organizationByName(name: string): Promise<OrganizationRecord | null>;
-  projectByName(organizationId: string, name: string): Promise<ProjectRecord | null>;
-  /** Locks the owner's row, so that checks on its members hold until the end; false when it is gone. */
-  lockOwner(owner: Owner): Promise<boolean>;
-  /** Locks the instance's row, so that checks on its admins hold until the end. */
-  lockInstance(): Promise<void>;
-  /** Principals who own the organization and are not disabled, other than `except`. */
-  otherOwners(organizationId: string, except: string): Promise<number>;
-  /** Organizations whose only enabled owner is this principal. */
-  organizationsOnlyOwnedBy(principalId: string): Promise<readonly string[]>;
-  /** Instance admins who are not disabled, other than `except`. */
-  otherAdmins(except: string): Promise<number>;
+    insertOrganization(row: OrganizationRecord): Promise<void>;
+    renameOrganization(id: string, name: string): Promise<void>;
+    insertProject(row: ProjectRecord): Promise<void>;
+    renameProject(id: string, name: string): Promise<void>;
+    /** Removes an organization with all in it, or a project, or a user with their own scope; answers what was purged. */
+    removeOwner(owner: Owner): Promise<readonly PurgedSetting[]>;
+    organizationByName(name: string): Promise<OrganizationRecord | null>;
+    projectByName(organizationId: string, name: string): Promise<ProjectRecord | null>;
+    /** Locks the owner's row, so that checks on its members hold until the end; false when it is gone. */
+    lockOwner(owner: Owner): Promise<boolean>;
+    /** Locks the instance's row, so that checks on its admins hold until the end. */
+    lockInstance(): Promise<void>;
+    /** Principals who own the organization and are not disabled, other than `except`. */
+    otherOwners(organizationId: string, except: string): Promise<number>;
+    /** Organizations whose only enabled owner is this principal. */
+    organizationsOnlyOwnedBy(principalId: string): Promise<readonly string[]>;
+    /** Instance admins who are not disabled, other than `except`. */
+    otherAdmins(except: string): Promise<number>;
 
-  insertPrincipal(row: PrincipalRecord): Promise<void>;
-  updatePrincipal(row: PrincipalRecord): Promise<void>;
-  serviceAccountByName(organizationId: string, name: string): Promise<PrincipalRecord | null>;
-  /** Removes a service account with its tokens and memberships. */
-  removeServiceAccount(id: string): Promise<void>;
-  insertEnrolment(codeHash: Buffer, principalId: string, expiresAt: Date): Promise<void>;
-  /** Takes an unexpired enrolment code out of the world; null when there is none. */
-  takeEnrolment(codeHash: Buffer, now: Date): Promise<string | null>;
+    insertPrincipal(row: PrincipalRecord): Promise<void>;
+    updatePrincipal(row: PrincipalRecord): Promise<void>;
+    serviceAccountByName(organizationId: string, name: string): Promise<PrincipalRecord | null>;
+    /** Removes a service account with its tokens and memberships. */
+    removeServiceAccount(id: string): Promise<void>;
+    insertEnrolment(codeHash: Buffer, principalId: string, expiresAt: Date): Promise<void>;
+    /** Takes an unexpired enrolment code out of the world; null when there is none. */
+    takeEnrolment(codeHash: Buffer, now: Date): Promise<string | null>;
 
-  /** The user whom an identity provider of the instance knows by this subject. */
-  userByIdentity(issuer: string, subject: string): Promise<PrincipalRecord | null>;
-  insertPerson(row: PrincipalRecord, issuer: string, subject: string): Promise<void>;
-  putIdentityProvider(row: IdentityProviderRecord): Promise<void>;
-  removeIdentityProvider(organizationId: string, id: string): Promise<void>;
-  /** Oldest first. */
-  signingKeys(): Promise<readonly SigningKeyRecord[]>;
-  insertSigningKey(row: SigningKeyRecord): Promise<void>;
-  retireSigningKey(id: string, at: Date): Promise<void>;
-  removeSigningKey(id: string): Promise<void>;
+    /** The user whom an identity provider of the instance knows by this subject. */
+    userByIdentity(issuer: string, subject: string): Promise<PrincipalRecord | null>;
+    insertPerson(row: PrincipalRecord, issuer: string, subject: string): Promise<void>;
+    putIdentityProvider(row: IdentityProviderRecord): Promise<void>;
+    removeIdentityProvider(organizationId: string, id: string): Promise<void>;
+    /** Oldest first. */
+    signingKeys(): Promise<readonly SigningKeyRecord[]>;
+    insertSigningKey(row: SigningKeyRecord): Promise<void>;
+    retireSigningKey(id: string, at: Date): Promise<void>;
+    removeSigningKey(id: string): Promise<void>;
 
-  putMember(row: MemberRecord): Promise<void>;
-  removeMember(owner: Owner, principalId: string): Promise<void>;
+    putMember(row: MemberRecord): Promise<void>;
+    removeMember(owner: Owner, principalId: string): Promise<void>;
 
-  insertToken(row: NewToken): Promise<void>;
-  /** Revokes a token with all its children; `made`: also those it made for others, and theirs. Answers how many. */
-  revokeToken(id: string, made: boolean, now: Date): Promise<number>;
+    insertToken(row: NewToken): Promise<void>;
+    /** Revokes a token with all its children; `made`: also those it made for others, and theirs. Answers how many. */
+    revokeToken(id: string, made: boolean, now: Date): Promise<number>;
 
-  /** As Store.admit, within the transaction. */
-  admit: Store["admit"];
-  record(event: AuditEvent): Promise<void>;
-};
+    /** As Store.admit, within the transaction. */
+    admit: Store["admit"];
+    record(event: AuditEvent): Promise<void>;
+  };
 
 export type Store = {
   readonly reader: Reader;

@@ -1,10 +1,11 @@
 // Settings in the form that their consumer reads: a shell, a .env file, Docker, an AWS SDK, Kubernetes. Pure: opened
 // values in, one text out. Whatever a value holds, it comes out as that value and nothing more, or not at all; a name
 // that would take over a process, or that two settings share, is an error before any text is made.
+import { formatComet, noteOf } from "./comet.ts";
 import { nameProblem } from "./env-names.ts";
 import { BrokerError, type InputProblem } from "./errors.ts";
 import type { ContainerRegistryValue, S3Value, SettingValue } from "./plaintext.ts";
-import type { SettingRecord } from "./setting.ts";
+import type { SettingRecord, SettingRow } from "./setting.ts";
 
 export const RENDER_FORMATS = [
   "env",
@@ -56,9 +57,19 @@ export function renderAs(
   }
 }
 
-/** @throws BrokerError always: this version keeps nothing in a cloud's secret manager */
-export function refuseComet(settings: readonly SettingRecord[]): never {
-  throw unfit("comet", settings[0], "its value is not in a cloud's secret manager");
+/**
+ * The one note of where a setting's value lies, for Comet's SDK: of that version where it was asked for by number.
+ * @throws BrokerError `invalid_value` for what is in no cloud's secret manager, or more than one setting
+ */
+export function renderComet(rows: readonly SettingRow[], pinned: boolean): string {
+  const [only, ...more] = rows;
+  if (only === undefined || more.length > 0) throw unfit("comet", undefined, "it takes exactly one setting");
+  const { setting, version } = only;
+  if (version.location === null)
+    throw unfit("comet", setting, "its value is not in a cloud's secret manager");
+  const note = noteOf(version.location, pinned || version.storage === "external");
+  if (note === null) throw unfit("comet", setting, "Comet has no words for a regional secret");
+  return formatComet(note);
 }
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;

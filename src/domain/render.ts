@@ -4,12 +4,13 @@ import type { Owner, PathQuery, SettingType } from "./address.ts";
 import { parsePathQuery } from "./address.ts";
 import type { Caller, Grant, Need } from "./admission.ts";
 import { BrokerError } from "./errors.ts";
-import type { Found, Gate } from "./gate.ts";
-import { openAll, subjectOf } from "./opening.ts";
+import type { Gate } from "./gate.ts";
+import type { Found } from "./steps.ts";
+import { assertGenuine, openAll, subjectOf } from "./opening.ts";
 import type { Reader, Store } from "./ports.ts";
-import { type RenderFormat, refuseComet, renderAs } from "./render-formats.ts";
+import { type RenderFormat, renderAs, renderComet } from "./render-formats.ts";
 import type { Vault } from "./sealing-ports.ts";
-import type { SettingRow } from "./setting.ts";
+import { type SettingRow, valueBytes } from "./setting.ts";
 import { type Choice, assertVersionFits, breadthOf, chooseRows, placeOf } from "./settings-read.ts";
 
 const RENDER_BYTES_MAX = 1_048_576;
@@ -43,7 +44,7 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
     for (let from: { readonly cursor?: string } = {}; ; ) {
       const { choices, next } = await chooseRows({ ...query, ...from }, select, grant, reader, vault);
       all.push(...choices);
-      for (const { row } of choices) bytes += row.version.sealed?.length ?? 0;
+      for (const { row } of choices) bytes += valueBytes(row.version);
       if (all.length > SETTINGS_MAX || bytes > SEALED_BYTES_MAX) throw tooLarge();
       if (next === null) return all;
       from = { cursor: next };
@@ -68,12 +69,12 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
           const choices = await chooseAll(input, select, grant, reader);
           assertNoneWithheld(choices, grant);
           const rows = choices.map(({ row }) => row);
-          if (format === "comet") refuseComet(rows.map(({ setting }) => setting));
+          if (format === "comet") rows.forEach((row) => assertGenuine(vault, row));
           return { found: rows, subjects: rows.map(subjectOf) };
         },
-        async (rows, permit, grant) => {
-          if (format === "comet") throw new Error("nothing is rendered so");
-          const { opened } = await openAll(vault, permit, rows, "fail");
+        async (rows, permit, grant, reader) => {
+          if (format === "comet") return { text: renderComet(rows, input.version !== undefined), opened: 0 };
+          const { opened } = await openAll(vault, reader, permit, rows, "fail");
           const items = [...opened].map(([{ setting }, plaintext]) => ({
             setting,
             value: plaintext.reveal(),

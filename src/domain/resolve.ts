@@ -1,15 +1,18 @@
 // Resolving many references at once. Each has an outcome of its own, as the strict read would give it; what cannot be
 // had is an error for that item, never a missing value, and the reference is never handed back as one. References to
 // one owner are decided together and share an event; a value that several of them name is opened once.
-import { type Owner, type SettingPath, formatRef } from "./address.ts";
+import { type Owner, type SettingPath, formatRef, parseSettingPath } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
+import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
-import { type Found, type Gate, type Undisclosed, type Withholding, forbidden } from "./gate.ts";
-import { assertGenuine, subjectOf } from "./opening.ts";
+import { notedRow } from "./noted-row.ts";
+import { type Gate, forbidden } from "./gate.ts";
+import type { Found, Undisclosed, Withholding } from "./steps.ts";
+import { assertGenuine, openRows, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
 import type { Reader, Store } from "./ports.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
-import { type Reference, isCometSecret, parseReference } from "./reference.ts";
+import { type Reference, parseReference } from "./reference.ts";
 import type { SettingRow } from "./setting.ts";
 import { assertFieldFits, fieldOf, strictRow } from "./value-read.ts";
 
@@ -24,7 +27,8 @@ export type Outcome =
   | { readonly kind: "failed"; readonly error: BrokerError };
 export type Resolved = { readonly ref: string; readonly outcome: Outcome };
 
-type Item = { readonly at: number; readonly reference: Reference };
+/** `note`: what was given is a note of a cloud's secret, and the reference one to a setting that may hold it. */
+type Item = { readonly at: number; readonly reference: Reference; readonly note?: CometTarget };
 /** A value, and the references that name it or a field of it. */
 type Target = { readonly row: SettingRow; readonly items: readonly Item[] };
 /** One request's work: where each outcome goes, and how many values were opened for them. */
@@ -60,7 +64,12 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
         withheld.push({ outcome: "denied", action, reason: decision.reason, path, subjects: [] });
         continue;
       }
-      const row = await found(strictRow(reader, vault, keyOf(grant), path, version, grant.at));
+      const { note } = items[0];
+      const row = await found(
+        note === undefined
+          ? strictRow(reader, vault, keyOf(grant), path, version, grant.at)
+          : notedRow(reader, vault, keyOf(grant), path, note, grant.at),
+      );
       if (row instanceof BrokerError) {
         fail(items, path, row);
         continue;
@@ -82,11 +91,10 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
     targets: readonly Target[],
     permit: Permit,
     at: Date,
+    reader: Reader,
   ): Promise<Undisclosed[]> {
-    const results = await vault.open(
-      permit,
-      targets.map(({ row }) => row),
-    );
+    const rows = targets.map(({ row }) => row);
+    const results = await openRows(vault, reader, permit, rows);
     const failures: { readonly reason: string; readonly row: SettingRow }[] = [];
     const shown: SettingRow[] = [];
     for (const [index, { row, items }] of targets.entries()) {
@@ -127,8 +135,8 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       job.caller,
       need,
       (grant, reader) => locate(job, grant, reader, items),
-      async (targets, permit, grant) => {
-        if (!job.explain) return { undisclosed: await open(job, targets, permit, grant.at) };
+      async (targets, permit, grant, now) => {
+        if (!job.explain) return { undisclosed: await open(job, targets, permit, grant.at, now) };
         for (const { row, items: each } of targets)
           for (const { at } of each) job.outcomes.set(at, { kind: "resolved", ...identityOf(row) });
         return { undisclosed: [] };
@@ -138,9 +146,28 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
   }
 
   /**
-   * A Comet API Key Secret resolves only where a live setting holds that very secret in that cloud's manager. While no
-   * such manager guards anything here there is no place where the caller could have a right: denied, on record.
+   * A Comet API Key Secret resolves only where a live setting that the caller may decrypt holds that very secret: to
+   * that setting, and to nothing where there is none.
    */
+  async function resolveNote(job: Job, at: number, note: CometTarget): Promise<void> {
+    const place: Need = { ask: { action: "identify" }, place: { kind: "self" } };
+    const { places } = await gate.read(
+      job.caller,
+      place,
+      async (_grant, reader) => ({ found: await reader.placesHolding(note.manager, note.secret) }),
+      async (found) => ({ places: found }),
+    );
+    for (const { key, path } of places) {
+      const owner = { owner_type: key.owner_type, owner_id: key.owner_id };
+      const reference = { owner, path: parseSettingPath(path), version: null, field: null };
+      await resolveAt(job, owner, [{ at, reference, note }]);
+      const outcome = job.outcomes.get(at);
+      if (outcome?.kind !== "failed" || outcome.error.code !== "forbidden") return;
+    }
+    await refuse(job, [{ at }]);
+  }
+
+  /** There is no place where the caller could have a right: denied, on record. */
   async function refuse(job: Job, items: readonly Pick<Item, "at">[]): Promise<void> {
     const action = job.explain ? "list" : "decrypt";
     const need: Need = { ask: { action, path: null, breadth: "some" }, place: { kind: "self" } };
@@ -162,22 +189,22 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
     ): Promise<{ readonly results: readonly Resolved[]; readonly opened: number }> {
       const job: Job = { caller, explain, outcomes: new Map(), opened: 0 };
       const items: Item[] = [];
-      const ofComet: { readonly at: number }[] = [];
+      const notes: { readonly at: number; readonly note: CometTarget }[] = [];
       for (const [at, ref] of refs.entries()) {
         try {
-          if (isCometSecret(ref)) ofComet.push({ at });
+          if (isComet(ref)) notes.push({ at, note: targetOf(parseComet(ref)) });
           else items.push({ at, reference: parseReference(ref) });
         } catch (error) {
           tell(job, [{ at }], asBrokerError(error));
         }
       }
       // A token that is no good is told even where nothing is a reference.
-      if (items.length === 0 && ofComet.length === 0) await gate.identify(caller);
+      if (items.length === 0 && notes.length === 0) await gate.identify(caller);
       for (const [first, ...rest] of Map.groupBy(items, ({ reference }) =>
         formatRef(reference.owner, ""),
       ).values())
         if (first !== undefined) await resolveAt(job, first.reference.owner, [first, ...rest]);
-      if (ofComet.length > 0) await refuse(job, ofComet);
+      for (const { at, note } of notes) await resolveNote(job, at, note);
       const results = refs.map((ref, at) => ({ ref, outcome: job.outcomes.get(at) ?? lost() }));
       return { results, opened: job.opened };
     },

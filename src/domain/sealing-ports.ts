@@ -2,9 +2,17 @@
 import type { Owner, SettingType } from "./address.ts";
 import type { BrokerError } from "./errors.ts";
 import type { SigningKeyRecord } from "./federation-ports.ts";
+import type { CloudManager, CloudName, ManagedSecret, NewVersion, SecretAddress } from "./manager-ports.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey } from "./ports.ts";
-import type { ManagerName, SettingRecord, SettingRow, Storage, VersionRecord } from "./setting.ts";
+import type {
+  Location,
+  ManagerName,
+  Placement,
+  SettingRecord,
+  SettingRow,
+  VersionRecord,
+} from "./setting.ts";
 
 /** Proof that the gate let a caller at values, or that the broker works for itself. Only the gate makes one. */
 declare const permitBrand: unique symbol;
@@ -29,27 +37,64 @@ export type Sealer = {
   ): { readonly data_key_id: string; readonly sealed: Uint8Array };
 };
 
-/** How values rest. Network calls (a cloud manager) are made in `sealer` and `open` alone, never in a transaction. */
+/** How values rest. Network calls (a cloud's manager) are made in its promises alone, never in a transaction. */
 export type Vault = {
-  /** What a write uses; makes the owner's data key when it has none. */
-  sealer(permit: Permit, key: OwnerKey): Promise<Sealer>;
+  /** What a write into an envelope uses; makes the owner's data key under the manager when there is none. */
+  sealer(permit: Permit, key: OwnerKey, manager: ManagerName): Promise<Sealer>;
   /** Opens each row, after checking its MACs. One result a row, in order; a failure is that row's alone. */
   open(permit: Permit, rows: readonly SettingRow[]): Promise<readonly Opened[]>;
   /** The same with what is in memory; null when a key or value would have to be fetched first. */
   openInMemory(permit: Permit, row: SettingRow): Opened | null;
   /** True when the row's MACs are true: nobody but a broker wrote it. */
   isGenuine(row: SettingRow): boolean;
-  /** The record with its MAC made anew. */
   signSetting(record: Omit<SettingRecord, "mac">): SettingRecord;
   signVersion(
     setting: Owner & { readonly id: string; readonly type: SettingType },
     record: Omit<VersionRecord, "mac">,
   ): VersionRecord;
-  /** True when the storage and manager may be written to here. */
-  isEnabled(storage: Storage, manager: ManagerName): boolean;
-  readonly defaults: { readonly storage: Storage; readonly manager: ManagerName };
+  readonly clouds: Clouds;
+  /** Whether new values may be guarded by the manager here. */
+  isEnabled(manager: ManagerName): boolean;
+  /** Where values go unless somebody says otherwise. */
+  readonly defaults: Placement;
   /** Drops an owner's keys from memory. */
   forget(ownerId: string): void;
+};
+
+/** What somebody says of a secret that the broker did not make. */
+export type Pointer = {
+  readonly manager: CloudName;
+  readonly address:
+    | { readonly secret_id: string; readonly region: string | null }
+    | { readonly resource: string };
+  /** `latest`: it follows. */
+  readonly version_id: string;
+  readonly json_field: string | null;
+};
+
+/** Values that are secrets in a cloud's manager. What hands a value over or gives one needs a Permit. */
+export type Clouds = {
+  /** The address of a new secret of ours. @throws BrokerError `manager_failed` when the manager is not configured */
+  addressOf(manager: CloudName, id: string): SecretAddress;
+  /** How many versions of one secret can be enabled at once. */
+  versionsMax(manager: CloudName): number;
+  /** As CloudManager.write. */
+  write(
+    permit: Permit,
+    manager: CloudName,
+    version: Omit<NewVersion, "text"> & { readonly plaintext: Plaintext },
+  ): Promise<Location>;
+  /** As CloudManager.reconcile. */
+  reconcile(
+    permit: Permit,
+    manager: CloudName,
+    ...rest: Parameters<CloudManager["reconcile"]>
+  ): Promise<readonly string[]>;
+  /**
+   * Reads a secret that we did not make, once: where it really is, for a value that is one of the type.
+   * @throws BrokerError `invalid_value` when it cannot be read, is not allowed to the tenant, or is no such value
+   */
+  point(permit: Permit, tenantId: string, pointer: Pointer, type: SettingType): Promise<Location>;
 };
 
 /** A key-encryption key: one per tenant (an organization, or the instance for users), manager and generation. */
@@ -58,7 +103,10 @@ export type KekRecord = {
   readonly id: string;
   readonly manager: ManagerName;
   readonly generation: number;
+  /** For `local`: the key, sealed under the master key. */
   readonly sealed: Uint8Array | null;
+  /** For a cloud: the secret that holds it. `version_id` is null until the manager has confirmed it. */
+  readonly secret: { readonly address: SecretAddress; readonly version_id: string | null } | null;
   readonly created_at: Date;
 };
 
@@ -66,6 +114,8 @@ export type KekRecord = {
 export type DataKeyRecord = OwnerKey & {
   readonly id: string;
   readonly generation: number;
+  /** Of the KEK that it is wrapped under. */
+  readonly manager: ManagerName;
   readonly kek_tenant: string;
   readonly kek_id: string;
   readonly wrapped: Uint8Array;
@@ -77,11 +127,22 @@ export type KeyStore = {
   newestKek(tenantId: string, manager: ManagerName): Promise<KekRecord | null>;
   kek(tenantId: string, id: string): Promise<KekRecord | null>;
   insertKek(record: KekRecord): Promise<KekRecord>;
-  newestDataKey(key: OwnerKey): Promise<DataKeyRecord | null>;
+  /**
+   * Keeps others from undoing a KEK whose secret is not confirmed yet, for a while.
+   * @throws BrokerError `unavailable` when it is being undone, or is confirmed by now
+   */
+  holdKek(record: KekRecord): Promise<void>;
+  /** Notes which version of a key's secret holds it. @throws BrokerError `unavailable` when it was undone */
+  confirmSecret(secret: Pick<ManagedSecret, "tenant_id" | "id">, versionId: string): Promise<void>;
+  newestDataKey(key: OwnerKey, manager: ManagerName): Promise<DataKeyRecord | null>;
   dataKeys(tenantId: string, ids: readonly string[]): Promise<readonly DataKeyRecord[]>;
   insertDataKey(record: DataKeyRecord): Promise<DataKeyRecord>;
   /** The instance's key-check value: set once, by whoever comes first with one; null only looks. */
   keyCheck(fresh: Uint8Array | null): Promise<Uint8Array | null>;
   /** Oldest first. */
   signingKeys(): Promise<readonly SigningKeyRecord[]>;
+  /** The secret that holds the instance's master key: the one that is there, else the one given; null only looks. */
+  masterKeySecret(
+    fresh: Omit<ManagedSecret, "attempts" | "unsettled_at"> | null,
+  ): Promise<ManagedSecret | null>;
 };

@@ -4,18 +4,22 @@ import type { OwnerAction } from "./access.ts";
 import { type Owner, type SettingPath, parseSettingPath } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import { BrokerError, notFound } from "./errors.ts";
-import type { Done, Gate } from "./gate.ts";
+import { type Gate, Stale } from "./gate.ts";
+import type { Deposit } from "./managed-secrets.ts";
+import type { CloudName } from "./manager-ports.ts";
+import type { Done } from "./steps.ts";
 import { assertGenuine } from "./opening.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey, Reader, Transaction } from "./ports.ts";
 import type { Permit, Sealer, Vault } from "./sealing-ports.ts";
 import { type Preconditions, assertPreconditions } from "./preconditions.ts";
 import {
+  type Location,
   type ManagerName,
   type Setting,
   type SettingRecord,
   type SettingRow,
-  type Storage,
+  addressIn,
   toSetting,
 } from "./setting.ts";
 
@@ -30,6 +34,25 @@ export type Writing = {
   readonly last: number;
 };
 
+/** Ahead of a change: nothing is locked yet, so a network call may be made. */
+export type Preparing = Pick<Writing, "grant" | "key" | "path"> & {
+  readonly reader: Reader;
+  readonly permit: Permit;
+  /** A transaction of its own under the path's lock, where the right is decided as well. */
+  readonly stage: <Staged>(work: (writing: Writing) => Promise<Staged>) => Promise<Staged>;
+};
+
+/** What a new version holds, ready to be written in a transaction. */
+export type Content =
+  | {
+      readonly storage: "envelope";
+      readonly manager: ManagerName;
+      readonly sealer: Sealer;
+      readonly plaintext: Plaintext;
+    }
+  | { readonly storage: "manager"; readonly manager: CloudName; readonly deposit: Deposit }
+  | { readonly storage: "external"; readonly manager: CloudName; readonly location: Location };
+
 export type SettingChange = ReturnType<typeof createSettingChange>;
 
 export function createSettingChange(gate: Gate, vault: Vault) {
@@ -38,13 +61,7 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     caller: Caller,
     action: OwnerAction,
     input: { readonly owner: Owner; readonly path: string },
-    prepare: (
-      key: OwnerKey,
-      path: SettingPath,
-      grant: Grant,
-      reader: Reader,
-      permit: Permit,
-    ) => Promise<Prepared>,
+    prepare: (at: Preparing) => Promise<Prepared>,
     apply: (writing: Writing, prepared: Prepared) => Promise<Done<Result>>,
   ): Promise<Result> {
     const path = parseSettingPath(input.path);
@@ -52,18 +69,30 @@ export function createSettingChange(gate: Gate, vault: Vault) {
       ask: { action, path, breadth: "whole" },
       place: { kind: "owner", owner: input.owner },
     };
-    return gate.change(caller, need, {
-      prepare: (grant, reader, permit) => prepare(keyOf(grant), path, grant, reader, permit),
+    const writingOf = (tx: Transaction, grant: Grant, last: number): Writing => {
+      return { tx, grant, key: keyOf(grant), path, last };
+    };
+    /** That nothing is there is told to who may list there, which a scope may keep from who may write. */
+    async function told<Made>(grant: Grant, work: Promise<Made>): Promise<Made> {
+      try {
+        return await work;
+      } catch (error) {
+        if (error instanceof BrokerError && error.code === "not_found") grant.require("list", path);
+        throw error;
+      }
+    }
+    return gate.change<Prepared, number, Result>(caller, need, {
+      prepare: (grant, reader, permit, stage) =>
+        prepare({
+          key: keyOf(grant),
+          path,
+          grant,
+          reader,
+          permit,
+          stage: (work) => stage((tx, now, last) => told(now, work(writingOf(tx, now, last)))),
+        }),
       lock: (tx, grant) => tx.lockPath(keyOf(grant), path),
-      apply: async (tx, grant, prepared, last) => {
-        try {
-          return await apply({ tx, grant, key: keyOf(grant), path, last }, prepared);
-        } catch (error) {
-          // That nothing is there is told to who may list there, which a scope may keep from who may write.
-          if (error instanceof BrokerError && error.code === "not_found") grant.require("list", path);
-          throw error;
-        }
-      },
+      apply: (tx, grant, prepared, last) => told(grant, apply(writingOf(tx, grant, last), prepared)),
     });
   }
 
@@ -89,25 +118,32 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     return live;
   }
 
-  /** Writes a new version and what it makes of the setting. */
+  /**
+   * Writes a new version and what it makes of the setting.
+   * @throws Stale when the value that lies in a manager is no longer this write's to point at
+   */
   async function addVersion(
     { tx, key, path, last, grant }: Writing,
-    sealer: Sealer,
-    plaintext: Plaintext,
+    content: Content,
     setting: Omit<SettingRecord, "mac" | "current_version" | "current_since">,
-    placement: { readonly storage: Storage; readonly manager: ManagerName },
     insert: boolean,
   ): Promise<SettingRow> {
     const number = last + 1;
     const { id: setting_id, type, owner_type, owner_id } = setting;
-    const sealed = sealer.seal({ owner_type, owner_id, setting_id, version: number, type }, plaintext);
+    const place = { owner_type, owner_id, setting_id, version: number, type };
+    const { storage, manager } = content;
+    if (content.storage === "manager") await takeOver(tx, setting, content.deposit);
     const version = vault.signVersion(setting, {
       tenant_id: key.tenant_id,
       setting_id,
       version: number,
       state: "enabled",
-      ...placement,
-      ...sealed,
+      storage,
+      manager,
+      data_key_id: null,
+      sealed: null,
+      location: locationOf(content),
+      ...(content.storage === "envelope" ? content.sealer.seal(place, content.plaintext) : {}),
       created_at: grant.at,
       created_by: grant.principal.id,
       last_accessed_at: null,
@@ -119,6 +155,22 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     return { setting: signed, version };
   }
 
+  /** The row is about to point at what the manager has taken; where that took another version's place, that one ends. */
+  async function takeOver(
+    tx: Transaction,
+    setting: Pick<SettingRecord, "tenant_id" | "id" | "owner_type" | "owner_id" | "type">,
+    { manager, tenant_id, secret_id, setting_id, lease_id, location }: Deposit,
+  ): Promise<void> {
+    if (setting_id !== setting.id || !(await tx.endLease(tenant_id, secret_id, lease_id))) throw new Stale();
+    const kept = (await tx.versionsAt(setting, addressIn(location))).filter(
+      ({ state }) => state === "enabled",
+    );
+    const displaced = kept.slice(0, Math.max(0, kept.length + 1 - vault.clouds.versionsMax(manager)));
+    for (const version of displaced)
+      await tx.updateVersion(vault.signVersion(setting, { ...version, state: "destroying" }));
+    if (displaced.length > 0) await tx.unsettle(tenant_id, setting_id);
+  }
+
   return { changeAt, saved, current, addVersion };
 }
 
@@ -128,4 +180,15 @@ export const shown = (row: SettingRow): Setting => toSetting(row, { kind: "metad
 export function touched(setting: SettingRecord, grant: Grant, change: Partial<SettingRecord>): SettingRecord {
   const stamp = { updated_at: grant.at, updated_by: grant.principal.id, revision: setting.revision + 1 };
   return { ...setting, ...change, ...stamp };
+}
+
+function locationOf(content: Content): Location | null {
+  switch (content.storage) {
+    case "envelope":
+      return null;
+    case "manager":
+      return content.deposit.location;
+    case "external":
+      return content.location;
+  }
 }

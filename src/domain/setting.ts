@@ -3,12 +3,24 @@
 import type { Owner, SettingType } from "./address.ts";
 import { formatRef, nameOfPath } from "./address.ts";
 import type { DenialReason } from "./errors.ts";
+import { CLOUDS, LATEST, type Located, type SecretAddress } from "./manager-ports.ts";
 import type { SettingValue } from "./plaintext.ts";
 
-export const STORAGES = ["envelope"] as const;
+/** Where a value rests: sealed in our database; in a manager, put there by us; in a manager, put there by others. */
+export const STORAGES = ["envelope", "manager", "external"] as const;
 export type Storage = (typeof STORAGES)[number];
-export const MANAGERS = ["local"] as const;
+export const MANAGERS = ["local", ...CLOUDS] as const;
 export type ManagerName = (typeof MANAGERS)[number];
+/** Where values go: each pair that makes sense is named by `placementProblem`. */
+export type Placement = { readonly storage: Storage; readonly manager: ManagerName };
+
+/** Where a value lies in a cloud's manager. `version_id` `latest`: it follows whatever is newest there. */
+export type Location = Located & {
+  /** Of an external secret that holds a JSON object: the field that is the value. */
+  readonly json_field?: string;
+  /** How long the value was when it was written, or first read: what a page counts. */
+  readonly bytes: number;
+};
 export type VersionState = "enabled" | "destroying" | "destroyed";
 export type Labels = Readonly<Record<string, string>>;
 
@@ -47,6 +59,8 @@ export type VersionRecord = {
   readonly manager: ManagerName;
   readonly data_key_id: string | null;
   readonly sealed: Uint8Array | null;
+  /** Null in an envelope, and once the value is destroyed. */
+  readonly location: Location | null;
   readonly created_at: Date;
   readonly created_by: string;
   readonly last_accessed_at: Date | null;
@@ -75,6 +89,7 @@ export type Setting = Owner & {
   readonly labels: Labels;
   readonly storage: Storage;
   readonly manager: ManagerName;
+  readonly location?: ShownLocation;
   readonly version: number;
   readonly etag: string;
   readonly decrypted: boolean;
@@ -101,7 +116,33 @@ export type Version = {
   readonly last_accessed_at: string | null;
   readonly storage: Storage;
   readonly manager: ManagerName;
+  readonly location?: ShownLocation;
 };
+
+/** The secret that a location is in. */
+export function addressIn(location: Location): SecretAddress {
+  if ("resource" in location) return { resource: location.resource };
+  return { secret_id: location.secret_id, region: location.region };
+}
+
+/** What a page counts for a value: its sealed bytes, or how long it was when it went elsewhere. */
+export function valueBytes({ sealed, location }: VersionRecord): number {
+  return sealed?.length ?? location?.bytes ?? 0;
+}
+
+/** What clients see of a location: enough to find the secret with the cloud's own tools. */
+export type ShownLocation = Omit<Location, "bytes">;
+
+function shownLocation({ state, location }: VersionRecord): { readonly location?: ShownLocation } {
+  if (state !== "enabled" || location === null) return {};
+  const { bytes: _, ...shown } = location;
+  return { location: shown };
+}
+
+/** Whether a version is whatever the manager has newest: then nothing of it is ever known to be unchanged. */
+export function followsLatest({ storage, location }: VersionRecord): boolean {
+  return storage === "external" && location?.version_id === LATEST;
+}
 
 const DAY_MS = 86_400_000;
 
@@ -145,6 +186,7 @@ export function toSetting(row: SettingRow, disclosure: Disclosure): Setting {
     labels: setting.labels,
     storage: version.storage,
     manager: version.manager,
+    ...shownLocation(version),
     version: version.version,
     etag: etagOf(row, disclosure.kind === "withheld" ? disclosure.why : disclosure.kind),
     decrypted: disclosure.kind === "opened",
@@ -172,5 +214,6 @@ export function toVersion(record: VersionRecord): Version {
     last_accessed_at: timeOrNull(record.last_accessed_at),
     storage: record.storage,
     manager: record.manager,
+    ...shownLocation(record),
   };
 }

@@ -12,8 +12,9 @@ import {
 import { type Caller, type Grant, keyOf } from "./admission.ts";
 import type { Subject } from "./audit.ts";
 import { badInput, notFound } from "./errors.ts";
-import type { Found, Gate } from "./gate.ts";
-import { atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
+import type { Gate } from "./gate.ts";
+import type { Found } from "./steps.ts";
+import { assertPinned, atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
 import { decodeCursor, encodeCursor } from "./paging.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
@@ -24,6 +25,7 @@ import {
   type Version,
   type Withheld,
   etagOf,
+  followsLatest,
   isExpired,
   toSetting,
   toVersion,
@@ -92,19 +94,20 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
           const chosen = await chooseRows(input, select, grant, reader, vault);
           return { found: chosen, ...wordEvent(chosen.choices, input.decrypt) };
         },
-        async ({ choices, exact, next }, permit, grant) => {
+        async ({ choices, exact, next }, permit, grant, reader) => {
           const [first] = choices;
           const wanted = input.decrypt
             ? choices.filter(({ withhold }) => withhold === null).map(({ row }) => row)
             : [];
           if (exact && first !== undefined && input.if_none_match.length > 0) {
             const etag = etagOf(first.row, !input.decrypt ? "metadata" : (first.withhold ?? "opened"));
-            if (matchesAny(etag, input.if_none_match) && wanted.every((row) => vault.isGenuine(row))) {
+            const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(first.row.version);
+            if (isKnown && wanted.every((row) => vault.isGenuine(row))) {
               store.noteAccess(wanted, grant.at);
               return { status: "not_modified" as const, etag };
             }
           }
-          const { opened, failed } = await openAll(vault, permit, wanted, input.on_error);
+          const { opened, failed } = await openAll(vault, reader, permit, wanted, input.on_error);
           store.noteAccess([...opened.keys()], grant.at);
           const settings = choices.map((choice) => toAnswer(choice, opened, input.decrypt));
           return {
@@ -200,6 +203,7 @@ export async function chooseRows(
     version === undefined
       ? page.rows
       : await Promise.all(page.rows.map(async (row) => atVersion(reader, vault, key, row, version)));
+  if (version !== undefined) rows.forEach(assertPinned);
   const choices = rows.map((row) => ({
     row,
     withhold: input.decrypt ? whyWithheld(grant, row, vault) : null,

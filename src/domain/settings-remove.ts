@@ -3,6 +3,7 @@
 import type { Caller } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
 import { type Gate, nothing } from "./gate.ts";
+import type { ManagedSecrets } from "./managed-secrets.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
 import type { Setting } from "./setting.ts";
@@ -12,7 +13,13 @@ import { assertGenuine, atVersion, subjectOf } from "./opening.ts";
 const DAY_MS = 86_400_000;
 
 /** `recoveryDays`: how long a soft-deleted setting can be restored. */
-export function createSettingsRemove(gate: Gate, change: SettingChange, vault: Vault, recoveryDays: number) {
+export function createSettingsRemove(
+  gate: Gate,
+  change: SettingChange,
+  vault: Vault,
+  managed: Pick<ManagedSecrets, "settleSoon">,
+  recoveryDays: number,
+) {
   const { changeAt, saved, current } = change;
 
   return {
@@ -28,16 +35,18 @@ export function createSettingsRemove(gate: Gate, change: SettingChange, vault: V
     },
 
     /** Destroys every value at once. Owner, path and last number stay, so that no number is given twice. */
-    purge(caller: Caller, input: AddressInput): Promise<void> {
-      return changeAt(caller, "destroy", input, nothing, async ({ tx, key, path }) => {
+    async purge(caller: Caller, input: AddressInput): Promise<void> {
+      const gone = await changeAt(caller, "destroy", input, nothing, async ({ tx, key, path }) => {
         const found = await tx.setting(key, path);
         const live = found === null || found.setting.deleted_at !== null ? null : found.setting;
         assertPreconditions(input, live);
         if (found === null) throw notFound();
         await tx.purgeSetting(found.setting);
-        const { id } = found.setting;
-        return { result: undefined, subjects: [{ id, path, version: null }], details: { change: "purged" } };
+        const { id, tenant_id } = found.setting;
+        const subjects = [{ id, path, version: null }];
+        return { result: { tenant_id, setting_id: id }, subjects, details: { change: "purged" } };
       });
+      await managed.settleSoon(gone);
     },
 
     restore(caller: Caller, input: AddressInput): Promise<Setting> {
@@ -57,9 +66,9 @@ export function createSettingsRemove(gate: Gate, change: SettingChange, vault: V
       });
     },
 
-    /** Destroys one version's value for ever. Doing it again changes nothing. */
-    destroyVersion(caller: Caller, input: AddressInput & { readonly version: number }): Promise<void> {
-      return changeAt(caller, "destroy", input, nothing, async (writing) => {
+    /** Destroys one version's value for ever; reads of it stop at once. Doing it again changes nothing. */
+    async destroyVersion(caller: Caller, input: AddressInput & { readonly version: number }): Promise<void> {
+      const setting = await changeAt(caller, "destroy", input, nothing, async (writing) => {
         const live = await current(writing, input);
         const { tx, grant, path, key } = writing;
         const version = await tx.version(live.setting, input.version);
@@ -67,14 +76,23 @@ export function createSettingsRemove(gate: Gate, change: SettingChange, vault: V
           await atVersion(tx, vault, key, live, input.version);
           throw notFound();
         }
+        const { id, tenant_id } = live.setting;
         if (version.state === "enabled") {
-          const gone = { ...version, state: "destroyed" as const, data_key_id: null, sealed: null };
-          await tx.updateVersion(vault.signVersion(live.setting, gone));
+          // A manager has to confirm it: until then the row says where the value is, for the sweeper alone.
+          const isHeld = version.storage === "manager";
+          const ended = isHeld
+            ? { ...version, state: "destroying" as const }
+            : { ...version, state: "destroyed" as const, data_key_id: null, sealed: null, location: null };
+          if (isHeld) assertGenuine(vault, { setting: live.setting, version });
+          await tx.updateVersion(vault.signVersion(live.setting, ended));
+          if (isHeld) await tx.unsettle(tenant_id, id);
           await saved(tx, live, touched(live.setting, grant, {}));
         }
-        const subject = { id: live.setting.id, path, version: input.version };
-        return { result: undefined, subjects: [subject], details: { change: "version_destroyed" } };
+        const subject = { id, path, version: input.version };
+        const result = { tenant_id, setting_id: id };
+        return { result, subjects: [subject], details: { change: "version_destroyed" } };
       });
+      await managed.settleSoon(setting);
     },
 
     /** Purges what was soft-deleted long enough ago; answers how many. Any number of replicas share the work. */

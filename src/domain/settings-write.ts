@@ -1,36 +1,27 @@
-// Writing settings: put, patch, roll back. Each is one change through the gate:
-// keys are fetched before the transaction, writers of one path queue at its lock, and what is decided (version
-// number, precondition, whether the value is new) is decided under that lock.
+// Writing settings: put, patch, roll back. Each is one change through the gate. What takes a network call (keys, a
+// manager, the current value to compare with) is got ready before the transaction; what is decided (version number,
+// precondition, whether the value is new, where it goes) is decided under the path's lock, and once more under it
+// before a manager is written to.
+import { isDeepStrictEqual } from "node:util";
 import { type SettingPath, typeOfPath } from "./address.ts";
 import type { Caller, Grant } from "./admission.ts";
-import { badInput } from "./errors.ts";
-import { Stale, nothing } from "./gate.ts";
+import { BrokerError, badInput, conflict } from "./errors.ts";
+import { nothing } from "./gate.ts";
+import type { ManagedSecrets } from "./managed-secrets.ts";
+import { assertGenuine, atVersion, failureOf, subjectOf } from "./opening.ts";
+import { type PlacementInput, assertPlacement, placementOf, usualPlacement } from "./placement.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
 import type { NewId, OwnerKey } from "./ports.ts";
-import type { Permit, Vault } from "./sealing-ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
-import {
-  type Labels,
-  MANAGERS,
-  STORAGES,
-  type Setting,
-  type SettingRecord,
-  type SettingRow,
-} from "./setting.ts";
-import { type AddressInput, type SettingChange, shown, touched } from "./setting-change.ts";
-import { assertGenuine, atVersion, failureOf, subjectOf } from "./opening.ts";
+import type { Pointer, Vault } from "./sealing-ports.ts";
+import { type AddressInput, type SettingChange, type Writing, shown, touched } from "./setting-change.ts";
+import { BLANK, type Metadata, isChanged, withMetadata } from "./setting-metadata.ts";
+import type { Setting, SettingRecord, SettingRow } from "./setting.ts";
+import { type Known, type NewValue, contentOf, createVersionContents } from "./version-content.ts";
 
-const LABELS_MAX = 64;
-
-/** Undefined keeps what was, null clears. */
-export type Metadata = {
-  readonly description?: string | null;
-  readonly labels?: Readonly<Record<string, string | null>> | null;
-  readonly expires_at?: Date | null;
-  readonly rotate_after_days?: number | null;
-};
 export type PutInput = AddressInput & {
-  readonly value: unknown;
+  /** What the value is to be; or where somebody else keeps it. */
+  readonly content: { readonly value: unknown } | { readonly external: Pointer };
   readonly metadata: Metadata;
   /** As asked for: whether there is such a thing here is judged after the preconditions. */
   readonly storage?: string;
@@ -38,84 +29,117 @@ export type PutInput = AddressInput & {
 };
 export type PutAnswer = { readonly created: boolean; readonly setting: Setting };
 
-export function createSettingsWrite(change: SettingChange, vault: Vault, newId: NewId) {
+/** A write, decided: what the setting becomes, and what its new version holds; `value` null makes none. */
+type Plan = {
+  readonly live: SettingRow | null;
+  readonly next: Omit<SettingRecord, "mac" | "current_version" | "current_since">;
+  readonly insert: boolean;
+  readonly value: NewValue | null;
+};
+
+export function createSettingsWrite(
+  change: SettingChange,
+  vault: Vault,
+  managed: ManagedSecrets,
+  newId: NewId,
+) {
   const { changeAt, saved, current, addVersion } = change;
+  const contents = createVersionContents(vault);
 
   /** Whether the value is the current one already; only for a caller who may see that. */
-  function isCurrentValue(permit: Permit, grant: Grant, live: SettingRow, plaintext: Plaintext): boolean {
-    if (live.version.state !== "enabled" || grant.decide("decrypt", live.setting.path).verdict === "deny")
-      return false;
-    const opened = vault.openInMemory(permit, live);
-    if (opened === null) throw new Stale();
-    return opened.kind === "opened" && opened.plaintext.equals(plaintext);
+  function isCurrentValue(known: Known, grant: Grant, live: SettingRow, plaintext: Plaintext): boolean {
+    if (!isComparable(grant, live)) return false;
+    const opened = contents.valueOf(known, live);
+    return !(opened instanceof BrokerError) && opened.equals(plaintext);
   }
 
-  /** Where the next version goes: where the setting is, unless the write says otherwise. */
-  function placementOf(input: PutInput, grant: Grant, path: SettingPath, live: SettingRow | null) {
-    const usual = live?.version ?? vault.defaults;
-    const storage = STORAGES.find((each) => each === (input.storage ?? usual.storage));
-    const manager = MANAGERS.find((each) => each === (input.manager ?? usual.manager));
-    if (storage === undefined || manager === undefined || !vault.isEnabled(storage, manager)) {
-      const pointer = input.storage === undefined ? "/manager" : "/storage";
-      throw badInput("invalid_value", "body", pointer, "This storage and manager are not enabled here.");
-    }
-    const moved = storage !== usual.storage || manager !== usual.manager;
-    if (moved) grant.require("manage", path);
-    return { placement: { storage, manager }, moved };
+  /** All that decides over a PUT, under the path's lock. */
+  async function planPut(
+    { tx, grant, key, path }: Writing,
+    input: PutInput,
+    known: Known,
+    freshId: string,
+  ): Promise<Plan> {
+    const found = await tx.setting(key, path);
+    const live = found === null || found.setting.deleted_at !== null ? null : found;
+    assertPreconditions(input, live?.setting ?? null);
+    if (found !== null) assertGenuine(vault, found);
+    const { content } = input;
+    const value = "value" in content ? checkValue(typeOfPath(path), content.value) : "pointer";
+    const usual = await usualPlacement(tx, vault, key);
+    const asked = askedPlacement(input);
+    const context = { grant, path, live, usual, vault };
+    const { placement, moved } = assertPlacement(placementOf(asked, live, usual), asked, context);
+    if (value !== "pointer" && placement.storage === "external")
+      throw conflict(
+        "An external setting is never written to: point it elsewhere, or say where the value is to go.",
+      );
+    const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");
+    if (metadata.expires_at !== null && metadata.expires_at.getTime() <= grant.at.getTime())
+      throw badInput("invalid_value", "body", "/expires_at", "expires_at would be in the past.");
+    const stamp = { updated_at: grant.at, updated_by: grant.principal.id };
+    const next = {
+      ...(found?.setting ?? fresh(key, path, freshId, grant)),
+      ...metadata,
+      ...stamp,
+      revision: (found?.setting.revision ?? 0) + 1,
+      deleted_at: null,
+      purge_at: null,
+    };
+    const isSame =
+      live !== null && !moved && value !== "pointer" && isCurrentValue(known, grant, live, value);
+    return {
+      live,
+      next,
+      insert: found === null,
+      value: isSame ? null : { setting_id: next.id, placement, value },
+    };
   }
 
   return {
     put(caller: Caller, input: PutInput): Promise<PutAnswer> {
-      return changeAt(
-        caller,
-        "write",
-        input,
-        async (key, path, _grant, reader, permit) => {
-          const found = await reader.setting(key, path);
-          // Loads the keys that comparing needs, so that the transaction makes no network call.
-          if (found?.version.state === "enabled") await vault.open(permit, [found]);
-          return { permit, sealer: await vault.sealer(permit, key) };
-        },
-        async (writing, { permit, sealer }) => {
-          const { tx, grant, key, path } = writing;
-          const found = await tx.setting(key, path);
-          const live = found === null || found.setting.deleted_at !== null ? null : found;
-          assertPreconditions(input, live?.setting ?? null);
-          if (found !== null) assertGenuine(vault, found);
-          const plaintext = checkValue(typeOfPath(path), input.value);
-          const { placement, moved } = placementOf(input, grant, path, live);
-          const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");
-          if (metadata.expires_at !== null && metadata.expires_at.getTime() <= grant.at.getTime())
-            throw badInput("invalid_value", "body", "/expires_at", "expires_at would be in the past.");
-          const stamp = { updated_at: grant.at, updated_by: grant.principal.id };
-          if (live !== null && !moved && isCurrentValue(permit, grant, live, plaintext)) {
-            const row = isChanged(live.setting, metadata)
-              ? await saved(tx, live, {
-                  ...live.setting,
-                  ...metadata,
-                  ...stamp,
-                  revision: live.setting.revision + 1,
-                })
-              : live;
-            return { result: { created: false, setting: shown(row) }, subjects: [subjectOf(row)] };
-          }
-          const row = await addVersion(
-            writing,
-            sealer,
-            plaintext,
-            {
-              ...(found?.setting ?? fresh(key, path, newId(), grant)),
-              ...metadata,
-              ...stamp,
-              revision: (found?.setting.revision ?? 0) + 1,
-              deleted_at: null,
-              purge_at: null,
-            },
-            placement,
-            found === null,
-          );
-          return { result: { created: live === null, setting: shown(row) }, subjects: [subjectOf(row)] };
-        },
+      const freshId = newId();
+      return managed.during((session) =>
+        changeAt(
+          caller,
+          "write",
+          input,
+          async (at) => {
+            const usual = await usualPlacement(at.reader, vault, at.key);
+            const now = async () => {
+              const found = await at.reader.setting(at.key, at.path);
+              const live = found === null || found.setting.deleted_at !== null ? null : found;
+              return { live, placement: placementOf(askedPlacement(input), live, usual) };
+            };
+            const first = await now();
+            // Before the current value is read, lest it be another by the time of this writer's turn.
+            const isQueued = first.placement?.storage === "manager" && (await session.enter(at));
+            const { live, placement } = isQueued ? await now() : first;
+            const isCompared = live !== null && "value" in input.content && isComparable(at.grant, live);
+            const known = await contents.known(at, isCompared ? live : null);
+            const pointer = "external" in input.content ? input.content.external : null;
+            return contents.prepare(at, session, known, placement, pointer, async (writing) => {
+              return (await planPut(writing, input, known, freshId)).value;
+            });
+          },
+          async (writing, prepared) => {
+            const { live, next, insert, value } = await planPut(writing, input, prepared.known, freshId);
+            const content = value === null ? null : contentOf(prepared, value);
+            if (
+              live !== null &&
+              (content === null ||
+                isSamePointer(live, content.storage === "external" ? content.location : null))
+            ) {
+              const row = isChanged(live.setting, next)
+                ? await saved(writing.tx, live, { ...live.setting, ...next })
+                : live;
+              return { result: { created: false, setting: shown(row) }, subjects: [subjectOf(row)] };
+            }
+            if (content === null) throw new Error("a setting that is not there has no current value");
+            const row = await addVersion(writing, content, next, insert);
+            return { result: { created: live === null, setting: shown(row) }, subjects: [subjectOf(row)] };
+          },
+        ),
       );
     },
 
@@ -136,83 +160,96 @@ export function createSettingsWrite(change: SettingChange, vault: Vault, newId: 
 
     /** Makes a new version with an old one's value, in the storage that the setting is in now. */
     rollback(caller: Caller, input: AddressInput & { readonly version: number }): Promise<Setting> {
-      return changeAt(
-        caller,
-        "write",
-        input,
-        async (key, path, _grant, reader, permit) => {
-          const found = await reader.setting(key, path);
-          const old = found === null ? null : await reader.version(found.setting, input.version);
-          // Loads the keys that opening needs. What is wrong is told under the lock, after the preconditions.
-          if (found !== null && old?.state === "enabled")
-            await vault.open(permit, [{ setting: found.setting, version: old }]);
-          return { permit, sealer: await vault.sealer(permit, key) };
-        },
-        async (writing, { permit, sealer }) => {
-          const live = await current(writing, input);
-          const { tx, grant, key } = writing;
-          const old = await atVersion(tx, vault, key, live, input.version);
-          const opened = vault.openInMemory(permit, old);
-          if (opened === null) throw new Stale();
-          if (opened.kind === "failed") throw failureOf([{ row: old, error: opened.error }]);
-          const { storage, manager } = live.version;
-          const row = await addVersion(
-            writing,
-            sealer,
-            opened.plaintext,
-            touched(live.setting, grant, {}),
-            { storage, manager },
-            false,
-          );
-          const details = { change: "rolled_back", from_version: String(input.version) };
-          return { result: shown(row), subjects: [subjectOf(row)], details };
-        },
+      /** What the new version is to hold. Of an external setting only a pointer is restored, which needs `manage`. */
+      async function planRollback(writing: Writing, known: Known) {
+        const live = await current(writing, input);
+        const { tx, key, grant, path } = writing;
+        const old = await atVersion(tx, vault, key, live, input.version);
+        const { storage, manager } = live.version;
+        const next = touched(live.setting, grant, {});
+        if (storage === "external") {
+          grant.require("manage", path);
+          if (old.version.storage !== "external")
+            throw conflict("An external setting goes back to pointers only.");
+          assertGenuine(vault, old);
+          return { next, old, value: null };
+        }
+        const opened = contents.valueOf(known, old);
+        if (opened instanceof BrokerError) throw failureOf([{ row: old, error: opened }]);
+        return {
+          next,
+          old,
+          value: { setting_id: live.setting.id, placement: { storage, manager }, value: opened },
+        };
+      }
+      return managed.during((session) =>
+        changeAt(
+          caller,
+          "write",
+          input,
+          async (at) => {
+            const found = await at.reader.setting(at.key, at.path);
+            if (found?.version.storage === "manager") await session.enter(at);
+            const old = found === null ? null : await at.reader.version(found.setting, input.version);
+            // What is wrong is told under the lock, after the preconditions.
+            const isWanted =
+              found !== null && found.version.storage !== "external" && old?.state === "enabled";
+            const known = await contents.known(
+              at,
+              isWanted ? { setting: found.setting, version: old } : null,
+            );
+            const placement = isWanted ? found.version : null;
+            return contents.prepare(at, session, known, placement, null, async (writing) => {
+              return (await planRollback(writing, known)).value;
+            });
+          },
+          async (writing, prepared) => {
+            const { next, old, value } = await planRollback(writing, prepared.known);
+            const row = await addVersion(
+              writing,
+              value === null ? pointerOf(old) : contentOf(prepared, value),
+              next,
+              false,
+            );
+            const details = { change: "rolled_back", from_version: String(input.version) };
+            return { result: shown(row), subjects: [subjectOf(row)], details };
+          },
+        ),
       );
     },
   };
 }
 
-type MetadataFields = Pick<SettingRecord, "description" | "labels" | "expires_at" | "rotate_after_days">;
-const BLANK: MetadataFields = { description: null, labels: {}, expires_at: null, rotate_after_days: null };
+function askedPlacement({ content, storage, manager }: PutInput): PlacementInput {
+  if ("external" in content) return { external: true, manager: manager ?? content.external.manager };
+  return { ...(storage === undefined ? {} : { storage }), ...(manager === undefined ? {} : { manager }) };
+}
+
+/** Whether the current value may be looked at, to see if it is the one given. */
+function isComparable(grant: Grant, { setting, version }: SettingRow): boolean {
+  const isHeld = version.state === "enabled" && version.storage !== "external";
+  return isHeld && grant.decide("decrypt", setting.path).verdict === "allow";
+}
+
+function isSamePointer({ version }: SettingRow, location: SettingRow["version"]["location"]): boolean {
+  if (
+    version.storage !== "external" ||
+    version.state !== "enabled" ||
+    version.location === null ||
+    location === null
+  )
+    return false;
+  return isDeepStrictEqual({ ...version.location, bytes: 0 }, { ...location, bytes: 0 });
+}
+
+function pointerOf({ version: { storage, manager, location } }: SettingRow) {
+  if (storage !== "external" || manager === "local" || location === null)
+    throw new Error("an external version says where its value lies");
+  return { storage, manager, location };
+}
 
 function fresh(key: OwnerKey, path: SettingPath, id: string, grant: Grant) {
   const { tenant_id, owner_type, owner_id } = key;
   const created = { created_at: grant.at, created_by: grant.principal.id, last_accessed_at: null };
   return { tenant_id, id, owner_type, owner_id, path, type: typeOfPath(path), ...created };
-}
-
-/** `replace`: given labels are all there are (PUT). `merge`: they are laid over, null removes one (RFC 7396). */
-function withMetadata(was: MetadataFields, given: Metadata, labels: "replace" | "merge"): MetadataFields {
-  return {
-    description: given.description === undefined ? was.description : given.description,
-    labels:
-      given.labels === undefined
-        ? was.labels
-        : mergedLabels(labels === "merge" ? was.labels : {}, given.labels),
-    expires_at: given.expires_at === undefined ? was.expires_at : given.expires_at,
-    rotate_after_days:
-      given.rotate_after_days === undefined ? was.rotate_after_days : given.rotate_after_days,
-  };
-}
-
-function mergedLabels(was: Labels, given: Readonly<Record<string, string | null>> | null): Labels {
-  const merged = new Map<string, string>(given === null ? [] : Object.entries(was));
-  for (const [name, label] of Object.entries(given ?? {})) {
-    if (label === null) merged.delete(name);
-    else merged.set(name, label);
-  }
-  if (merged.size > LABELS_MAX)
-    throw badInput("invalid_value", "body", "/labels", `A setting has at most ${LABELS_MAX} labels.`);
-  return Object.fromEntries([...merged].toSorted(([one], [other]) => (one < other ? -1 : 1)));
-}
-
-function isChanged(was: MetadataFields, is: MetadataFields): boolean {
-  const plain = (fields: MetadataFields): string =>
-    JSON.stringify([
-      fields.description,
-      Object.entries(fields.labels).toSorted(([one], [other]) => (one < other ? -1 : 1)),
-      fields.expires_at,
-      fields.rotate_after_days,
-    ]);
-  return plain(was) !== plain(is);
 }

@@ -7,7 +7,8 @@ import { type Caller, type Need, Refused } from "./admission.ts";
 import type { RequestContext } from "./audit.ts";
 import { bindingMatches } from "./binding.ts";
 import { BrokerError } from "./errors.ts";
-import { type Gate, type SignedIn, nothing } from "./gate.ts";
+import { type Gate, nothing } from "./gate.ts";
+import type { SignedIn } from "./steps.ts";
 import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
 import type { NewId, PrincipalRecord, Store, TokenMaker } from "./ports.ts";
 

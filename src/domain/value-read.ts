@@ -2,12 +2,21 @@
 import { type Owner, type SettingPath, type SettingType, parseSettingPath } from "./address.ts";
 import { type Caller, keyOf } from "./admission.ts";
 import { BrokerError, badInput, notFound } from "./errors.ts";
-import type { Found, Gate } from "./gate.ts";
-import { assertGenuine, atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
+import type { Gate } from "./gate.ts";
+import type { Found } from "./steps.ts";
+import {
+  assertGenuine,
+  assertPinned,
+  atVersion,
+  liveRow,
+  matchesAny,
+  openAll,
+  subjectOf,
+} from "./opening.ts";
 import { FIELDS, type SettingValue } from "./plaintext.ts";
 import type { OwnerKey, Reader, Store } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
-import { type SettingRow, etagOf, isExpired } from "./setting.ts";
+import { type SettingRow, etagOf, followsLatest, isExpired } from "./setting.ts";
 
 export type ValueInput = {
   readonly owner: Owner;
@@ -47,13 +56,14 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
           assertFieldFits(versioned.setting.type, input);
           return { found: versioned, subjects: [subjectOf(versioned)] };
         },
-        async (row, permit, grant) => {
+        async (row, permit, grant, reader) => {
           const etag = `${etagOf(row, "opened").slice(0, -1)}.${input.as}${input.field === undefined ? "" : `.${input.field}`}"`;
-          if (matchesAny(etag, input.if_none_match) && vault.isGenuine(row)) {
+          const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(row.version);
+          if (isKnown && vault.isGenuine(row)) {
             store.noteAccess([row], grant.at);
             return { status: "not_modified" as const, etag };
           }
-          const { opened } = await openAll(vault, permit, [row], "fail");
+          const { opened } = await openAll(vault, reader, permit, [row], "fail");
           const value = fieldOf(opened.get(row)?.reveal(), input.field);
           store.noteAccess([row], grant.at);
           const { path: at, type } = row.setting;
@@ -66,7 +76,7 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
 
 /**
  * The setting that a strict read is about, at a version (null: the current one), fit to be opened.
- * @throws BrokerError `not_found`, `expired`, `destroyed`, or `manager_failed` for a row that no broker wrote
+ * @throws BrokerError `not_found`, `expired`, `destroyed`, `conflict` for a number of one that follows, or `manager_failed` for a row that no broker wrote
  */
 export async function strictRow(
   reader: Reader,
@@ -81,7 +91,9 @@ export async function strictRow(
     assertGenuine(vault, row);
     throw new BrokerError("expired", "This setting has expired.");
   }
-  return atVersion(reader, vault, key, row, version ?? row.setting.current_version);
+  const versioned = await atVersion(reader, vault, key, row, version ?? row.setting.current_version);
+  if (version !== null) assertPinned(versioned);
+  return versioned;
 }
 
 /** @throws BrokerError `invalid_value` for a field that the type has not */

@@ -2,7 +2,11 @@
 // the schemas; whatever else is wrong here is told by pointer, never by content.
 import type { PageInput } from "../domain/paging.ts";
 import type { Preconditions } from "../domain/preconditions.ts";
-import type { Metadata } from "../domain/settings-write.ts";
+import type { Metadata } from "../domain/setting-metadata.ts";
+import { badInput } from "../domain/errors.ts";
+import { LATEST } from "../domain/manager-ports.ts";
+import type { Pointer } from "../domain/sealing-ports.ts";
+import type { PutInput } from "../domain/settings-write.ts";
 import { entityTags, timeOf } from "./parsing.ts";
 import { LIMIT_DEFAULT } from "./schemas/common.ts";
 
@@ -45,4 +49,43 @@ export function metadataOf({ description, labels, expires_at, rotate_after_days 
 export function labelOf(text: string): { readonly key: string; readonly value: string } {
   const colon = text.indexOf(":");
   return { key: text.slice(0, colon), value: text.slice(colon + 1) };
+}
+
+export type ExternalBody = {
+  readonly secret_id?: string;
+  readonly resource?: string;
+  readonly region?: string;
+  readonly version?: string | number;
+  readonly json_field?: string;
+};
+
+/** A value, or a pointer to somebody else's secret: one of the two. @throws BrokerError `invalid_value` */
+export function contentOf(body: {
+  readonly value?: unknown;
+  readonly external?: ExternalBody;
+}): PutInput["content"] {
+  if (body.external === undefined) return { value: body.value };
+  if (body.value !== undefined)
+    throw badInput("invalid_value", "body", "/external", "Give a value or an external secret, not both.");
+  return { external: pointerOf(body.external) };
+}
+
+/** AWS's word for the newest is understood too. */
+const NEWEST = new Set([LATEST, "AWSCURRENT"]);
+
+function pointerOf({ secret_id, resource, region, version, json_field }: ExternalBody): Pointer {
+  const rest = {
+    version_id: version === undefined || NEWEST.has(String(version)) ? LATEST : String(version),
+    json_field: json_field ?? null,
+  };
+  if (secret_id !== undefined && resource === undefined)
+    return { manager: "aws", address: { secret_id, region: region ?? null }, ...rest };
+  if (resource !== undefined && secret_id === undefined && region === undefined)
+    return { manager: "gcp", address: { resource }, ...rest };
+  throw badInput(
+    "invalid_value",
+    "body",
+    "/external",
+    "Give secret_id (and region) for AWS, or resource for GCP.",
+  );
 }

@@ -9,6 +9,14 @@ const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIO
 
 const none = (): number => 0;
 
+/** An attempt to call a cloud's secret manager. */
+export type ManagerCall = {
+  readonly manager: string;
+  readonly operation: string;
+  readonly outcome: string;
+  readonly milliseconds: number;
+};
+
 export type Metrics = ReturnType<typeof createMetrics>;
 
 /** @param ofProcess also the process's own (memory, event loop, …); for the one app that is really served */
@@ -46,6 +54,19 @@ export function createMetrics({ ofProcess }: { readonly ofProcess: boolean }) {
     labelNames: ["kind"] as const,
     registers,
   });
+  const managerCalls = new Counter({
+    name: "coffer_manager_calls_total",
+    help: "Attempts to call a cloud's secret manager, by how they ended.",
+    labelNames: ["manager", "operation", "outcome"] as const,
+    registers,
+  });
+  const managerSeconds = new Histogram({
+    name: "coffer_manager_call_duration_seconds",
+    help: "How long attempts to call a cloud's secret manager took.",
+    labelNames: ["manager", "operation"] as const,
+    buckets: SECONDS,
+    registers,
+  });
   let countUnderWay: () => number = none;
   registry.registerMetric(
     new Gauge({
@@ -74,6 +95,11 @@ export function createMetrics({ ofProcess }: { readonly ofProcess: boolean }) {
     /** @param kind a word of the broker's own */
     alert(kind: string): void {
       alerts.inc({ kind });
+    },
+    /** @param event words of the broker's own, from closed lists */
+    managerCall({ manager, operation, outcome, milliseconds }: ManagerCall): void {
+      managerCalls.inc({ manager, operation, outcome });
+      managerSeconds.observe({ manager, operation }, milliseconds / 1_000);
     },
     /** @param count how many requests are under way; asked when the metrics are */
     watch(count: () => number): void {

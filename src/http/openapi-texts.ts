@@ -7,6 +7,7 @@ export const TAGS: readonly (readonly [string, string])[] = [
   ["Organizations", "Owners that hold projects, service accounts and settings."],
   ["Projects", "Owners within an organization."],
   ["Members", "Who holds which role at an organization or project."],
+  ["Managers", "Where an owner's new settings go, and the moving of its old ones."],
   ["Users", "People. An instance admin enrols them."],
   ["Service accounts", "What workers run as."],
   [

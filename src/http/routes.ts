@@ -3,6 +3,7 @@ import type { RegisterRoutes } from "./app.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { identityProvidersRoutes } from "./routes/identity-providers.ts";
 import { membersRoutes } from "./routes/members.ts";
+import { ownerManagersRoutes } from "./routes/owner-managers.ts";
 import { ownersRoutes } from "./routes/owners.ts";
 import { principalsRoutes } from "./routes/principals.ts";
 import { referencesRoutes } from "./routes/references.ts";
@@ -14,6 +15,7 @@ export const registerRoutes: RegisterRoutes = (app, broker, signIn) => {
   settingsRoutes(app, broker);
   referencesRoutes(app, broker);
   ownersRoutes(app, broker);
+  ownerManagersRoutes(app, broker);
   membersRoutes(app, broker);
   principalsRoutes(app, broker);
   tokensRoutes(app, broker);

@@ -11,6 +11,7 @@ export type Purpose =
   | "coffer kek v1"
   | "coffer setting row v1"
   | "coffer version row v1"
+  | "coffer version row v2"
   | "coffer signing key v1";
 
 /**

@@ -12,15 +12,15 @@ import type { KeyGuard } from "./key-guard.ts";
 import { createSingleFlight } from "./single-flight.ts";
 
 type KekDeps = {
-  readonly keyStore: Pick<KeyStore, "newestKek" | "kek" | "insertKek">;
+  readonly keyStore: Pick<KeyStore, "newestKek" | "kek" | "insertKek" | "holdKek" | "confirmSecret">;
   readonly guards: ReadonlyMap<ManagerName, KeyGuard>;
   readonly clock: Clock;
   readonly newId: NewId;
 };
 
-type KekPlace = Pick<KekRecord, "tenant_id" | "id">;
+type KekPlace = Pick<KekRecord, "tenant_id" | "id" | "manager">;
 
-const nameOf = ({ tenant_id, id }: KekPlace): string => `${tenant_id}/${id}`;
+const nameOf = ({ tenant_id, id, manager }: KekPlace): string => `${tenant_id}/${id}/${manager}`;
 const failed = (detail: string): BrokerError => new BrokerError("manager_failed", detail);
 
 export function createKeks({ keyStore, guards, clock, newId }: KekDeps) {
@@ -35,24 +35,32 @@ export function createKeks({ keyStore, guards, clock, newId }: KekDeps) {
     return guard;
   }
 
-  async function make(tenantId: string, manager: ManagerName): Promise<KekPlace> {
-    const identity = { tenant_id: tenantId, id: newId(), manager, generation: 1 };
+  async function make(tenantId: string, manager: ManagerName, generation: number): Promise<KekRecord> {
+    const identity = { tenant_id: tenantId, id: newId(), manager, generation };
     const bytes = randomBytes(KEY_BYTES);
     try {
-      const sealed = await guardOf(manager).protect(identity, bytes);
-      return await keyStore.insertKek({ ...identity, sealed, created_at: clock.now() });
+      const rest = await guardOf(manager).protect(identity, bytes);
+      return await keyStore.insertKek({ ...identity, ...rest, created_at: clock.now() });
     } finally {
       bytes.fill(0);
     }
   }
 
+  /** A key in a cloud is made in three steps (record, secret, confirmation); whoever needs it next finishes them. */
+  async function confirmed(record: KekRecord): Promise<KekPlace> {
+    if (record.secret === null || record.secret.version_id !== null) return record;
+    await keyStore.holdKek(record);
+    await keyStore.confirmSecret(record, await guardOf(record.manager).confirm(record));
+    return record;
+  }
+
   return {
     /** The KEK that a tenant's next data key is wrapped under; makes it when there is none. */
     current: (tenantId: string, manager: ManagerName): Promise<KekPlace> =>
-      makes.run(
-        `${tenantId}/${manager}`,
-        async () => (await keyStore.newestKek(tenantId, manager)) ?? make(tenantId, manager),
-      ),
+      makes.run(`${tenantId}/${manager}`, async () => {
+        const newest = await keyStore.newestKek(tenantId, manager);
+        return confirmed(newest ?? (await make(tenantId, manager, 1)));
+      }),
 
     /** @throws BrokerError `manager_failed` when the record is gone or its guard refuses; a guard's or store's own */
     async load(place: KekPlace): Promise<KeyObject> {
@@ -60,7 +68,8 @@ export function createKeks({ keyStore, guards, clock, newId }: KekDeps) {
       const load = async (): Promise<KeyObject> => {
         const asOf = cache.asOf();
         const record = await keyStore.kek(place.tenant_id, place.id);
-        if (record === null) throw failed("The key that guards this owner's data key is gone.");
+        if (record === null || record.manager !== place.manager)
+          throw failed("The key that guards this owner's data key is gone.");
         const key = takeKey(await guardOf(record.manager).recover(record));
         cache.put(name, key, [record.tenant_id], asOf);
         return key;

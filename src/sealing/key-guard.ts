@@ -7,12 +7,17 @@ export type KekIdentity = Pick<KekRecord, "tenant_id" | "id" | "manager" | "gene
 
 export type KeyGuard = {
   /**
-   * Takes 32 key bytes into its care, durably, before it answers; does not keep the buffer.
-   * @returns what the record is to hold: sealed bytes, or null when the manager itself keeps the key under the
-   * identity. Of several racers' keys one is recorded; the others may stay behind, and guard nothing.
+   * What the record of a new key is to hold, before anything is asked of a manager: the sealed bytes, or the address
+   * of the secret that is to hold them. Does not keep the buffer.
+   */
+  protect(identity: KekIdentity, bytes: Uint8Array): Promise<Pick<KekRecord, "sealed" | "secret">>;
+  /**
+   * For a committed record whose secret is not confirmed: makes sure that it is there, with a key in it, durably.
+   * Several racers may; the first one's key is the one.
+   * @returns the version that holds the key
    * @throws BrokerError `manager_failed` or `unavailable`
    */
-  protect(identity: KekIdentity, bytes: Uint8Array): Promise<Uint8Array | null>;
+  confirm(record: KekRecord): Promise<string>;
   /**
    * The 32 key bytes, in a buffer that the caller zeroes.
    * @throws BrokerError `manager_failed` when trying again cannot help, else `unavailable`

@@ -2,12 +2,16 @@
 // database was never sealed under another: a lost key is said to be lost, never replaced.
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import type { CloudManager } from "../domain/manager-ports.ts";
+import type { NewId } from "../domain/ports.ts";
 import type { KeyStore } from "../domain/sealing-ports.ts";
+import { masterKeyIn } from "./managed-master-key.ts";
 import { type MasterKeys, checkMasterKey, createMasterKeys, parseMasterKey } from "./master-key.ts";
 import { loadOrCreateMasterKeyFile, readMasterKeyFile } from "./master-key-file.ts";
 
 export type KeySource =
   | { readonly from: "home"; readonly home: string }
+  | { readonly from: "manager"; readonly manager: CloudManager; readonly newId: NewId }
   | { readonly from: "file"; readonly path: string }
   | { readonly from: "environment"; readonly text: string };
 
@@ -27,6 +31,8 @@ async function bytesOf(source: KeySource, keyStore: KeyStore): Promise<Buffer> {
       return parseMasterKey(source.text);
     case "file":
       return readMasterKeyFile(source.path, "group");
+    case "manager":
+      return masterKeyIn(source.manager, keyStore, source.newId);
     case "home": {
       const path = join(source.home, "master.key");
       const there = await stat(path).then(

@@ -32,10 +32,11 @@ export type KeyOutcome =
 
 export type Keyring = {
   /**
-   * The data key that an owner's next value is sealed under; makes it, and the KEK over it, when there is none.
+   * The data key that an owner's next value is sealed under, of those that a manager guards; makes it, and the KEK
+   * over it, when there is none.
    * @throws BrokerError `manager_failed` when the owner's key cannot be used; what store and guard throw
    */
-  currentDataKey(key: OwnerKey): Promise<DataKey>;
+  currentDataKey(key: OwnerKey, manager: ManagerName): Promise<DataKey>;
   /** One outcome for each id. One read of the store for all that are not in memory; those under way are shared. */
   dataKeys(tenantId: string, ids: readonly string[]): Promise<ReadonlyMap<string, KeyOutcome>>;
   /** One key that is in memory; null when it is not. */
@@ -49,15 +50,13 @@ export type Keyring = {
 type KeyringDeps = {
   readonly keyStore: KeyStore;
   readonly guards: ReadonlyMap<ManagerName, KeyGuard>;
-  /** Who guards the KEKs that are made from now on. */
-  readonly manager: ManagerName;
   readonly clock: Clock;
   readonly newId: NewId;
   readonly bounds?: KeyCacheBounds;
 };
 
 export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyring {
-  const { keyStore, guards, manager, clock, newId } = deps;
+  const { keyStore, guards, clock, newId } = deps;
   const keks = createKeks(deps);
   const cache = createKeyCache(clock, bounds);
   const owners = createSingleFlight<DataKey>();
@@ -68,7 +67,7 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     const kept = cache.take(name);
     if (kept !== null) return kept;
     const asOf = cache.asOf();
-    const kek = await keks.load({ tenant_id: record.kek_tenant, id: record.kek_id });
+    const kek = await keks.load({ tenant_id: record.kek_tenant, id: record.kek_id, manager: record.manager });
     try {
       const key = takeKey(openBytes(kek, "coffer data key v1", associated(record), record.wrapped));
       cache.put(name, key, [record.owner_id, record.tenant_id], asOf);
@@ -83,12 +82,12 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
    * The row that is there in the end is unwrapped, also when it is the one just made: nothing is sealed under a key
    * before it has been seen to open again.
    */
-  async function make(owner: OwnerKey, generation: number): Promise<DataKey> {
+  async function make(owner: OwnerKey, manager: ManagerName, generation: number): Promise<DataKey> {
     const { tenant_id, owner_type, owner_id } = owner;
     const kek = await keks.current(owner_type === "user" ? INSTANCE_TENANT : tenant_id, manager);
     const wrapping = await keks.load(kek);
     const under = { kek_tenant: kek.tenant_id, kek_id: kek.id };
-    const place = { tenant_id, owner_type, owner_id, id: newId(), generation, ...under };
+    const place = { tenant_id, owner_type, owner_id, id: newId(), generation, manager, ...under };
     const bytes = randomBytes(KEY_BYTES);
     const wrapped = sealBytes(wrapping, "coffer data key v1", associated(place), bytes);
     bytes.fill(0);
@@ -112,12 +111,12 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     // Which key is the newest is never remembered: a row that is gone (the owner removed elsewhere, a backup restored
     // under running replicas) must not be sealed under, since nothing could open that again after a restart. One
     // more indexed read is little beside the rest of a write.
-    currentDataKey(owner) {
-      return owners.run(`${owner.tenant_id}/${owner.owner_type}/${owner.owner_id}`, async () => {
-        const newest = await keyStore.newestDataKey(owner);
-        if (newest === null) return make(owner, 1);
+    currentDataKey(owner, manager) {
+      return owners.run(`${owner.tenant_id}/${owner.owner_type}/${owner.owner_id}/${manager}`, async () => {
+        const newest = await keyStore.newestDataKey(owner, manager);
+        if (newest === null) return make(owner, manager, 1);
         const age = clock.now().getTime() - newest.created_at.getTime();
-        if (age >= DATA_KEY_DAYS * DAY_MS) return make(owner, newest.generation + 1);
+        if (age >= DATA_KEY_DAYS * DAY_MS) return make(owner, manager, newest.generation + 1);
         return { id: newest.id, key: await unwrap(newest) };
       });
     },

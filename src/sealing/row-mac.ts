@@ -8,7 +8,7 @@
 // append-only audit log tells of that.
 import { type KeyObject, createHmac, hash, timingSafeEqual } from "node:crypto";
 import type { Owner, SettingType } from "../domain/address.ts";
-import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
+import type { Location, SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import { type Field, type Purpose, encodeFields } from "./encoding.ts";
 
 /** What a version row takes from its setting. */
@@ -45,7 +45,7 @@ export function createRowMac(key: KeyObject): RowMac {
   }
 
   function ofVersion(parent: VersionParent, record: Omit<VersionRecord, "mac">): Buffer {
-    return mac("coffer version row v1", [
+    const fields = [
       record.tenant_id,
       parent.owner_type,
       parent.owner_id,
@@ -58,7 +58,10 @@ export function createRowMac(key: KeyObject): RowMac {
       record.data_key_id,
       // State, key and bytes are one unit: the ciphertext of an earlier sealing of this version is not this one.
       record.sealed === null ? null : hash("sha256", record.sealed, "hex"),
-    ]);
+    ];
+    // What has no location is authenticated as it was before there were any.
+    if (record.location === null) return mac("coffer version row v1", fields);
+    return mac("coffer version row v2", [...fields, ...locationFields(record.location)]);
   }
 
   return {
@@ -69,6 +72,12 @@ export function createRowMac(key: KeyObject): RowMac {
       return isSame(ofSetting(setting), setting.mac) && isSame(ofVersion(setting, version), version.mac);
     },
   };
+}
+
+function locationFields(location: Location): readonly Field[] {
+  const { version_id, json_field = null, bytes } = location;
+  const at = "resource" in location ? [location.resource, null] : [location.secret_id, location.region];
+  return ["resource" in location ? "resource" : "secret_id", ...at, version_id, json_field, bytes];
 }
 
 /** `Number`, and not `getTime`: for PostgreSQL's `infinity` a driver may give a number, or an invalid Date. */

@@ -6,14 +6,20 @@ import type { Owner } from "../domain/address.ts";
 import { BrokerError } from "../domain/errors.ts";
 import { Plaintext } from "../domain/plaintext.ts";
 import type { Opened, Permit, SealedPlace, Vault } from "../domain/sealing-ports.ts";
-import type { ManagerName, SettingRow, Storage } from "../domain/setting.ts";
+import type { ManagerName, Placement, SettingRow } from "../domain/setting.ts";
+import { type CloudDeps, type Remote, createClouds } from "./clouds.ts";
 import { openBytes, sealBytes } from "./envelope.ts";
 import type { KeyOutcome, Keyring } from "./keyring.ts";
 import type { RowMac } from "./row-mac.ts";
 
 /** Something that a person should look at: the database is damaged, or somebody else has written to it. */
 export type VaultAlert = Owner & {
-  readonly kind: "row_altered" | "data_key_missing" | "data_key_unopenable" | "value_unopenable";
+  readonly kind:
+    | "row_altered"
+    | "data_key_missing"
+    | "data_key_unopenable"
+    | "value_unopenable"
+    | "manager_drift";
   readonly tenant_id: string;
   readonly setting_id: string;
   readonly version: number;
@@ -23,7 +29,10 @@ export type VaultAlert = Owner & {
 type VaultDeps = {
   readonly keyring: Keyring;
   readonly rowMac: RowMac;
-  readonly defaults: { readonly storage: Storage; readonly manager: ManagerName };
+  readonly clouds: CloudDeps;
+  readonly defaults: Placement;
+  /** The managers that new values may go to. */
+  readonly enabled: readonly ManagerName[];
   /** Must not throw; it is called once for each row concerned. */
   readonly onAlert: (alert: VaultAlert) => void;
 };
@@ -42,7 +51,9 @@ const associated = ({
   type,
 }: SealedPlace): readonly (string | number)[] => [owner_type, owner_id, setting_id, version, type];
 
-export function createVault({ keyring, rowMac, defaults, onAlert }: VaultDeps): Vault {
+export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...deps }: VaultDeps): Vault {
+  const { clouds, open: openRemote, has } = createClouds(deps.clouds);
+
   function alert(kind: VaultAlert["kind"], { setting, version }: SettingRow): void {
     const { tenant_id, owner_type, owner_id, id: setting_id } = setting;
     const { version: number, data_key_id } = version;
@@ -61,14 +72,15 @@ export function createVault({ keyring, rowMac, defaults, onAlert }: VaultDeps): 
   }
 
   /** What to open, or why nothing is to be. */
-  function envelopeOf(row: SettingRow): Envelope | Opened {
+  function contentOf(row: SettingRow): Envelope | Remote | Opened {
     if (!isGenuine(row)) {
       const error = new BrokerError("manager_failed", "The stored record was altered outside the broker.");
       return { kind: "failed", error };
     }
-    const { state, data_key_id, sealed } = row.version;
+    const { state, storage, manager, data_key_id, sealed, location } = row.version;
     if (state !== "enabled")
       return { kind: "failed", error: new BrokerError("destroyed", "This version's value is destroyed.") };
+    if (storage !== "envelope" && location !== null) return { row, manager, location };
     if (data_key_id === null || sealed === null)
       return fail("value_unopenable", row, "The stored record holds no value.");
     return { data_key_id, sealed };
@@ -99,9 +111,35 @@ export function createVault({ keyring, rowMac, defaults, onAlert }: VaultDeps): 
     return { kind: "failed", error: outcome.error };
   }
 
+  /** The data keys of all envelopes, by tenant and id. */
+  async function keysFor(rows: readonly SettingRow[], contents: readonly (Envelope | Remote | Opened)[]) {
+    const wanted = new Map<string, string[]>();
+    for (const [index, content] of contents.entries()) {
+      const tenantId = rows[index]?.setting.tenant_id;
+      if (tenantId === undefined || !("data_key_id" in content)) continue;
+      const ids = wanted.get(tenantId);
+      if (ids === undefined) wanted.set(tenantId, [content.data_key_id]);
+      else ids.push(content.data_key_id);
+    }
+    return new Map(
+      await Promise.all(
+        [...wanted].map(
+          async ([tenantId, ids]) => [tenantId, await keyring.dataKeys(tenantId, ids)] as const,
+        ),
+      ),
+    );
+  }
+
+  /** A manager that does not have what a broker's row points at is drift: a person should look. */
+  function told(row: SettingRow, result: Opened | undefined): Opened {
+    if (result === undefined) return fail("value_unopenable", row, "The manager did not answer.");
+    if (result.kind === "failed" && result.error.code === "manager_failed") alert("manager_drift", row);
+    return result;
+  }
+
   return {
-    async sealer(_permit: Permit, key) {
-      const { id: data_key_id, key: dataKey } = await keyring.currentDataKey(key);
+    async sealer(_permit: Permit, key, manager) {
+      const { id: data_key_id, key: dataKey } = await keyring.currentDataKey(key, manager);
       return {
         seal(place, plaintext) {
           const bytes = plaintext.bytes();
@@ -115,33 +153,26 @@ export function createVault({ keyring, rowMac, defaults, onAlert }: VaultDeps): 
     },
 
     async open(_permit, rows) {
-      const checked = rows.map((row) => ({ row, envelope: envelopeOf(row) }));
-      const wanted = new Map<string, string[]>();
-      for (const { row, envelope } of checked) {
-        if ("kind" in envelope) continue;
-        const ids = wanted.get(row.setting.tenant_id);
-        if (ids === undefined) wanted.set(row.setting.tenant_id, [envelope.data_key_id]);
-        else ids.push(envelope.data_key_id);
-      }
-      const loaded = new Map(
-        await Promise.all(
-          [...wanted].map(
-            async ([tenantId, ids]) => [tenantId, await keyring.dataKeys(tenantId, ids)] as const,
-          ),
-        ),
-      );
-      return checked.map(({ row, envelope }) => {
-        if ("kind" in envelope) return envelope;
-        const outcome = loaded.get(row.setting.tenant_id)?.get(envelope.data_key_id);
-        return openWith(row, envelope.sealed, outcome ?? { kind: "missing" });
+      const contents = rows.map(contentOf);
+      const remotes = contents.filter((each) => "location" in each);
+      const [keys, read] = await Promise.all([keysFor(rows, contents), openRemote(remotes)]);
+      const remoteResults = new Map(remotes.map((remote, index) => [remote, read[index]]));
+      return contents.map((content, index) => {
+        const row = rows[index];
+        if (row === undefined) throw new Error("a content is a row's");
+        if ("kind" in content) return content;
+        if ("location" in content) return told(row, remoteResults.get(content));
+        const outcome = keys.get(row.setting.tenant_id)?.get(content.data_key_id);
+        return openWith(row, content.sealed, outcome ?? { kind: "missing" });
       });
     },
 
     openInMemory(_permit, row) {
-      const envelope = envelopeOf(row);
-      if ("kind" in envelope) return envelope;
-      const key = keyring.cached(row.setting.tenant_id, envelope.data_key_id);
-      return key === null ? null : decrypt(row, envelope.sealed, key);
+      const content = contentOf(row);
+      if ("kind" in content) return content;
+      if ("location" in content) return null;
+      const key = keyring.cached(row.setting.tenant_id, content.data_key_id);
+      return key === null ? null : decrypt(row, content.sealed, key);
     },
 
     isGenuine,
@@ -153,7 +184,10 @@ export function createVault({ keyring, rowMac, defaults, onAlert }: VaultDeps): 
       return { ...record, mac: rowMac.ofVersion(setting, record) };
     },
 
-    isEnabled: (storage, manager) => storage === "envelope" && keyring.guards(manager),
+    clouds,
+
+    isEnabled: (manager) =>
+      enabled.includes(manager) && keyring.guards(manager) && (manager === "local" || has(manager)),
 
     defaults,
 

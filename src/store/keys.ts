@@ -2,34 +2,46 @@
 // row stays and all of them answer it. No key is put under an owner that is being removed.
 import type { DataKeyRecord, KekRecord, KeyStore } from "../domain/sealing-ports.ts";
 import { INSTANCE_TENANT } from "../domain/audit.ts";
-import type { Db } from "./db.ts";
+import type { Db, Statement } from "./db.ts";
 import { signingKeysOf } from "./federation.ts";
 import { raced } from "./failures.ts";
+import type { KeyEncryptionKeyModel } from "./generated/models.ts";
 import { hold, holdOwner } from "./locks.ts";
-import { toDataKeyRecord, toKekRecord } from "./rows.ts";
+import { toDataKeyRecord, toKekRecord, toManagedSecret } from "./rows.ts";
 
 const bytes = (from: Uint8Array): Uint8Array<ArrayBuffer> => new Uint8Array(from);
 
 export type Transacting = <Result>(work: (db: Db) => Promise<Result>) => Promise<Result>;
 
+/** For how long a key's making is left alone before it is undone. */
+const makingSeconds = 30;
+
+const holdStatement: Statement = {
+  name: "hold_managed_key",
+  text: `UPDATE managed_secrets SET lease_until = greatest(lease_until, $3::timestamptz)
+    WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id IS NULL AND version_id IS NULL RETURNING id`,
+};
+
 export function keyStore(db: Db, transact: Transacting, now: () => Date): KeyStore {
   const { prisma } = db;
+  const makingUntil = (): Date => new Date(now().getTime() + makingSeconds * 1_000);
+
+  async function toKek(row: KeyEncryptionKeyModel | null): Promise<KekRecord | null> {
+    if (row === null) return null;
+    if (row.manager === "local") return toKekRecord(row, null);
+    const where = { tenant_id_id: { tenant_id: row.tenant_id, id: row.id } };
+    return toKekRecord(row, await prisma.managedSecret.findUnique({ where }));
+  }
 
   async function kekOf({ tenant_id, manager, generation }: KekRecord): Promise<KekRecord | null> {
     const where = { tenant_id_manager_generation: { tenant_id, manager, generation } };
-    const row = await prisma.keyEncryptionKey.findUnique({ where });
-    return row === null ? null : toKekRecord(row);
+    return toKek(await prisma.keyEncryptionKey.findUnique({ where }));
   }
 
-  async function dataKeyOf({
-    tenant_id,
-    owner_type,
-    owner_id,
-    generation,
-  }: DataKeyRecord): Promise<DataKeyRecord | null> {
-    const where = {
-      tenant_id_owner_type_owner_id_generation: { tenant_id, owner_type, owner_id, generation },
-    };
+  async function dataKeyOf(record: DataKeyRecord): Promise<DataKeyRecord | null> {
+    const { tenant_id, owner_type, owner_id, manager, generation } = record;
+    const place = { tenant_id, owner_type, owner_id, manager, generation };
+    const where = { tenant_id_owner_type_owner_id_manager_generation: place };
     const row = await prisma.dataKey.findUnique({ where });
     return row === null ? null : toDataKeyRecord(row);
   }
@@ -37,27 +49,39 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
   return {
     async newestKek(tenant_id, manager) {
       const orderBy = { generation: "desc" } as const;
-      const row = await prisma.keyEncryptionKey.findFirst({ where: { tenant_id, manager }, orderBy });
-      return row === null ? null : toKekRecord(row);
+      return toKek(await prisma.keyEncryptionKey.findFirst({ where: { tenant_id, manager }, orderBy }));
     },
 
-    async kek(tenant_id, id) {
-      const row = await prisma.keyEncryptionKey.findUnique({ where: { tenant_id_id: { tenant_id, id } } });
-      return row === null ? null : toKekRecord(row);
-    },
+    kek: async (tenant_id, id) =>
+      toKek(await prisma.keyEncryptionKey.findUnique({ where: { tenant_id_id: { tenant_id, id } } })),
 
-    async insertKek(record) {
+    async insertKek({ secret, ...record }) {
       await transact(async (tx) => {
-        const { tenant_id } = record;
+        const { tenant_id, id, manager, created_at } = record;
         if (tenant_id !== INSTANCE_TENANT && !(await hold(tx, "organization", tenant_id))) throw raced();
         const data = { ...record, sealed: record.sealed === null ? null : bytes(record.sealed) };
-        await tx.prisma.keyEncryptionKey.createMany({ data, skipDuplicates: true });
+        const made = await tx.prisma.keyEncryptionKey.createMany({ data, skipDuplicates: true });
+        if (secret === null || made.count === 0) return;
+        const purpose = "key_encryption_key";
+        const row = { tenant_id, id, purpose, manager, address: { ...secret.address }, created_at };
+        await tx.prisma.managedSecret.createMany({ data: { ...row, lease_until: makingUntil() } });
       });
-      return (await kekOf(record)) ?? gone();
+      return (await kekOf({ ...record, secret })) ?? gone();
     },
 
-    async newestDataKey({ tenant_id, owner_type, owner_id }) {
-      const where = { tenant_id, owner_type, owner_id };
+    async holdKek({ tenant_id, id }) {
+      const held = await db.query(holdStatement, [tenant_id, id, makingUntil()]);
+      if (held.length === 0) throw raced();
+    },
+
+    async confirmSecret({ tenant_id, id }, version_id) {
+      const where = { tenant_id, id, lease_id: null };
+      const data = { version_id, lease_until: null };
+      if ((await prisma.managedSecret.updateMany({ where, data })).count === 0) throw raced();
+    },
+
+    async newestDataKey({ tenant_id, owner_type, owner_id }, manager) {
+      const where = { tenant_id, owner_type, owner_id, manager };
       const row = await prisma.dataKey.findFirst({ where, orderBy: { generation: "desc" } });
       return row === null ? null : toDataKeyRecord(row);
     },
@@ -84,6 +108,15 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
         await prisma.instance.createMany({ data, skipDuplicates: true });
       }
       return (await prisma.instance.findUnique({ where: { id: 1 } }))?.key_check ?? null;
+    },
+
+    async masterKeySecret(fresh) {
+      if (fresh !== null) {
+        const data = { ...fresh, address: { ...fresh.address }, created_at: now() };
+        await prisma.managedSecret.createMany({ data, skipDuplicates: true });
+      }
+      const row = await prisma.managedSecret.findFirst({ where: { purpose: "master_key" } });
+      return row === null ? null : toManagedSecret(row);
     },
   };
 }

@@ -2,6 +2,7 @@
 // organization's or user's becomes the instance's.
 import type { Owner } from "../domain/address.ts";
 import type { PurgedSetting, Reader, Transaction } from "../domain/ports.ts";
+import { unsettleSecrets } from "./managed-secrets.ts";
 import type { Db, Statement } from "./db.ts";
 import { hold, own } from "./locks.ts";
 import { raced } from "./failures.ts";
@@ -75,6 +76,9 @@ export function ownerWrites(db: Db): OwnerWrites {
     await prisma.setting.deleteMany({ where });
     await prisma.pathLedger.deleteMany({ where });
     await prisma.dataKey.deleteMany({ where });
+    await prisma.ownerManager.deleteMany({ where });
+    await prisma.move.deleteMany({ where });
+    await unsettleSecrets(db, where);
     await prisma.membership.deleteMany({ where });
     await prisma.project.delete({ where: { id } });
     return settings;
@@ -89,6 +93,9 @@ export function ownerWrites(db: Db): OwnerWrites {
     await prisma.pathLedger.deleteMany({ where });
     await prisma.dataKey.deleteMany({ where });
     await prisma.keyEncryptionKey.deleteMany({ where });
+    await prisma.ownerManager.deleteMany({ where });
+    await prisma.move.deleteMany({ where });
+    await unsettleSecrets(db, where);
     await prisma.membership.deleteMany({ where });
     await prisma.removedTenant.createMany({ data: where, skipDuplicates: true });
     return settings;

@@ -3,8 +3,10 @@ import { type OwnerType, type SettingType, isUuid } from "../domain/address.ts";
 import { badInput } from "../domain/errors.ts";
 import type { Page, PageQuery, PrincipalRecord } from "../domain/ports.ts";
 import type { DataKeyRecord, KekRecord } from "../domain/sealing-ports.ts";
+import type { CloudName, ManagedSecret, SecretAddress } from "../domain/manager-ports.ts";
 import type {
   Labels,
+  Location,
   ManagerName,
   SettingRecord,
   Storage,
@@ -14,6 +16,7 @@ import type {
 import type {
   DataKeyModel,
   KeyEncryptionKeyModel,
+  ManagedSecretModel,
   PrincipalModel,
   SettingModel,
   SettingVersionModel,
@@ -52,6 +55,8 @@ export function toVersionRecord(row: SettingVersionModel): VersionRecord {
     state: row.state as VersionState,
     storage: row.storage as Storage,
     manager: row.manager as ManagerName,
+    // Its MAC covers each field.
+    location: row.location as Location | null,
   };
 }
 
@@ -74,12 +79,34 @@ export function toPrincipalRecord(
   };
 }
 
-export function toKekRecord(row: KeyEncryptionKeyModel): KekRecord {
-  return { ...row, manager: row.manager as ManagerName };
+/** `secret`: the row of the secret that holds it, for a key that a cloud's manager guards. */
+export function toKekRecord(row: KeyEncryptionKeyModel, secret: ManagedSecretModel | null): KekRecord {
+  const { address, version_id } = secret ?? {};
+  return {
+    ...row,
+    manager: row.manager as ManagerName,
+    secret: secret === null ? null : { address: address as SecretAddress, version_id: version_id ?? null },
+  };
 }
 
 export function toDataKeyRecord(row: DataKeyModel): DataKeyRecord {
-  return { ...row, owner_type: row.owner_type as OwnerType };
+  return { ...row, owner_type: row.owner_type as OwnerType, manager: row.manager as ManagerName };
+}
+
+/** What the core needs of it; the lease is between the store and its callers. */
+export function toManagedSecret(row: ManagedSecretModel): ManagedSecret {
+  const { tenant_id, id, purpose, manager, address, version_id, setting_id, unsettled_at, attempts } = row;
+  return {
+    tenant_id,
+    id,
+    purpose: purpose as ManagedSecret["purpose"],
+    manager: manager as CloudName,
+    address: address as SecretAddress,
+    version_id,
+    setting_id,
+    unsettled_at,
+    attempts,
+  };
 }
 
 /**

@@ -4,8 +4,10 @@ import type { SettingRecord, VersionRecord } from "../domain/setting.ts";
 import type { OwnerKey, Transaction } from "../domain/ports.ts";
 import type { Db, Statement } from "./db.ts";
 import { raced } from "./failures.ts";
+import { Prisma } from "./generated/client.ts";
 import type { SettingModel } from "./generated/models.ts";
 import { holdOwner, own } from "./locks.ts";
+import { unsettleSecrets } from "./managed-secrets.ts";
 import { toSettingRecord } from "./rows.ts";
 
 /** Updating the row to what it is locks it, whether or not it was there before. */
@@ -34,6 +36,7 @@ const settingData = (setting: SettingRecord) => ({
 const versionData = (version: VersionRecord) => ({
   ...version,
   sealed: version.sealed === null ? null : bytes(version.sealed),
+  location: version.location === null ? Prisma.DbNull : { ...version.location },
   mac: bytes(version.mac),
 });
 
@@ -89,10 +92,12 @@ export function settingWrites(db: Db): SettingWrites {
       if (count !== 1) throw raced();
     },
 
+    /** What the setting has in managers is the sweeper's from here on. */
     async purgeSetting({ tenant_id, id }) {
       const { count } = await prisma.setting.deleteMany({ where: { tenant_id, id } });
       if (count !== 1) throw raced();
       await prisma.settingVersion.deleteMany({ where: { tenant_id, setting_id: id } });
+      await unsettleSecrets(db, { tenant_id, setting_id: id });
     },
 
     async lockDuePurges(now, limit) {

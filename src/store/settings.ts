@@ -5,7 +5,7 @@ import type { OwnerKey, Reader, SettingPage, SettingQuery } from "../domain/port
 import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import type { Db, Param, Statement } from "./db.ts";
-import type { SettingModel } from "./generated/models.ts";
+import type { SettingModel, SettingVersionModel } from "./generated/models.ts";
 import { toSettingRecord, toVersionRecord } from "./rows.ts";
 
 /** Sorts after every path. */
@@ -15,7 +15,7 @@ const settingColumns = `s.tenant_id, s.id, s.owner_type, s.owner_id, s.path, s.t
   s.current_version, s.current_since, s.expires_at, s.rotate_after_days, s.created_at, s.created_by, s.updated_at,
   s.updated_by, s.last_accessed_at, s.deleted_at, s.purge_at, s.mac`;
 const columns = (sealed: boolean): string => `${settingColumns}, v.version, v.state, v.storage, v.manager,
-  v.data_key_id, v.created_at AS version_created_at, v.created_by AS version_created_by,
+  v.data_key_id, v.location, v.created_at AS version_created_at, v.created_by AS version_created_by,
   v.last_accessed_at AS version_last_accessed_at, v.mac AS version_mac, ${sealed ? "v.sealed" : "NULL::bytea"} AS sealed`;
 // LEFT: a setting whose version row is gone must not be missing from a list without a word.
 const source = `settings s LEFT JOIN setting_versions v
@@ -28,6 +28,8 @@ function exactSelect(sealed: boolean, alive: string, path: string): string {
     FROM ${source} WHERE ${ofOwner} AND s.path = ${path} AND ${alive}`;
 }
 
+/** Of a value that lies elsewhere the row says how long it was. */
+const sizeOf = "coalesce(octet_length(page.sealed), (page.location ->> 'bytes')::bigint)";
 /** Labels and descriptions may be 22 KB a setting: without a bound a page would be as large as its writers like. */
 const metadataBytesMax = 4_194_304;
 
@@ -37,7 +39,7 @@ const metadataBytesMax = 4_194_304;
  */
 function underSelect(sealed: boolean, reach: string): string {
   return `SELECT * FROM (
-    SELECT page.*, (count(*) OVER ())::int AS found, coalesce(sum(octet_length(page.sealed))
+    SELECT page.*, (count(*) OVER ())::int AS found, coalesce(sum(${sealed ? sizeOf : "0"})
         OVER before, 0) AS bytes_before,
       coalesce(sum(octet_length(page.labels::text) + coalesce(octet_length(page.description), 0))
         OVER before, 0) AS metadata_before
@@ -57,6 +59,7 @@ type Row = SettingModel & {
   storage: string;
   manager: string;
   data_key_id: string | null;
+  location: SettingVersionModel["location"];
   version_created_at: Date;
   version_created_by: string;
   version_last_accessed_at: Date | null;
@@ -147,6 +150,7 @@ function toRow(row: Row, notes: AccessNotes): SettingRow {
       manager: row.manager,
       data_key_id: row.data_key_id,
       sealed: row.sealed,
+      location: row.location,
       created_at: row.version_created_at,
       created_by: row.version_created_by,
       last_accessed_at: row.version_last_accessed_at,
@@ -169,6 +173,7 @@ function missingVersion(setting: SettingRecord): VersionRecord {
     manager: "local",
     data_key_id: null,
     sealed: null,
+    location: null,
     created_at: setting.current_since,
     created_by: setting.updated_by,
     last_accessed_at: null,

@@ -11,7 +11,9 @@ import { type Db, type Statement, poolDb } from "./db.ts";
 import { asBrokerError, translated } from "./failures.ts";
 import { federationReads, federationWrites } from "./federation.ts";
 import { keyStore } from "./keys.ts";
+import { managedSecretReads, managedSecretWrites } from "./managed-secrets.ts";
 import { memberReads, memberWrites } from "./members.ts";
+import { ownerManagerReads, ownerManagerWrites } from "./owner-managers.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
 import { settingReads } from "./settings.ts";
@@ -57,6 +59,8 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...memberReads(db),
     ...tokenReads(db, notes),
     ...federationReads(db),
+    ...managedSecretReads(db),
+    ...ownerManagerReads(db),
     audit: auditRead(db, within, clock.now),
   };
 }
@@ -70,6 +74,8 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...memberWrites(db),
     ...tokenWrites(db),
     ...federationWrites(db),
+    ...managedSecretWrites(db),
+    ...ownerManagerWrites(db),
     admit: admitWith(db, notes),
     record: recordIn(db),
   };

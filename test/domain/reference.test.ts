@@ -3,7 +3,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { formatRef } from "../../src/domain/address.ts";
 import { BrokerError } from "../../src/domain/errors.ts";
-import { isCometSecret, parseReference } from "../../src/domain/reference.ts";
+import { isComet, parseComet } from "../../src/domain/comet.ts";
+import { parseReference } from "../../src/domain/reference.ts";
+
+const isCometSecret = (text: string): boolean => isComet(text) && parseComet(text) !== null;
 
 const ID = "01981c5e-9c44-7e0a-b6d5-1f2a3b4c5d6e";
 const REF = `project/${ID}/connect/S3/a`;

@@ -12,6 +12,7 @@ import { createKeyring } from "../../src/sealing/keyring.ts";
 import { createLocalGuard } from "../../src/sealing/local.ts";
 import { createMasterKeys } from "../../src/sealing/master-key.ts";
 import { createRowMac } from "../../src/sealing/row-mac.ts";
+import { createValueCache } from "../../src/sealing/value-cache.ts";
 import { type VaultAlert, createVault } from "../../src/sealing/vault.ts";
 
 export type MemoryKeys = KeyStore & {
@@ -68,9 +69,9 @@ export function memoryKeys(): MemoryKeys {
       if (there === undefined) keks.set(record.id, record);
       return there ?? record;
     },
-    async newestDataKey(key) {
+    async newestDataKey(key, manager) {
       await turn("newestDataKey");
-      return latest([...data.values()].filter(ofOwner(key)));
+      return latest([...data.values()].filter(ofOwner(key)).filter((row) => row.manager === manager));
     },
     async dataKeys(tenantId, ids) {
       await turn("dataKeys");
@@ -80,10 +81,18 @@ export function memoryKeys(): MemoryKeys {
       await turn("insertDataKey");
       const there = [...data.values()]
         .filter(ofOwner(record))
-        .find((row) => row.generation === record.generation);
+        .find((row) => row.generation === record.generation && row.manager === record.manager);
       if (there === undefined) data.set(record.id, record);
       return there ?? record;
     },
+    holdKek: () => turn("holdKek"),
+    async confirmSecret({ id }, version_id) {
+      await turn("confirmSecret");
+      const row = keks.get(id);
+      if (row === undefined || row.secret === null) return;
+      keks.set(id, { ...row, secret: { ...row.secret, version_id } });
+    },
+    masterKeySecret: async () => null,
     signingKeys: async () => [],
     async keyCheck(fresh) {
       await turn("keyCheck");
@@ -120,13 +129,15 @@ export function replica(
   const local = createLocalGuard(masterKeys.kekWrapping);
   const guards = new Map<ManagerName, KeyGuard>([["local", options.wrapGuard?.(local) ?? local]]);
   const bounds = options.bounds === undefined ? {} : { bounds: options.bounds };
-  const keyring = createKeyring({ keyStore, guards, manager: "local", clock, newId: randomUUID, ...bounds });
+  const keyring = createKeyring({ keyStore, guards, clock, newId: randomUUID, ...bounds });
   const rowMac = createRowMac(masterKeys.rowMac);
   const alerts: VaultAlert[] = [];
   const vault = createVault({
     keyring,
     rowMac,
+    clouds: { managers: new Map(), allow: new Map(), cache: createValueCache(clock, 0), clock },
     defaults: { storage: "envelope", manager: "local" },
+    enabled: ["local"],
     onAlert: (alert) => alerts.push(alert),
   });
   return { master, masterKeys, keyStore, clock, keyring, rowMac, vault, alerts };
@@ -173,7 +184,7 @@ export async function written(
   setting: Omit<SettingRecord, "mac"> = settingOf(key),
   version = 1,
 ): Promise<SettingRow> {
-  const sealer = await vault.sealer(permit, key);
+  const sealer = await vault.sealer(permit, key, "local");
   const { id: setting_id, type, owner_type, owner_id } = setting;
   const sealed = sealer.seal({ owner_type, owner_id, setting_id, version, type }, checkValue(type, value));
   const record: Omit<VersionRecord, "mac"> = {
@@ -184,6 +195,7 @@ export async function written(
     storage: "envelope",
     manager: "local",
     ...sealed,
+    location: null,
     created_at: AT,
     created_by: setting.created_by,
     last_accessed_at: null,

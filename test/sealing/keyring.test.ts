@@ -22,7 +22,10 @@ describe("an owner's first write", () => {
     const owner = ownerKey();
     const replicas = Array.from({ length: 8 }, () => replica(keyStore, { master }));
     const made = await Promise.all(
-      replicas.flatMap(({ keyring }) => [keyring.currentDataKey(owner), keyring.currentDataKey(owner)]),
+      replicas.flatMap(({ keyring }) => [
+        keyring.currentDataKey(owner, "local"),
+        keyring.currentDataKey(owner, "local"),
+      ]),
     );
     expect(new Set(made.map(({ id }) => id)).size).toBe(1);
     expect(new Set(made.map(({ key }) => key.export().toString("hex"))).size).toBe(1);
@@ -32,7 +35,7 @@ describe("an owner's first write", () => {
   test("of one process makes one key with one insert, though many ask", async () => {
     const { keyring, keyStore } = replica();
     const owner = ownerKey();
-    await Promise.all(Array.from({ length: 20 }, () => keyring.currentDataKey(owner)));
+    await Promise.all(Array.from({ length: 20 }, () => keyring.currentDataKey(owner, "local")));
     expect(keyStore.calls.get("insertKek")).toBe(1);
     expect(keyStore.calls.get("insertDataKey")).toBe(1);
   });
@@ -46,7 +49,7 @@ describe("an owner's first write", () => {
       ownerKey("user"),
       ownerKey("user"),
     ])
-      await keyring.currentDataKey(key);
+      await keyring.currentDataKey(key, "local");
     expect([...keyStore.keks.values()].map(({ tenant_id }) => tenant_id).toSorted()).toEqual(
       [INSTANCE_TENANT, tenant].toSorted(),
     );
@@ -56,7 +59,7 @@ describe("an owner's first write", () => {
 
   test("leaves no key unwrapped in the store", async () => {
     const { keyring, keyStore } = replica();
-    const { key } = await keyring.currentDataKey(ownerKey());
+    const { key } = await keyring.currentDataKey(ownerKey(), "local");
     const raw = key.export();
     expect(Buffer.from(only(keyStore.data).wrapped).includes(raw)).toBe(false);
     expect(Buffer.from(only(keyStore.keks).sealed ?? []).includes(raw)).toBe(false);
@@ -66,9 +69,9 @@ describe("an owner's first write", () => {
     const { keyring, keyStore } = replica();
     const owner = ownerKey();
     keyStore.down = unavailable("The database is away.");
-    await expect(keyring.currentDataKey(owner)).rejects.toMatchObject({ code: "unavailable" });
+    await expect(keyring.currentDataKey(owner, "local")).rejects.toMatchObject({ code: "unavailable" });
     keyStore.down = null;
-    await expect(keyring.currentDataKey(owner)).resolves.toBeDefined();
+    await expect(keyring.currentDataKey(owner, "local")).resolves.toBeDefined();
   });
 });
 
@@ -78,7 +81,7 @@ describe("a data key", () => {
     const tenant = randomUUID();
     const made = await Promise.all(
       [ownerKey("organization", tenant), ownerKey("project", tenant), ownerKey("project", tenant)].map(
-        (key) => keyring.currentDataKey(key),
+        (key) => keyring.currentDataKey(key, "local"),
       ),
     );
     expect(new Set(made.map(({ key }) => key.export().toString("hex"))).size).toBe(3);
@@ -87,13 +90,13 @@ describe("a data key", () => {
   test("gets a successor after 90 days, and its values stay readable", async () => {
     const { keyring, keyStore, clock } = replica();
     const owner = ownerKey();
-    const first = await keyring.currentDataKey(owner);
+    const first = await keyring.currentDataKey(owner, "local");
     clock.pass(89 * 86_400);
-    expect((await keyring.currentDataKey(owner)).id).toBe(first.id);
+    expect((await keyring.currentDataKey(owner, "local")).id).toBe(first.id);
     clock.pass(86_400);
-    const second = await keyring.currentDataKey(owner);
+    const second = await keyring.currentDataKey(owner, "local");
     expect(second.id).not.toBe(first.id);
-    expect((await keyring.currentDataKey(owner)).id).toBe(second.id);
+    expect((await keyring.currentDataKey(owner, "local")).id).toBe(second.id);
     expect([...keyStore.data.values()].map(({ generation }) => generation)).toEqual([1, 2]);
     const both = await keyring.dataKeys(owner.tenant_id, [first.id, second.id]);
     expect([...both.values()].map(({ kind }) => kind)).toEqual(["key", "key"]);
@@ -102,9 +105,9 @@ describe("a data key", () => {
   test("whose row is gone is not sealed under again, though it is in memory", async () => {
     const { keyring, keyStore } = replica();
     const owner = ownerKey();
-    const first = await keyring.currentDataKey(owner);
+    const first = await keyring.currentDataKey(owner, "local");
     keyStore.data.clear();
-    const next = await keyring.currentDataKey(owner);
+    const next = await keyring.currentDataKey(owner, "local");
     expect(next.id).not.toBe(first.id);
     expect(keyStore.data.has(next.id)).toBe(true);
   });
@@ -120,14 +123,14 @@ describe("a data key", () => {
   test.each(data)("with another %s in its row does not unwrap", async (_what, change) => {
     const keyStore = memoryKeys();
     const first = replica(keyStore);
-    await first.keyring.currentDataKey(ownerKey());
+    await first.keyring.currentDataKey(ownerKey(), "local");
     const altered = { ...only(keyStore.data), ...change };
     keyStore.data.clear();
     keyStore.data.set(altered.id, altered);
     const { keyring } = replica(keyStore, { master: first.master });
     const outcome = (await keyring.dataKeys(altered.tenant_id, [altered.id])).get(altered.id);
     expect(outcome).toMatchObject({ kind: "failed", error: { code: "manager_failed" } });
-    await expect(keyring.currentDataKey(altered)).rejects.toMatchObject({ code: "manager_failed" });
+    await expect(keyring.currentDataKey(altered, "local")).rejects.toMatchObject({ code: "manager_failed" });
   });
 
   const keks: [string, Partial<KekRecord>][] = [
@@ -138,7 +141,7 @@ describe("a data key", () => {
   test.each(keks)("is not had when its KEK's row is altered: %s", async (_what, change) => {
     const keyStore = memoryKeys();
     const first = replica(keyStore);
-    const { id } = await first.keyring.currentDataKey(ownerKey());
+    const { id } = await first.keyring.currentDataKey(ownerKey(), "local");
     const kek = only(keyStore.keks);
     keyStore.keks.set(kek.id, { ...kek, ...change });
     const outcomes = await replica(keyStore, { master: first.master }).keyring.dataKeys(
@@ -150,8 +153,8 @@ describe("a data key", () => {
 
   test("of one organization does not unwrap under the KEK of another", async () => {
     const { keyring, keyStore, master } = replica();
-    const one = await keyring.currentDataKey(ownerKey());
-    await keyring.currentDataKey(ownerKey());
+    const one = await keyring.currentDataKey(ownerKey(), "local");
+    await keyring.currentDataKey(ownerKey(), "local");
     const record = keyStore.data.get(one.id);
     const other = [...keyStore.keks.values()].find(({ id }) => id !== record?.kek_id);
     if (record === undefined || other === undefined) throw new Error("two KEKs were to be made");
@@ -162,7 +165,7 @@ describe("a data key", () => {
 
   test("under another master key is not had, and the error shows no key", async () => {
     const first = replica();
-    const { id, key } = await first.keyring.currentDataKey(ownerKey());
+    const { id, key } = await first.keyring.currentDataKey(ownerKey(), "local");
     const { tenant_id } = only(first.keyStore.data);
     const outcome = (await replica(first.keyStore).keyring.dataKeys(tenant_id, [id])).get(id);
     expect(outcome).toMatchObject({ kind: "failed", error: { code: "manager_failed" } });
@@ -184,7 +187,7 @@ describe("a data key", () => {
 describe("keys in memory", () => {
   test("are read from the store once, however many ask for them at once", async () => {
     const first = replica();
-    const { id } = await first.keyring.currentDataKey(ownerKey());
+    const { id } = await first.keyring.currentDataKey(ownerKey(), "local");
     const { tenant_id } = only(first.keyStore.data);
     const { keyring } = replica(first.keyStore, { master: first.master });
     first.keyStore.calls.clear();
@@ -198,7 +201,7 @@ describe("keys in memory", () => {
   test("go out of use after ten minutes", async () => {
     const { keyring, clock } = replica();
     const owner = ownerKey();
-    const { id } = await keyring.currentDataKey(owner);
+    const { id } = await keyring.currentDataKey(owner, "local");
     clock.pass(599);
     expect(keyring.cached(owner.tenant_id, id)).not.toBeNull();
     clock.pass(1);
@@ -208,7 +211,7 @@ describe("keys in memory", () => {
   test("go out of use when the clock is set back", async () => {
     const { keyring, clock } = replica();
     const owner = ownerKey();
-    const { id } = await keyring.currentDataKey(owner);
+    const { id } = await keyring.currentDataKey(owner, "local");
     clock.pass(-1);
     expect(keyring.cached(owner.tenant_id, id)).toBeNull();
   });
@@ -216,10 +219,10 @@ describe("keys in memory", () => {
   test("make room for others: the least recently used goes first", async () => {
     const { keyring } = replica(memoryKeys(), { bounds: bounds({ countMax: 2 }) });
     const owners = [ownerKey(), ownerKey(), ownerKey()] as const;
-    const first = await keyring.currentDataKey(owners[0]);
-    const second = await keyring.currentDataKey(owners[1]);
+    const first = await keyring.currentDataKey(owners[0], "local");
+    const second = await keyring.currentDataKey(owners[1], "local");
     expect(keyring.cached(owners[0].tenant_id, first.id)).not.toBeNull();
-    await keyring.currentDataKey(owners[2]);
+    await keyring.currentDataKey(owners[2], "local");
     expect(keyring.cached(owners[0].tenant_id, first.id)).not.toBeNull();
     expect(keyring.cached(owners[1].tenant_id, second.id)).toBeNull();
   });
@@ -227,7 +230,7 @@ describe("keys in memory", () => {
   test("are unwrapped anew after their number of uses", async () => {
     const { keyring } = replica(memoryKeys(), { bounds: bounds({ usesMax: 3 }) });
     const owner = ownerKey();
-    const { id } = await keyring.currentDataKey(owner);
+    const { id } = await keyring.currentDataKey(owner, "local");
     const found = Array.from({ length: 4 }, () => keyring.cached(owner.tenant_id, id) !== null);
     expect(found).toEqual([true, true, true, false]);
   });
@@ -241,7 +244,7 @@ describe("keys in memory", () => {
       ownerKey(),
       ownerKey("user"),
     ] as const;
-    const ids = await Promise.all(owners.map(async (key) => (await keyring.currentDataKey(key)).id));
+    const ids = await Promise.all(owners.map(async (key) => (await keyring.currentDataKey(key, "local")).id));
     const inMemory = (): boolean[] =>
       owners.map((key, index) => keyring.cached(key.tenant_id, ids[index] ?? "") !== null);
     keyring.forget(owners[3].owner_id);
@@ -253,7 +256,7 @@ describe("keys in memory", () => {
   test("do not come back by a load that began before they were forgotten", async () => {
     const first = replica();
     const owner = ownerKey();
-    const { id } = await first.keyring.currentDataKey(owner);
+    const { id } = await first.keyring.currentDataKey(owner, "local");
     const { keyring } = replica(first.keyStore, { master: first.master });
     const loading = keyring.dataKeys(owner.tenant_id, [id]);
     await new Promise(setImmediate);
@@ -277,11 +280,10 @@ describe("keys in memory", () => {
   test("are not had, nor made, by a broker that has no guard for their manager", async () => {
     const { keyStore, keyring, clock } = replica();
     const owner = ownerKey();
-    const { id } = await keyring.currentDataKey(owner);
+    const { id } = await keyring.currentDataKey(owner, "local");
     const unguarded = createKeyring({
       keyStore,
       guards: new Map(),
-      manager: "local",
       clock,
       newId: randomUUID,
     });
@@ -291,6 +293,6 @@ describe("keys in memory", () => {
       kind: "failed",
       error,
     });
-    await expect(unguarded.currentDataKey(ownerKey())).rejects.toMatchObject(error);
+    await expect(unguarded.currentDataKey(ownerKey(), "local")).rejects.toMatchObject(error);
   });
 });

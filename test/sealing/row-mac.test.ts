@@ -18,6 +18,7 @@ function genuineRow(): SettingRow {
     manager: "local",
     data_key_id: randomUUID(),
     sealed: randomBytes(40),
+    location: null,
     created_at: setting.created_at,
     created_by: setting.created_by,
     last_accessed_at: null,

@@ -74,9 +74,9 @@ describe("a value", () => {
     const broker = replica();
     const key = ownerKey();
     const row = await written(broker, key, CANARY);
-    const { key: dataKey } = await broker.keyring.currentDataKey(key);
+    const { key: dataKey } = await broker.keyring.currentDataKey(key, "local");
     const results = await broker.vault.open(permit, [row]);
-    const sealer = await broker.vault.sealer(permit, key);
+    const sealer = await broker.vault.sealer(permit, key, "local");
     const text = printed([
       results,
       sealer,
@@ -290,7 +290,7 @@ describe("a value that cannot be had", () => {
     >[1];
     const row = await written(broker, key, CANARY);
     const { owner_type, owner_id, id: setting_id, type } = row.setting;
-    const sealed = (await broker.vault.sealer(permit, key)).seal(
+    const sealed = (await broker.vault.sealer(permit, key, "local")).seal(
       { owner_type, owner_id, setting_id, version: 1, type },
       impostor,
     );
@@ -335,7 +335,7 @@ describe("the vault", () => {
     const keyStore = memoryKeys();
     const { vault } = replica(keyStore);
     const key = ownerKey();
-    const sealer = await vault.sealer(permit, key);
+    const sealer = await vault.sealer(permit, key, "local");
     keyStore.down = new BrokerError("unavailable", "The database is away.");
     expect(await written({ vault: { ...vault, sealer: async () => sealer } }, key, CANARY)).toBeDefined();
   });
@@ -350,7 +350,7 @@ describe("the vault", () => {
 
   test("says what is enabled and usual here", () => {
     const { vault } = replica();
-    expect(vault.isEnabled("envelope", "local")).toBe(true);
+    expect(vault.isEnabled("local")).toBe(true);
     expect(vault.defaults).toEqual({ storage: "envelope", manager: "local" });
   });
 });

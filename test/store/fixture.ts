@@ -182,7 +182,16 @@ function versionRow(setting: SettingRecord, version: number, sealed: Uint8Array)
   const { tenant_id, id, created_at, created_by } = setting;
   const rest = { created_at, created_by, last_accessed_at: null, mac: Buffer.from("version mac") };
   const where = { state: "enabled" as const, storage: "envelope" as const, manager: "local" as const };
-  return { tenant_id, setting_id: id, version, ...where, data_key_id: newId(), sealed, ...rest };
+  return {
+    tenant_id,
+    setting_id: id,
+    version,
+    ...where,
+    data_key_id: newId(),
+    sealed,
+    location: null,
+    ...rest,
+  };
 }
 
 export function event(key: OwnerKey | null, over: Partial<AuditEvent> = {}): AuditEvent {

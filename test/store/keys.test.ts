@@ -13,6 +13,7 @@ test("racers for one generation all answer the row that is there in the end, who
     manager: "local",
     generation: 1,
     sealed: Buffer.from([index]),
+    secret: null,
     created_at: time.now,
   });
   const keks = Array.from({ length: 10 }, (_, index) => kek(index));
@@ -24,6 +25,7 @@ test("racers for one generation all answer the row that is there in the end, who
     ...key,
     id: newId(),
     generation: 1,
+    manager: "local",
     kek_tenant: org,
     kek_id: newId(),
     wrapped: Buffer.from([index]),
@@ -33,7 +35,7 @@ test("racers for one generation all answer the row that is there in the end, who
     Array.from({ length: 10 }, (_, index) => keys.insertDataKey(dataKey(index))),
   );
   expect(new Set(made.map(({ id }) => id)).size).toBe(1);
-  expect(await keys.newestDataKey(key)).toEqual(made[0]);
+  expect(await keys.newestDataKey(key, "local")).toEqual(made[0]);
 });
 
 test("the newest generation is found, older ones by id, and only in their own tenant", async () => {
@@ -45,6 +47,7 @@ test("the newest generation is found, older ones by id, and only in their own te
     manager: "local",
     generation,
     sealed: Buffer.from("k"),
+    secret: null,
     created_at: time.now,
   });
   const [first, second] = [await keys.insertKek(kek(1)), await keys.insertKek(kek(2))];
@@ -52,16 +55,23 @@ test("the newest generation is found, older ones by id, and only in their own te
   expect(await keys.kek(org, first.id)).toEqual(first);
   expect(await keys.kek(other.org, first.id)).toBeNull();
   expect(await keys.newestKek(other.org, "local")).toBeNull();
-  const base = { ...key, kek_tenant: org, kek_id: first.id, wrapped: Buffer.from("w"), created_at: time.now };
+  const base = {
+    ...key,
+    manager: "local" as const,
+    kek_tenant: org,
+    kek_id: first.id,
+    wrapped: Buffer.from("w"),
+    created_at: time.now,
+  };
   const made = [1, 2, 3].map((generation) => Object.assign({ id: newId(), generation }, base));
   for (const each of made) await keys.insertDataKey(each);
-  expect((await keys.newestDataKey(key))?.generation).toBe(3);
+  expect((await keys.newestDataKey(key, "local"))?.generation).toBe(3);
   const ids = made.slice(0, 2).map(({ id }) => id);
   expect((await keys.dataKeys(org, [...ids, newId()])).map(({ id }) => id).toSorted()).toEqual(
     ids.toSorted(),
   );
   expect(await keys.dataKeys(other.org, ids)).toEqual([]);
-  expect(await keys.newestDataKey({ ...key, owner_type: "organization", owner_id: org })).toBeNull();
+  expect(await keys.newestDataKey({ ...key, owner_type: "organization", owner_id: org }, "local")).toBeNull();
 });
 
 test("the instance's key-encryption key needs no organization", async () => {
@@ -72,6 +82,7 @@ test("the instance's key-encryption key needs no organization", async () => {
     manager: "local",
     generation: 1,
     sealed: Buffer.from("k"),
+    secret: null,
     created_at: time.now,
   };
   expect((await keys.insertKek(record)).id).toBe(record.id);

@@ -28,6 +28,7 @@ async function withKeys({ keys, time }: Fixture, key: OwnerKey) {
     manager: "local" as const,
     generation: 1,
     sealed: Buffer.from("k"),
+    secret: null,
     created_at: time.now,
   };
   if (key.owner_type === "organization") await keys.insertKek(kek);
@@ -35,6 +36,7 @@ async function withKeys({ keys, time }: Fixture, key: OwnerKey) {
     ...key,
     id,
     generation: 1,
+    manager: "local",
     kek_tenant: key.tenant_id,
     kek_id: kek.id,
     wrapped: Buffer.from("w"),

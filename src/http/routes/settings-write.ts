@@ -3,7 +3,7 @@ import { parseOwner } from "../../domain/address.ts";
 import type { Broker } from "../../domain/broker.ts";
 import type { App } from "../app.ts";
 import { callerOf } from "../authenticate.ts";
-import { given, metadataOf, preconditionsOf } from "../input.ts";
+import { contentOf, given, metadataOf, preconditionsOf } from "../input.ts";
 import { problems } from "../problem.ts";
 import { ETAG, answer, empty } from "../schemas/kit.ts";
 import { Setting } from "../schemas/settings.ts";
@@ -47,11 +47,11 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
       },
     },
     async (request, reply) => {
-      const { value, storage, manager, ...metadata } = request.body;
+      const { value, external, storage, manager, ...metadata } = request.body;
       const { created, setting } = await broker.put(callerOf(request), {
         ...addressOf(request),
         ...given({ storage, manager }),
-        value,
+        content: contentOf(given({ value, external })),
         metadata: metadataOf(metadata),
       });
       return reply

@@ -47,11 +47,41 @@ const metadata = {
   ),
 };
 
+const ExternalSecret = component(
+  "ExternalSecret",
+  Fields(
+    {
+      secret_id: Type.Optional(Text(2048, "AWS: the secret's name or ARN.")),
+      resource: Type.Optional(Text(512, "GCP: `projects/<project>/secrets/<name>`.")),
+      region: Type.Optional(Text(64, "AWS: the secret's region; by default the broker's own.")),
+      version: Type.Optional(
+        Instead(
+          Type.Unsafe<string | number>({ anyOf: [{ type: "string", maxLength: 64 }, { type: "integer" }] }),
+          {
+            type: "string",
+            description: "A version's id in the manager, to stay at it; else the newest is followed.",
+          },
+        ),
+      ),
+      json_field: Type.Optional(Text(256, "Where the secret is a JSON object: the field that is the value.")),
+    },
+    {
+      description:
+        "A secret in a cloud's manager that the broker did not make, and never writes to; needs `manage`.",
+      examples: [
+        { secret_id: "shared/model-registry", region: "eu-central-1", json_field: "password" },
+        { resource: "projects/acme/secrets/model-registry", version: "3" },
+      ],
+    },
+  ),
+);
+
 export const PutSettingBody = component(
   "PutSettingBody",
   Fields(
     {
-      value: ValueInput,
+      value: Type.Optional(ValueInput),
+      external: Type.Optional(ExternalSecret),
       ...metadata,
       labels: Type.Optional(
         labelMap<string>(labelText, 64, "All the labels that there are to be; null clears them."),
@@ -62,7 +92,8 @@ export const PutSettingBody = component(
       manager: Type.Optional(OneOf(MANAGER_NAMES, { description: "Who is to guard it; needs `manage`." })),
     },
     {
-      description: "A value, and what metadata is to change. What is left out stays as it was; null clears.",
+      description:
+        "A value (or where an external one lies), and what metadata is to change. What is left out stays as it was; null clears.",
       examples: [
         { value: EXAMPLE_S3, description: "Read access to the training bucket", labels: { team: "vision" } },
       ],

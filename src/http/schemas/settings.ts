@@ -10,6 +10,34 @@ export const STORAGE_NAMES = ["envelope", "manager", "external"] as const;
 export const MANAGER_NAMES = ["local", "aws", "gcp"] as const;
 const StorageOut = OpenOneOf(STORAGE_NAMES, { description: "Where the value rests." });
 const ManagerOut = OpenOneOf(MANAGER_NAMES, { description: "Who guards it." });
+const Location = component(
+  "Location",
+  Fields(
+    {
+      secret_id: Type.Optional(
+        Type.String({ description: "AWS: the secret's name; for an external one its ARN." }),
+      ),
+      region: Type.Optional(Type.String({ description: "AWS: the region." })),
+      resource: Type.Optional(Type.String({ description: "GCP: the secret's resource name." })),
+      version_id: Type.String({
+        description: "The manager's own id of the version; `latest` follows the newest.",
+      }),
+      json_field: Type.Optional(
+        Type.String({ description: "The field of the secret's JSON that is the value." }),
+      ),
+    },
+    {
+      description: "Where a value lies in a cloud's secret manager; absent for one in an envelope.",
+      examples: [
+        {
+          secret_id: "coffer/01981c62-d3e0-7f45-9b07-c2d4e6f8091a",
+          region: "eu-central-1",
+          version_id: "01981c62-d3e0-7f45-9b07-c2d4e6f8091b",
+        },
+      ],
+    },
+  ),
+);
 const VersionNumber = Type.Integer({
   minimum: 1,
   description: "Counts up from 1; never given twice at one path.",
@@ -71,6 +99,7 @@ export const Setting = component(
       }),
       storage: StorageOut,
       manager: ManagerOut,
+      location: Type.Optional(Location),
       version: VersionNumber,
       etag: Type.String({ description: "Changes with anything here but `last_accessed_at`; for If-Match." }),
       decrypted: Type.Boolean({ description: "Whether `value` holds the value." }),
@@ -138,6 +167,7 @@ export const Version = component(
       last_accessed_at: TimeOrNull("When its value was last disclosed."),
       storage: StorageOut,
       manager: ManagerOut,
+      location: Type.Optional(Location),
     },
     {
       description: "One version of a setting's value; the value itself is not here.",

@@ -1,0 +1,48 @@
+// What use cases hand the gate and get from it: the steps of a read, of a change, and of the broker's own work.
+import type { Action } from "./access.ts";
+import type { Grant } from "./admission.ts";
+import type { Report } from "./events.ts";
+import type { OwnerKey, Transaction } from "./ports.ts";
+import type { Permit } from "./sealing-ports.ts";
+
+/** What a read is about to show. `action` words the event where it is not the ask's own. */
+export type Found<Rows> = Report & {
+  readonly found: Rows;
+  readonly action?: Action;
+  /** What else was asked for and is not given: each has an event of its own, on record with the read. */
+  readonly withheld?: readonly Withholding[];
+};
+/** `path` where the need's own does not say which place it is. */
+export type Withholding = Required<Pick<Report, "subjects">> & {
+  readonly outcome: "denied" | "failed";
+  readonly action: Action;
+  readonly reason: string;
+  readonly path?: string;
+};
+/** Settings whose disclosure was permitted and then did not happen. */
+export type Undisclosed = Required<Pick<Report, "subjects">> & { readonly reason: string };
+/** Who signed in, and whose log says so. */
+export type SignedIn<Result> = Done<Result> & {
+  readonly principal_id: string;
+  readonly token_id: string;
+  readonly key: OwnerKey;
+};
+export type Done<Result> = Report & { readonly result: Result };
+/** Work in a transaction of its own, ahead of the change: under the same lock, the right decided there as well. */
+export type Stage<Locked> = <Staged>(
+  work: (tx: Transaction, grant: Grant, locked: Locked) => Promise<Staged>,
+) => Promise<Staged>;
+/** The broker's own work with a network call in it: claimed in one transaction, finished in another. */
+export type BackgroundSteps<Claimed, Worked, Result> = {
+  readonly claim: (tx: Transaction, now: Date) => Promise<Claimed | null>;
+  readonly work: (claimed: Claimed, permit: Permit) => Promise<Worked>;
+  /** Null: there was nothing that the log should tell. */
+  readonly finish: (
+    tx: Transaction,
+    now: Date,
+    claimed: Claimed,
+    worked: Worked,
+  ) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>;
+  /** What becomes of the claim when `work` failed. */
+  readonly giveUp: (tx: Transaction, now: Date, claimed: Claimed, error: unknown) => Promise<void>;
+};

@@ -1,0 +1,151 @@
+// What a new version will hold, got ready before the transaction that writes it: an owner's data key, a value that a
+// manager has taken, or a pointer that was read once. Under the lock it is seen whether that still fits what is to be
+// written; where it does not, the write starts over.
+import { typeOfPath } from "./address.ts";
+import { BrokerError, conflict } from "./errors.ts";
+import { Stale } from "./gate.ts";
+import type { Deposit, Deposition, Session } from "./managed-secrets.ts";
+import type { CloudName } from "./manager-ports.ts";
+import { openRows } from "./opening.ts";
+import type { Plaintext } from "./plaintext.ts";
+import type { Opened, Permit, Pointer, Sealer, Vault } from "./sealing-ports.ts";
+import type { Content, Preparing, Writing } from "./setting-change.ts";
+import type { Location, ManagerName, Placement, SettingRow } from "./setting.ts";
+
+/** A version's value, opened before the transaction, or why it could not be; null when none was wanted. */
+export type Known = {
+  readonly permit: Permit;
+  readonly value: {
+    readonly setting_id: string;
+    readonly version: number;
+    readonly opened: Plaintext | BrokerError;
+  } | null;
+};
+
+export type Prepared = {
+  readonly known: Known;
+  readonly sealer: { readonly manager: ManagerName; readonly sealer: Sealer } | null;
+  readonly deposit: Deposit | null;
+  readonly pointed: { readonly manager: CloudName; readonly location: Location } | BrokerError | null;
+};
+
+/** What is to be written, decided under the lock. */
+export type NewValue = {
+  readonly setting_id: string;
+  readonly placement: Placement;
+  readonly value: Plaintext | "pointer";
+};
+
+export function createVersionContents(vault: Vault) {
+  const nothing: Omit<Prepared, "known"> = { sealer: null, deposit: null, pointed: null };
+
+  /** What the new version needs if it goes where it seems to go; `intend` decides that under the lock. */
+  async function prepare(
+    at: Preparing,
+    session: Session,
+    known: Known,
+    placement: Placement | null,
+    pointer: Pointer | null,
+    intend: (writing: Writing) => Promise<NewValue | null>,
+  ): Promise<Prepared> {
+    if (placement === null || !vault.isEnabled(placement.manager)) return { known, ...nothing };
+    const { storage, manager } = placement;
+    switch (storage) {
+      case "envelope":
+        return {
+          known,
+          ...nothing,
+          sealer: { manager, sealer: await vault.sealer(at.permit, at.key, manager) },
+        };
+      case "manager":
+        return {
+          known,
+          ...nothing,
+          deposit: await session.deposit(at, async (writing) => depositionOf(await intend(writing))),
+        };
+      case "external":
+        return { known, ...nothing, pointed: await point(at, pointer) };
+    }
+  }
+
+  /** A failure is told under the lock, after what comes before it. */
+  async function point(at: Preparing, pointer: Pointer | null): Promise<Prepared["pointed"]> {
+    if (pointer === null || at.grant.decide("manage", at.path).verdict === "deny") return null;
+    try {
+      const { manager } = pointer;
+      return {
+        manager,
+        location: await vault.clouds.point(at.permit, at.key.tenant_id, pointer, typeOfPath(at.path)),
+      };
+    } catch (error) {
+      if (error instanceof BrokerError) return error;
+      throw error;
+    }
+  }
+
+  return {
+    prepare,
+
+    /** A version's value, for comparing it or for writing it once more. */
+    async known({ permit, reader }: Preparing, row: SettingRow | null): Promise<Known> {
+      if (row === null) return { permit, value: null };
+      const [result] = await openRows(vault, reader, permit, [row]);
+      const { setting, version } = row;
+      return {
+        permit,
+        value: { setting_id: setting.id, version: version.version, opened: openedOf(result) },
+      };
+    },
+
+    /** The value of a row found under the lock. @throws Stale when it is another's, and not in memory */
+    valueOf({ permit, value }: Known, row: SettingRow): Plaintext | BrokerError {
+      const { setting, version } = row;
+      if (value?.setting_id === setting.id && value.version === version.version) return value.opened;
+      const result = vault.openInMemory(permit, row);
+      if (result === null) throw new Stale();
+      return openedOf(result);
+    },
+  };
+}
+
+function depositionOf(wanted: NewValue | null): Deposition | null {
+  if (wanted === null) return null;
+  const { setting_id, placement, value } = wanted;
+  if (placement.storage !== "manager" || placement.manager === "local" || value === "pointer") return null;
+  return { setting_id, manager: placement.manager, plaintext: value };
+}
+
+/**
+ * What was prepared, as the content of what is to be written.
+ * @throws Stale when it was prepared for something else; what kept a pointer from being read
+ */
+export function contentOf(prepared: Prepared, { setting_id, placement, value }: NewValue): Content {
+  const { storage, manager } = placement;
+  switch (storage) {
+    case "envelope": {
+      if (value === "pointer" || prepared.sealer?.manager !== manager) throw new Stale();
+      return { storage, manager, sealer: prepared.sealer.sealer, plaintext: value };
+    }
+    case "manager": {
+      const { deposit } = prepared;
+      const fits = deposit !== null && deposit.setting_id === setting_id && deposit.manager === manager;
+      if (!fits || value === "pointer" || !deposit.plaintext.equals(value)) throw new Stale();
+      return { storage, manager: deposit.manager, deposit };
+    }
+    case "external": {
+      const { pointed } = prepared;
+      if (pointed instanceof BrokerError) throw pointed;
+      if (value !== "pointer")
+        throw conflict(
+          "An external setting is never written to: point it elsewhere, or say where the value is to go.",
+        );
+      if (pointed === null || pointed.manager !== manager) throw new Stale();
+      return { storage, manager: pointed.manager, location: pointed.location };
+    }
+  }
+}
+
+function openedOf(result: Opened | undefined): Plaintext | BrokerError {
+  if (result?.kind === "opened") return result.plaintext;
+  return result?.error ?? new BrokerError("internal", "A value was not answered.");
+}

@@ -1,0 +1,66 @@
+// Where an owner's new settings go, and how far the moving of its old ones is.
+import { Type } from "typebox";
+import { Fields, List, Nullable, OneOf, OpenOneOf, component } from "./kit.ts";
+import { MANAGER_NAMES, STORAGE_NAMES } from "./settings.ts";
+
+const Migration = component(
+  "Migration",
+  Fields(
+    {
+      state: OpenOneOf(["none", "running", "done", "failed"], {
+        description: "`failed`: it has ended, and `failed` says what it could not move.",
+      }),
+      total: Type.Integer({ description: "Settings with a value that is to be moved, when it began." }),
+      done: Type.Integer({ description: "Settings that are where they should be." }),
+      failed: List(
+        Fields({
+          path: Type.String({ description: "The setting's path." }),
+          code: Type.String({ description: "Why: an error code, or `too_many_versions`." }),
+        }),
+      ),
+    },
+    {
+      description: "The moving of an owner's values to where its new ones go.",
+      examples: [{ state: "running", total: 120, done: 40, failed: [] }],
+    },
+  ),
+);
+
+export const EXAMPLE_OWNER_MANAGER = {
+  storage: "manager",
+  manager: "aws",
+  inherited_from: null,
+  migration: { state: "none", total: 0, done: 0, failed: [] },
+};
+
+export const OwnerManager = component(
+  "OwnerManager",
+  Fields(
+    {
+      storage: OpenOneOf(STORAGE_NAMES, { description: "Where the values of new settings rest." }),
+      manager: OpenOneOf(MANAGER_NAMES, { description: "Who guards them." }),
+      inherited_from: Nullable(OpenOneOf(["organization", "instance"]), {
+        description: "Who says so; null: the owner itself.",
+      }),
+      migration: Migration,
+    },
+    { description: "Where an owner's new settings go.", examples: [EXAMPLE_OWNER_MANAGER] },
+  ),
+);
+
+export const OwnerManagerBody = component(
+  "OwnerManagerBody",
+  Fields(
+    {
+      storage: Type.Optional(
+        OneOf(["envelope", "manager"], { description: "Where the values of new settings are to rest." }),
+      ),
+      manager: Type.Optional(OneOf(MANAGER_NAMES, { description: "Who is to guard them." })),
+    },
+    {
+      minProperties: 1,
+      description: "Where the owner's new settings are to go. What is there stays; `migrate` moves it.",
+      examples: [{ storage: "manager", manager: "aws" }],
+    },
+  ),
+);

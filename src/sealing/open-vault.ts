@@ -1,0 +1,43 @@
+// A vault from the master key and the managers that are open: every guard, key and cache of it.
+import type { ExternalAllow } from "../domain/external.ts";
+import type { Clock, NewId } from "../domain/ports.ts";
+import type { KeyStore, Vault } from "../domain/sealing-ports.ts";
+import type { ManagerName, Placement } from "../domain/setting.ts";
+import { createCloudGuard } from "./cloud-guard.ts";
+import type { KeyGuard } from "./key-guard.ts";
+import { createKeyring } from "./keyring.ts";
+import { createLocalGuard } from "./local.ts";
+import type { Managers } from "./managers.ts";
+import type { MasterKeys } from "./master-key.ts";
+import { createRowMac } from "./row-mac.ts";
+import { createValueCache } from "./value-cache.ts";
+import { type VaultAlert, createVault } from "./vault.ts";
+
+export type VaultSettings = {
+  readonly masterKeys: MasterKeys;
+  readonly managers: Managers;
+  readonly keyStore: KeyStore;
+  readonly clock: Clock;
+  readonly newId: NewId;
+  readonly onAlert: (alert: VaultAlert) => void;
+  readonly allow: ExternalAllow;
+  /** 0: values from managers are never kept. */
+  readonly cacheSeconds: number;
+  readonly defaults: Placement;
+  readonly enabled: readonly ManagerName[];
+};
+
+export function openVault({ masterKeys, managers, keyStore, clock, newId, ...rest }: VaultSettings): Vault {
+  const { allow, cacheSeconds, defaults, enabled, onAlert } = rest;
+  const wrapping = masterKeys.kekWrapping;
+  const guards = new Map<ManagerName, KeyGuard>([["local", createLocalGuard(wrapping)]]);
+  for (const [name, manager] of managers) guards.set(name, createCloudGuard(manager, wrapping));
+  return createVault({
+    keyring: createKeyring({ keyStore, guards, clock, newId }),
+    rowMac: createRowMac(masterKeys.rowMac),
+    clouds: { managers, allow, cache: createValueCache(clock, cacheSeconds), clock },
+    defaults,
+    enabled,
+    onAlert,
+  });
+}
