@@ -39,6 +39,7 @@ export type Deposition = {
 export type Lease = Omit<Deposit, "location" | "plaintext"> & {
   readonly address: SecretAddress;
   readonly kept: readonly string[];
+  readonly ending: readonly string[];
 };
 type Place = { readonly key: OwnerKey; readonly path: string };
 
@@ -91,7 +92,9 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
     const { lease_id, until } = newTerm(now);
     if (!(await tx.leaseSecret(tenant_id, secret_id, now, { lease_id, until }))) return "busy";
     const versions = await tx.versionsAt({ tenant_id, id: setting_id }, address);
-    return { manager, tenant_id, secret_id, setting_id, lease_id, address, kept: enabledIds(versions) };
+    const ending = versions.filter(({ state }) => state === "destroying").map(versionIdOf);
+    const kept = enabledIds(versions);
+    return { manager, tenant_id, secret_id, setting_id, lease_id, address, kept, ending };
   }
 
   /** Undoes what a write began and did not end; should this fail, the sweeper does it when the lease has run out. */
@@ -164,8 +167,8 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
     plaintext: Plaintext,
   ): Promise<Location> {
     const tags = tagsOf(key, path, to.setting_id);
-    const { manager, address, kept } = to;
-    return clouds.write(permit, manager, { address, token: newId(), plaintext, tags, kept });
+    const { manager, address, kept, ending } = to;
+    return clouds.write(permit, manager, { address, token: newId(), plaintext, tags, kept, ending });
   }
 
   /**

@@ -32,6 +32,8 @@ export type NewVersion = {
   readonly tags: SecretTags;
   /** The ids of the versions that the database points at, oldest first; empty for a secret that is new. */
   readonly kept: readonly string[];
+  /** The ids of versions that are being destroyed: none of them is ever taken for this one. */
+  readonly ending?: readonly string[];
 };
 
 /** What one version holds, or why it cannot be had. */

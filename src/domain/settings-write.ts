@@ -17,7 +17,13 @@ import type { Pointer, Vault } from "./sealing-ports.ts";
 import { type AddressInput, type SettingChange, type Writing, shown, touched } from "./setting-change.ts";
 import { BLANK, type Metadata, isChanged, withMetadata } from "./setting-metadata.ts";
 import type { Setting, SettingRecord, SettingRow } from "./setting.ts";
-import { type Known, type NewValue, contentOf, createVersionContents } from "./version-content.ts";
+import {
+  type Known,
+  type NewValue,
+  contentOf,
+  createVersionContents,
+  neverWritten,
+} from "./version-content.ts";
 
 export type PutInput = AddressInput & {
   /** What the value is to be; or where somebody else keeps it. */
@@ -69,11 +75,9 @@ export function createSettingsWrite(
     const usual = await usualPlacement(tx, vault, key);
     const asked = askedPlacement(input);
     const context = { grant, path, live, usual, vault };
-    const { placement, moved } = assertPlacement(placementOf(asked, live, usual), asked, context);
-    if (value !== "pointer" && placement.storage === "external")
-      throw conflict(
-        "An external setting is never written to: point it elsewhere, or say where the value is to go.",
-      );
+    const going = placementOf(asked, live, usual);
+    if (value !== "pointer" && going?.storage === "external") throw neverWritten();
+    const { placement, moved } = assertPlacement(going, asked, context);
     const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");
     if (metadata.expires_at !== null && metadata.expires_at.getTime() <= grant.at.getTime())
       throw badInput("invalid_value", "body", "/expires_at", "expires_at would be in the past.");

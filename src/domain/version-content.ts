@@ -135,14 +135,17 @@ export function contentOf(prepared: Prepared, { setting_id, placement, value }: 
     case "external": {
       const { pointed } = prepared;
       if (pointed instanceof BrokerError) throw pointed;
-      if (value !== "pointer")
-        throw conflict(
-          "An external setting is never written to: point it elsewhere, or say where the value is to go.",
-        );
+      if (value !== "pointer") throw neverWritten();
       if (pointed === null || pointed.manager !== manager) throw new Stale();
       return { storage, manager: pointed.manager, location: pointed.location };
     }
   }
+}
+
+export function neverWritten(): BrokerError {
+  return conflict(
+    "An external setting is never written to: point it elsewhere, or say where the value is to go.",
+  );
 }
 
 function openedOf(result: Opened | undefined): Plaintext | BrokerError {

@@ -23,7 +23,12 @@ type Batched = (secretId: string) => Promise<Value | undefined>;
 /** One that nobody is reading yet. */
 type Fresh = { readonly name: string; readonly located: Located; readonly secretId: string };
 
-export type AwsReader = (wanted: readonly Located[]) => Promise<readonly Read[]>;
+export type AwsReader = {
+  /** One version by a call of its own, begun now. */
+  readonly single: (region: AwsRegion, secretId: string, versionId: string, budget: Budget) => Promise<Read>;
+  /** See `CloudManager`. */
+  readonly read: (wanted: readonly Located[]) => Promise<readonly Read[]>;
+};
 
 export function createAwsReader(regions: AwsRegions, now: () => number): AwsReader {
   const flights = createSingleFlight<Read>();
@@ -78,7 +83,7 @@ export function createAwsReader(regions: AwsRegions, now: () => number): AwsRead
     return async (secretId) => (await asked.get(secretId))?.find((value) => isNamed(secretId, value));
   }
 
-  return async (wanted) => {
+  async function read(wanted: readonly Located[]): Promise<readonly Read[]> {
     const results = new Map<string, Promise<Read>>();
     const groups = new Map<AwsRegion, Fresh[]>();
     for (const located of wanted) {
@@ -110,7 +115,9 @@ export function createAwsReader(regions: AwsRegions, now: () => number): AwsRead
       }
     }
     return Promise.all(wanted.map((located) => results.get(nameOf(located)) ?? missing()));
-  };
+  }
+
+  return { single, read };
 }
 
 const nameOf = (located: Located): string =>

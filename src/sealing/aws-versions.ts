@@ -30,8 +30,6 @@ type Work = {
   readonly kind: OperationKind;
 };
 
-export type AwsVersions = ReturnType<typeof createAwsVersions>;
-
 export function createAwsVersions(regions: AwsRegions, kmsKeyId: string | null) {
   const begin = (address: SecretAddress, kind: OperationKind): Work => ({
     ...regions.at(address),
@@ -62,11 +60,7 @@ export function createAwsVersions(regions: AwsRegions, kmsKeyId: string | null) 
         client.describeSecret({ SecretId: secretId }, options),
       ),
     );
-    if (output === null) return null;
-    // A deletion that can still be called off: nothing of such a secret can be changed, or said to be gone.
-    if (output.DeletedDate !== undefined)
-      throw failureError("DescribeSecret", kind, { failure: "scheduled_for_deletion", name: "DeletedDate" });
-    return stagesFrom(output.VersionIdsToStages ?? {});
+    return output === null ? null : stagesFrom(output.VersionIdsToStages ?? {});
   }
 
   /** Moves a label to a version, or off (null); how things are then. */
@@ -204,13 +198,17 @@ export function createAwsVersions(regions: AwsRegions, kmsKeyId: string | null) 
       if (label !== null && !keep.includes(holderOf(stages, label) ?? "")) await hold(label, id);
     }
     for (const label of strays(stages, keep)) stages = await put(work, stages, label, null);
+    // One that is scheduled for deletion gives nothing out, but can be restored.
     return confirm(work, gone, ["absent"]);
   }
 
   return {
-    /** False when there is such a secret already. */
-    create: (address: SecretAddress, token: string, text: string, tags: SecretTags) =>
-      create(begin(address, "write"), token, within(text), tags),
+    /** Sees that there is such a secret; how to go on with it, within the same deadline. */
+    async create(address: SecretAddress, token: string, text: string, tags: SecretTags): Promise<Work> {
+      const work = begin(address, "write");
+      await create(work, token, within(text), tags);
+      return work;
+    },
     /** See `CloudManager`. */
     write,
     reconcile,

@@ -32,7 +32,7 @@ const NO_SERVICE =
 export async function createAwsManager(options: AwsManagerOptions): Promise<CloudManager> {
   const { prefix, kmsKeyId, now } = options;
   const regions = await openAwsRegions(options);
-  const read = createAwsReader(regions, now);
+  const { read, single } = createAwsReader(regions, now);
   const versions = createAwsVersions(regions, kmsKeyId);
 
   function addressOf(id: string): SecretAddress {
@@ -69,11 +69,9 @@ export async function createAwsManager(options: AwsManagerOptions): Promise<Clou
 
     ensure: (id, address, text, tags) =>
       settled(async () => {
-        await versions.create(address, id, text, tags);
+        const { region, secretId, budget } = await versions.create(address, id, text, tags);
         // Read back also where it is our own: what is sealed under a key that cannot be had again is lost.
-        const [found] = await read([{ ...address, version_id: id }]);
-        if (found === undefined) throw new Error("a read of one version gave no result");
-        return found;
+        return single(region, secretId, id, budget);
       }),
 
     async canonical(address) {

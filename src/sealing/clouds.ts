@@ -6,6 +6,7 @@ import type { CloudManager, CloudName, Located, Read, SecretAddress } from "../d
 import type { Clock } from "../domain/ports.ts";
 import type { Clouds, Opened, Pointer } from "../domain/sealing-ports.ts";
 import type { Location, ManagerName, SettingRow } from "../domain/setting.ts";
+import { failureOf } from "./manager-failures.ts";
 import type { ValueCache } from "./value-cache.ts";
 
 export type CloudDeps = {
@@ -47,7 +48,7 @@ export function createClouds({ managers, allow, cache, clock }: CloudDeps) {
   function valueIn({ row, location }: Remote, read: Read): Opened {
     if (read.kind === "failed") {
       const age = clock.now().getTime() - row.version.created_at.getTime();
-      if (!read.absent || age > SPREAD_MS) return { kind: "failed", error: read.error };
+      if (failureOf(read.error) !== "absent" || age > SPREAD_MS) return { kind: "failed", error: read.error };
       return {
         kind: "failed",
         error: unavailable("The secret manager does not have this value yet.", read.error),

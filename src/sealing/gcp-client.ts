@@ -53,7 +53,7 @@ export type GcpPlaces = {
 
 /** A tenant may name any location: the clients of those not used for longest make room. */
 const PLACES_MAX = 24;
-/** So many calls in a row without an answer, and the connection is taken for dead: TCP would wait for a quarter of an hour. */
+/** After so many calls in a row without an answer a connection counts as dead: TCP would take a quarter of an hour. */
 const SILENT_MAX = 3;
 /** No call outlasts its budget of four seconds. */
 const RETIRED_MS = 5_000;

@@ -6,8 +6,10 @@ import type { NewVersion, Read, SecretTags } from "../domain/manager-ports.ts";
 import type { GcpApi, Listed } from "./gcp-api.ts";
 import { type SecretName, byNumber, isNumber, isOurs, newest } from "./gcp-names.ts";
 import type { Budget } from "./manager-calls.ts";
-import { failureError, failureOf } from "./manager-failures.ts";
+import { ManagerCallError, failureError, failureOf } from "./manager-failures.ts";
 
+/** gRPC's code. */
+const ALREADY_EXISTS = 6;
 /** What Secret Manager takes of one version; https://cloud.google.com/secret-manager/quotas */
 const TEXT_BYTES_MAX = 65_536;
 /** The number of a secret's first version. */
@@ -25,16 +27,18 @@ export function createGcpWrites(api: GcpApi, readOne: ReadOne) {
       return true;
     } catch (error) {
       if (failureOf(error) !== "exists") throw error;
-      if (isOurs(await annotationsOf(name, budget), name)) return false;
+      if (isOurs(await annotationsOf(name, error, budget), name)) return false;
       throw error;
     }
   }
 
-  async function annotationsOf(name: SecretName, budget: Budget) {
+  /** @param refused why it could not be made */
+  async function annotationsOf(name: SecretName, refused: unknown, budget: Budget) {
     try {
       return await api.annotations(name, "write", budget);
     } catch (error) {
       if (failureOf(error) !== "absent") throw error;
+      if (!isTaken(refused)) throw refused instanceof Error ? refused : error;
       // It exists and cannot be seen: either is older news than the other, and passes.
       throw failureError("GetSecret", "write", { failure: "away", name: "NotYetVisible" });
     }
@@ -142,7 +146,10 @@ export function createGcpWrites(api: GcpApi, readOne: ReadOne) {
   }
 
   return {
-    async write(name: SecretName, { text, tags, kept }: NewVersion, budget: Budget): Promise<string> {
+    async write(name: SecretName, version: NewVersion, budget: Budget): Promise<string> {
+      const { text, tags } = version;
+      // A version that is being destroyed has a number that the database knows as well.
+      const kept = [...version.kept, ...(version.ending ?? [])];
       if (Buffer.byteLength(text) > TEXT_BYTES_MAX)
         throw failureError("AddSecretVersion", "write", { failure: "too_large", name: "NotSent" });
       const isNew = kept.length === 0 && (await create(name, tags, budget));
@@ -201,6 +208,12 @@ export function createGcpWrites(api: GcpApi, readOne: ReadOne) {
       return gone.filter((number) => states.get(number) === "destroyed");
     },
   };
+}
+
+/** Whether a failure says that the very name is taken, and not that some other condition does not hold. */
+function isTaken(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof ManagerCallError && cause.facts.status === ALREADY_EXISTS;
 }
 
 /** Null where the secret is not there. */

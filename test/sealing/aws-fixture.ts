@@ -119,9 +119,9 @@ export async function awsContractFixture(): Promise<ContractFixture> {
 async function heldBy(sdk: SecretsManager, at: SecretAddress): Promise<ReadonlyMap<string, string> | null> {
   const secretId = "secret_id" in at ? at.secret_id : "";
   try {
-    const { Versions: versions = [] } = await sdk.listSecretVersionIds({ SecretId: secretId });
+    const { VersionIdsToStages: stages = {} } = await sdk.describeSecret({ SecretId: secretId });
     const values: GetSecretValueResponse[] = [];
-    for (const { VersionId: id } of versions)
+    for (const id of Object.keys(stages).filter((each) => stages[each]?.length))
       values.push(await sdk.getSecretValue({ SecretId: secretId, VersionId: id }));
     const oldestFirst = values.toSorted((a, b) => Number(a.CreatedDate ?? 0) - Number(b.CreatedDate ?? 0));
     return new Map(oldestFirst.map((value) => [value.VersionId ?? "", value.SecretString ?? ""]));

@@ -1,6 +1,6 @@
 // Reading from AWS: batches and when they are none, binary values, regions.
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Located, SecretAddress } from "../../src/domain/manager-ports.ts";
 import { type AwsFixture, ELSEWHERE, startAws } from "./aws-fixture.ts";
 
@@ -166,10 +166,16 @@ describe.skipIf(ELSEWHERE !== undefined)("manager aws: reads", () => {
     expect(new Set(aws.fake.calls("GetSecretValue").map(({ region }) => region))).toEqual(
       new Set(["us-west-2"]),
     );
-    // Enough of them that the first clients have to make room, and come again.
+    // Enough of them that the clients of before have to make room, but for one whose call is under way.
+    const slow = aws.fake.calls().length;
+    aws.fake.fault({ kind: "delay", operation: "GetSecretValue", milliseconds: 1_000 });
+    const late = textsOf([far]);
+    await vi.waitFor(() => expect(aws.fake.calls().length).toBeGreaterThan(slow));
     const regions = Array.from({ length: 60 }, (_, n) => `ap-north-${n + 1}`);
     const nowhere = regions.map((region) => ({ ...there("theirs/x", region), version_id: "latest" }));
     for (const each of nowhere) expect(await textsOf([each])).toEqual(["manager_failed"]);
+    expect(await late).toEqual(["far"]);
+    expect(aws.fake.calls("GetSecretValue").filter(({ region }) => region === "us-west-2")).toHaveLength(2);
     expect(await textsOf([...here, far])).toEqual(["text 0", "text 1", "far"]);
   });
 });

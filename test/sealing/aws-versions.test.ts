@@ -144,6 +144,7 @@ describe.skipIf(ELSEWHERE !== undefined)("manager aws: versions", () => {
       await expect(aws.manager.reconcile(at, [second], second, [first])).rejects.toMatchObject({
         code: "manager_failed",
       });
+      expect(await aws.manager.reconcile(at, kept, second, [randomUUID()])).toEqual([]);
       await aws.sdk.restoreSecret({ SecretId: id(at) });
       expect(await aws.manager.reconcile(at, [second], second, [first])).toEqual([first]);
     });
@@ -180,6 +181,15 @@ describe.skipIf(ELSEWHERE !== undefined)("manager aws: versions", () => {
     aws.fake.forgetCalls();
     await aws.manager.reconcile(at, [third], third, []);
     expect(operations()).toEqual(["DescribeSecret"]);
+  });
+
+  test("where the current version vanished, what can be done is done", async () => {
+    const { at, kept } = await filled(3);
+    const [first = "", second = ""] = kept;
+    await aws.manager.reconcile(at, [first, randomUUID()], randomUUID(), []);
+    expect(stagesOf(at)).toEqual({ v1: ["coffer-01"], v3: ["AWSCURRENT"] });
+    expect(await aws.manager.reconcile(at, [first], first, [second])).toEqual([second]);
+    expect(stagesOf(at)).toEqual({ v1: ["AWSCURRENT", "coffer-01"] });
   });
 
   test("what AWS still reads by its id is not confirmed as gone", async () => {

@@ -1,6 +1,9 @@
 // What operators are told at the start: credentials that are not there or not taken, projects that are none. And that
 // the SDK's own debug log, switched on, prints nothing of ours.
-import { randomUUID } from "node:crypto";
+import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createGcpManager } from "../../src/sealing/gcp.ts";
@@ -10,6 +13,17 @@ import { type GcpFixture, options, startGcp } from "./gcp-fixture.ts";
 
 const CANARY = "canary-7be1c0";
 const ALWAYS = Number.POSITIVE_INFINITY;
+
+/** One that nobody has. */
+function serviceAccount(): Readonly<Record<string, string>> {
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  return {
+    type: "service_account",
+    project_id: "their-project",
+    client_email: "broker@their-project.iam.gserviceaccount.com",
+    private_key: privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+  };
+}
 
 let gcp: GcpFixture;
 let address: { readonly resource: string };
@@ -59,6 +73,56 @@ describe("check tells operators what to do", () => {
   });
 });
 
+describe("the SDK's debug log", () => {
+  const LOGGING = "GOOGLE_SDK_NODE_LOGGING";
+
+  async function printed(work: () => Promise<unknown>): Promise<string> {
+    const lines: unknown[] = [];
+    for (const method of ["error", "log", "warn", "info", "debug"] as const)
+      vi.spyOn(console, method).mockImplementation((...args) => void lines.push(args));
+    for (const stream of [process.stdout, process.stderr])
+      vi.spyOn(stream, "write").mockImplementation((text) => (lines.push(String(text)), true));
+    try {
+      await work();
+    } finally {
+      vi.restoreAllMocks();
+    }
+    return inspect(lines, { depth: ALWAYS, maxStringLength: null, maxArrayLength: null });
+  }
+
+  test("prints the payload of a plain client, and nothing of ours", async () => {
+    vi.stubEnv(LOGGING, "all");
+    const plain = plainClient(gcp.fake.endpoint);
+    const name = `${address.resource}/versions/1`;
+    const theirs = await printed(async () => {
+      await plain.accessSecretVersion({ name });
+      await plain.close();
+    });
+    expect(theirs).toContain([...Buffer.from(CANARY)].join(","));
+
+    const silence = vi.fn<() => void>(() => void vi.stubEnv(LOGGING, undefined));
+    const ours = await printed(async () => {
+      const manager = await createGcpManager(options(gcp.fake.endpoint, { silence }));
+      const at = manager.addressOf(randomUUID());
+      gcp.fake.fault({ kind: "cut_off", operation: "AddSecretVersion" });
+      const { version_id } = await manager.write({
+        address: at,
+        token: "",
+        text: CANARY,
+        tags: {},
+        kept: [],
+      });
+      await manager.read([
+        { ...at, version_id },
+        { ...at, version_id: "9" },
+      ]);
+      await manager.close();
+    });
+    expect(ours).toBe("[]");
+    expect(silence).toHaveBeenCalledOnce();
+  });
+});
+
 describe("credentials", () => {
   const none = "/nonexistent/credentials.json";
 
@@ -80,6 +144,20 @@ describe("credentials", () => {
     for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
     process.off("unhandledRejection", note);
     expect(unhandled).toEqual([]);
+  });
+
+  test("when there are some by then, they are used", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "coffer-gcp-"));
+    const file = join(directory, "credentials.json");
+    vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", file);
+    // Nothing leaves this machine: what the client would reach it reaches through a port where nobody listens.
+    vi.stubEnv("grpc_proxy", "http://127.0.0.1:1");
+    const manager = await createGcpManager(options(null));
+    await expect(manager.check()).rejects.toMatchObject({ code: "manager_failed" });
+    await writeFile(file, JSON.stringify(serviceAccount()));
+    await expect(manager.check()).rejects.toMatchObject({ code: "unavailable" });
+    await manager.close();
+    await rm(directory, { recursive: true });
   });
 
   test("where the project is to be theirs, and there are none, check says that", async () => {
@@ -108,55 +186,5 @@ describe("credentials", () => {
     const details = `Getting metadata from plugin failed with error: ${text}`;
     expect(classifyGcp({ code: 2, details })).toMatchObject({ failure, name: "CredentialsError" });
     expect(classifyGcp(new CredentialsError(new Error(text)))).toMatchObject({ failure });
-  });
-});
-
-describe("the SDK's debug log", () => {
-  const LOGGING = "GOOGLE_SDK_NODE_LOGGING";
-
-  async function printed(work: () => Promise<unknown>): Promise<string> {
-    const lines: unknown[] = [];
-    for (const method of ["error", "log", "warn", "info", "debug"] as const)
-      vi.spyOn(console, method).mockImplementation((...args) => void lines.push(args));
-    for (const stream of [process.stdout, process.stderr])
-      vi.spyOn(stream, "write").mockImplementation((text) => (lines.push(String(text)), true));
-    try {
-      await work();
-    } finally {
-      vi.restoreAllMocks();
-    }
-    return inspect(lines, { depth: ALWAYS, maxStringLength: null, maxArrayLength: null });
-  }
-
-  test("prints the payload of a plain client, and nothing of ours", async () => {
-    vi.stubEnv(LOGGING, "all");
-    const plain = plainClient(gcp.fake.endpoint);
-    const name = `${address.resource}/versions/1`;
-    const theirs = await printed(async () => {
-      await plain.accessSecretVersion({ name });
-      await plain.close();
-    });
-    expect(theirs).toContain([...Buffer.from(CANARY)].join(","));
-
-    const silence = vi.fn(() => void vi.stubEnv(LOGGING, undefined));
-    const ours = await printed(async () => {
-      const manager = await createGcpManager(options(gcp.fake.endpoint, { silence }));
-      const at = manager.addressOf(randomUUID());
-      gcp.fake.fault({ kind: "cut_off", operation: "AddSecretVersion" });
-      const { version_id } = await manager.write({
-        address: at,
-        token: "",
-        text: CANARY,
-        tags: {},
-        kept: [],
-      });
-      await manager.read([
-        { ...at, version_id },
-        { ...at, version_id: "9" },
-      ]);
-      await manager.close();
-    });
-    expect(ours).toBe("[]");
-    expect(silence).toHaveBeenCalledOnce();
   });
 });

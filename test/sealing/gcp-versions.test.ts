@@ -88,6 +88,20 @@ describe("what is refused for what another does at the same time", () => {
     expect(gcp.inside(address)?.versions).toHaveLength(1);
   });
 
+  test("a racer whose version came second destroys it, and answers the first", async () => {
+    const address = own();
+    gcp.fake.fault({ kind: "delay", milliseconds: 1_000, operation: "AddSecretVersion" });
+    const arrived = gcp.fake.arrival("AddSecretVersion");
+    const late = gcp.manager.ensure("", address, "late", {});
+    await arrived;
+    expect(await gcp.manager.ensure("", address, "early", {})).toMatchObject({
+      text: "early",
+      version_id: "1",
+    });
+    expect(await late).toMatchObject({ text: "early", version_id: "1" });
+    expect(gcp.inside(address)?.versions).toMatchObject([{ text: "early" }, { state: "DESTROYED" }]);
+  });
+
   test("a version that could not be destroyed is not forgotten", async () => {
     const address = own();
     const kept = [await write(address, "one")];

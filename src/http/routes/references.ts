@@ -13,7 +13,7 @@ import * as S from "../schemas/references.ts";
 
 const tags = ["References"];
 const OK = 200;
-const AS_TEXT: ReadonlySet<RenderFormat> = new Set(["env", "dotenv"]);
+const AS_TEXT: ReadonlySet<RenderFormat> = new Set(["env", "dotenv", "comet"]);
 
 export function referencesRoutes(app: App, broker: Broker): void {
   app.post(
