@@ -48,6 +48,10 @@ export function cloudSettings(
     .filter((each) => each !== "");
   if (location !== null && replication.length > 0)
     problems.push("COFFER_GCP_LOCATION (regional secrets) and COFFER_GCP_REPLICATION exclude each other.");
+  if (kmsKey !== null && replication.length > 1)
+    problems.push(
+      "COFFER_GCP_KMS_KEY is one region's key: it goes with one region in COFFER_GCP_REPLICATION, or none.",
+    );
   return {
     names,
     prefix,

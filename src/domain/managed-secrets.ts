@@ -17,7 +17,7 @@ import type { Location, SettingRecord, VersionRecord } from "./setting.ts";
 const LEASE_MS = 15_000;
 const WAIT_MS_MAX = 8_000;
 const WAIT_STEP_MS = 100;
-const BACKOFF_MS_MAX = 3_600_000;
+const BACKOFF_MS_MAX = 6 * 3_600_000;
 
 /** A value that a manager has taken, and that no row points at yet. */
 export type Deposit = {
@@ -95,6 +95,16 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
     const ending = versions.filter(({ state }) => state === "destroying").map(versionIdOf);
     const kept = enabledIds(versions);
     return { manager, tenant_id, secret_id, setting_id, lease_id, address, kept, ending };
+  }
+
+  /** For whoever has more to write than a lease lasts. @throws BrokerError `unavailable` when the lease was lost */
+  async function renew({ tenant_id, secret_id, lease_id }: Lease): Promise<void> {
+    await gate.housekeep("renewLease", async (tx, now) => {
+      const until = new Date(now.getTime() + LEASE_MS);
+      if (!(await tx.renewLease(tenant_id, secret_id, { lease_id, until })))
+        throw unavailable("The lease of the setting's secret was lost.");
+      return null;
+    });
   }
 
   /** Undoes what a write began and did not end; should this fail, the sweeper does it when the lease has run out. */
@@ -207,6 +217,8 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
               ? { kind: "gone" }
               : { kind: "settled" };
         await tx.settled(secret, term, outcome);
+        // What is only asked again is nothing new.
+        if (outcome.kind === "later" && left.length === destroying.length) return null;
         const { tenant_id } = secret;
         const key = secret.owner === null ? null : { ...secret.owner, tenant_id };
         const details = { change: "settled", manager: secret.manager };
@@ -247,6 +259,7 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
   return {
     during,
     lease,
+    renew,
     write,
     settle,
     /** Once what made it necessary has committed: tried at once, and left to the sweeper where that fails. */

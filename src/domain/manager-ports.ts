@@ -47,6 +47,8 @@ export type CloudManager = {
   readonly name: CloudName;
   /** How many versions of one secret can be enabled at once. */
   readonly versionsMax: number;
+  /** True where the newest version is the one that was added last, and no word can make it another. */
+  readonly newestIsLast: boolean;
   /**
    * Sees that the manager can be reached and takes our credentials. Reads no value.
    * @throws BrokerError `manager_failed` with a detail for operators (credentials, permission, region), `unavailable`

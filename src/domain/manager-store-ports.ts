@@ -55,6 +55,8 @@ export type ManagerWrites = {
   ): Promise<void>;
   /** False when somebody else has it. What a lease that ran out left behind is for the sweeper. */
   leaseSecret(tenantId: string, id: string, now: Date, term: LeaseTerm): Promise<boolean>;
+  /** Prolongs a lease that its holder still has; false when the holder lost it. */
+  renewLease(tenantId: string, id: string, term: LeaseTerm): Promise<boolean>;
   /** Ends a lease that its holder still has; false when the holder lost it. */
   endLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
   /** Lets a lease run out now, if its holder still has it: the sweeper sees to the secret next. */

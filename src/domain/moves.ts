@@ -72,8 +72,12 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
     });
     if (lease === "busy") throw unavailable("Somebody is writing to the setting.");
     const room = Math.max(0, vault.clouds.versionsMax(manager) - lease.kept.length);
-    const versions = elsewhere.slice(Math.max(0, elsewhere.length - room));
-    return { key, setting, versions, target, lease, left: elsewhere.length - versions.length };
+    // Where what is added last is the newest, those that are there already are added once more, after the older ones.
+    const isAgain = lease.kept.length > 0 && vault.clouds.newestIsLast(manager);
+    const wanted = isAgain ? enabled : elsewhere;
+    const versions = isAgain ? wanted : wanted.slice(Math.max(0, wanted.length - room));
+    if (isAgain) for (const version of wanted) assertGenuine(vault, { setting, version });
+    return { key, setting, versions, target, lease, left: wanted.length - versions.length };
   }
 
   /** The values in their new place; the old one is as it was. */
@@ -100,6 +104,8 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
     const locations: Location[] = [];
     for (const [index] of versions.entries()) {
       const kept = [...lease.kept, ...locations.map(({ version_id }) => version_id)];
+      // Each write is within a lease's length; all of them need not be.
+      await managed.renew(lease);
       locations.push(
         await managed.write(permit, { key, path: setting.path }, { ...lease, kept }, at(plaintexts, index)),
       );

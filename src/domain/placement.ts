@@ -73,15 +73,17 @@ export function assertPlacement(
     readonly path: string;
     readonly live: SettingRow | null;
     readonly usual: Placement;
-    readonly vault: Pick<Vault, "isEnabled">;
+    readonly vault: Pick<Vault, "isEnabled" | "isUsable">;
   },
 ): { readonly placement: Placement; readonly moved: boolean } {
-  if (placement === null || !vault.isEnabled(placement.manager) || !isSensible(placement)) {
+  const stays = live?.version ?? usual;
+  const moved = placement?.storage !== stays.storage || placement.manager !== stays.manager;
+  // What is there already stays there, also where nothing new may go any more.
+  const isOpen = live !== null && !moved ? vault.isUsable : vault.isEnabled;
+  if (placement === null || !isOpen(placement.manager) || !isSensible(placement)) {
     const pointer = input.storage === undefined ? "/manager" : "/storage";
     throw badInput("invalid_value", "body", pointer, "This storage and manager are not enabled here.");
   }
-  const stays = live?.version ?? usual;
-  const moved = placement.storage !== stays.storage || placement.manager !== stays.manager;
   if (moved || placement.storage === "external") grant.require("manage", path);
   return { placement, moved };
 }

@@ -53,7 +53,9 @@ export type Vault = {
     record: Omit<VersionRecord, "mac">,
   ): VersionRecord;
   readonly clouds: Clouds;
-  /** Whether new values may be guarded by the manager here. */
+  /** Whether the manager is connected here: what is there already can be read, and stays there. */
+  isUsable(manager: ManagerName): boolean;
+  /** Whether values may be sent to the manager here. */
   isEnabled(manager: ManagerName): boolean;
   /** Where values go unless somebody says otherwise. */
   readonly defaults: Placement;
@@ -78,6 +80,8 @@ export type Clouds = {
   addressOf(manager: CloudName, id: string): SecretAddress;
   /** How many versions of one secret can be enabled at once. */
   versionsMax(manager: CloudName): number;
+  /** True where a version that is added later is the newest, whichever is current here. */
+  newestIsLast(manager: CloudName): boolean;
   /** As CloudManager.write. */
   write(
     permit: Permit,

@@ -48,7 +48,7 @@ export function createVersionContents(vault: Vault) {
     pointer: Pointer | null,
     intend: (writing: Writing) => Promise<NewValue | null>,
   ): Promise<Prepared> {
-    if (placement === null || !vault.isEnabled(placement.manager)) return { known, ...nothing };
+    if (placement === null || !vault.isUsable(placement.manager)) return { known, ...nothing };
     const { storage, manager } = placement;
     switch (storage) {
       case "envelope":
@@ -57,12 +57,16 @@ export function createVersionContents(vault: Vault) {
           ...nothing,
           sealer: { manager, sealer: await vault.sealer(at.permit, at.key, manager) },
         };
-      case "manager":
-        return {
-          known,
-          ...nothing,
-          deposit: await session.deposit(at, async (writing) => depositionOf(await intend(writing))),
-        };
+      case "manager": {
+        // A manager that was just found to be away is not waited for a second time; what comes before that is told.
+        const opened = known.value?.opened;
+        if (opened instanceof BrokerError && opened.code === "unavailable") {
+          await at.stage(intend);
+          throw opened;
+        }
+        const deposit = await session.deposit(at, async (writing) => depositionOf(await intend(writing)));
+        return { known, ...nothing, deposit };
+      }
       case "external":
         return { known, ...nothing, pointed: await point(at, pointer) };
     }

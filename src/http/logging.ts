@@ -25,6 +25,8 @@ export function createLogger(level: Level | "silent", destination?: DestinationS
 export type Description = {
   readonly name: string;
   readonly code?: string;
+  /** Of a failed call to a manager: what was asked, and the vendor's name, status and request id. */
+  readonly call?: Readonly<Record<string, string | number>>;
   readonly frames?: readonly string[];
   readonly cause?: Description;
 };
@@ -32,6 +34,8 @@ export type Description = {
 const NAME = /^[A-Z][A-Za-z0-9]{0,63}$/;
 /** As Node, Fastify, Prisma and SQLSTATE write them; free text is not among them. */
 const CODE = /^[A-Z0-9][A-Z0-9_]{2,63}$/;
+/** As managers' errors, operations and request ids are written. */
+const WORD = /^[A-Za-z0-9_:.-]{1,80}$/;
 const FRAMES_MAX = 12;
 const CAUSES_MAX = 4;
 
@@ -46,7 +50,22 @@ export function describeError(error: unknown, depth = 0): Description {
   const where = frames.length === 0 ? {} : { frames };
   const why =
     error.cause === undefined || depth === CAUSES_MAX ? {} : { cause: describeError(error.cause, depth + 1) };
-  return { name: NAME.test(error.name) ? error.name : "Error", ...told, ...where, ...why };
+  const call = callOf(error);
+  const asked = call === null ? {} : { call };
+  return { name: NAME.test(error.name) ? error.name : "Error", ...told, ...asked, ...where, ...why };
+}
+
+/** Plain words and numbers alone, whatever else there may be. */
+function callOf(error: Error): Readonly<Record<string, string | number>> | null {
+  const { operation, failure, facts } = error as { operation?: unknown; failure?: unknown; facts?: unknown };
+  if (typeof facts !== "object" || facts === null) return null;
+  const plain = Object.entries({ operation, failure, ...facts }).filter(
+    (entry): entry is [string, string | number] => {
+      const [, fact] = entry;
+      return typeof fact === "number" || (typeof fact === "string" && WORD.test(fact));
+    },
+  );
+  return Object.fromEntries(plain);
 }
 
 /** A stack without the message that heads it. A message may look like frames, so it is cut off by its length. */

@@ -51,6 +51,7 @@ export async function createAwsManager(options: AwsManagerOptions): Promise<Clou
   return {
     name: "aws",
     versionsMax: LABELS_MAX,
+    newestIsLast: false,
     addressOf,
     read,
     write: versions.write,

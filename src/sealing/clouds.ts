@@ -79,6 +79,7 @@ export function createClouds({ managers, allow, cache, clock }: CloudDeps) {
   const clouds: Clouds = {
     addressOf: (name, id) => managerOf(name).addressOf(id),
     versionsMax: (name) => managerOf(name).versionsMax,
+    newestIsLast: (name) => managerOf(name).newestIsLast,
     async write(_permit, name, { plaintext, ...version }) {
       const { version_id } = await managerOf(name).write({ ...version, text: textOf(plaintext.bytes()) });
       return { ...version.address, version_id, bytes: plaintext.byteLength };

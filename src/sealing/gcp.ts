@@ -83,6 +83,7 @@ export async function createGcpManager(options: GcpOptions): Promise<CloudManage
     // No limit is documented, neither to the versions of a secret nor to those that are enabled:
     // https://cloud.google.com/secret-manager/quotas
     versionsMax: Number.MAX_SAFE_INTEGER,
+    newestIsLast: true,
 
     async check() {
       project ??= await projectOf(places);

@@ -10,6 +10,7 @@ import type { ManagerName, Placement, SettingRow } from "../domain/setting.ts";
 import { type CloudDeps, type Remote, createClouds } from "./clouds.ts";
 import { openBytes, sealBytes } from "./envelope.ts";
 import type { KeyOutcome, Keyring } from "./keyring.ts";
+import { failureOf } from "./manager-failures.ts";
 import type { RowMac } from "./row-mac.ts";
 
 /** Something that a person should look at: the database is damaged, or somebody else has written to it. */
@@ -133,7 +134,8 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
   /** A manager that does not have what a broker's row points at is drift: a person should look. */
   function told(row: SettingRow, result: Opened | undefined): Opened {
     if (result === undefined) return fail("value_unopenable", row, "The manager did not answer.");
-    if (result.kind === "failed" && result.error.code === "manager_failed") alert("manager_drift", row);
+    const isDrift = result.kind === "failed" && row.version.storage === "manager" && isGone(result.error);
+    if (isDrift && result.error.code === "manager_failed") alert("manager_drift", row);
     return result;
   }
 
@@ -186,6 +188,8 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
 
     clouds,
 
+    isUsable: (manager) => keyring.guards(manager) && (manager === "local" || has(manager)),
+
     isEnabled: (manager) =>
       enabled.includes(manager) && keyring.guards(manager) && (manager === "local" || has(manager)),
 
@@ -193,4 +197,9 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
 
     forget: (ownerId) => keyring.forget(ownerId),
   };
+}
+
+/** Whether a manager has nothing, or gives nothing out any more, where a row of ours points. */
+function isGone(error: unknown): boolean {
+  return ["absent", "scheduled_for_deletion", "disabled"].includes(failureOf(error) ?? "");
 }

@@ -100,6 +100,7 @@ type SecretWrites = Pick<
   | "settingSecret"
   | "insertSettingSecret"
   | "leaseSecret"
+  | "renewLease"
   | "endLease"
   | "expireLease"
   | "unsettle"
@@ -136,6 +137,13 @@ export function managedSecretWrites(db: Db): SecretWrites {
 
     async leaseSecret(tenant_id, id, now, { lease_id, until }) {
       return (await db.query(leaseStatement, [tenant_id, id, lease_id, until, now])).length === 1;
+    },
+
+    async renewLease(tenant_id, id, { lease_id, until }) {
+      const data = { lease_until: until };
+      return (
+        (await prisma.managedSecret.updateMany({ where: { tenant_id, id, lease_id }, data })).count === 1
+      );
     },
 
     async endLease(tenant_id, id, lease_id) {

@@ -147,6 +147,23 @@ describe("a move", () => {
     expect(clouds.gcp.held().filter(({ tags }) => Object.values(tags).includes(paths[0] ?? ""))).toEqual([]);
   });
 
+  test.each(["aws", "gcp"] as const)(
+    "leaves the current version as the newest in %s, also where a newer one was there first",
+    async (manager) => {
+      const path = `secret/Custom/newest-${manager}`;
+      const owner = settingsOf(world.owner.api, world.project);
+      await say("envelope", "local");
+      for (const version of [1, 2]) await settings.put(path, `v${version}`);
+      const { body } = await owner.put(path, "v3", { storage: "manager", manager });
+      await say("manager", manager);
+      await migrated();
+      expect(await clouds[manager].plain(body.location)).toBe("v3");
+      for (const version of [1, 2, 3])
+        expect((await settings.value(path, { version: String(version) })).body.value).toBe(`v${version}`);
+      await everythingIsPointedAt();
+    },
+  );
+
   test("is one at a time: a second is 409 while one runs", async () => {
     await say("manager", "gcp");
     clouds.gcp.fake.fault({ kind: "delay", milliseconds: 300, times: 3 });

@@ -10,7 +10,7 @@ const Migration = component(
       state: OpenOneOf(["none", "running", "done", "failed"], {
         description: "`failed`: it has ended, and `failed` says what it could not move.",
       }),
-      total: Type.Integer({ description: "Settings with a value that is to be moved, when it began." }),
+      total: Type.Integer({ description: "Settings that have a value, wherever it is." }),
       done: Type.Integer({ description: "Settings that are where they should be." }),
       failed: List(
         Fields({
