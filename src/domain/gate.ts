@@ -132,6 +132,12 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       await counted(caller, () => admitted(caller, self));
     },
 
+    /** Finds out where a question belongs. Nothing of it is told, and what is then asked there is on record there. */
+    async locate<Place>(caller: Caller, look: (reader: Reader) => Promise<Place>): Promise<Place> {
+      await this.identify(caller);
+      return look(store.reader);
+    },
+
     /**
      * A read. `find` fetches what the answer is about; its event is durable before `answer` gets the Permit that
      * opens values, and before anything comes back. A failure of `answer` leaves a second event, that follows.

@@ -30,6 +30,9 @@ export type RenderInput = {
   readonly prefix: string;
 };
 
+/** `note`: all that there is to show of rows of which none is to be opened. */
+type ToRender = { readonly rows: readonly SettingRow[]; readonly note: string | null };
+
 export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
   /** Every matching row, over as many pages as it takes: a scope may hide most of each. */
   async function chooseAll(
@@ -51,6 +54,12 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
     }
   }
 
+  /** It opens nothing, so what the rows say of themselves is checked here. */
+  function cometOf(rows: readonly SettingRow[], pinned: boolean): string {
+    for (const row of rows) assertGenuine(vault, row);
+    return renderComet(rows, pinned);
+  }
+
   return {
     /** @throws BrokerError as a decrypting read, and `invalid_value`, `conflict` or `too_large` for what does not fit */
     async render(caller: Caller, input: RenderInput): Promise<{ text: string; opened: number }> {
@@ -65,15 +74,16 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
       return gate.read(
         caller,
         need,
-        async (grant, reader): Promise<Found<readonly SettingRow[]>> => {
+        async (grant, reader): Promise<Found<ToRender>> => {
           const choices = await chooseAll(input, select, grant, reader);
           assertNoneWithheld(choices, grant);
           const rows = choices.map(({ row }) => row);
-          if (format === "comet") rows.forEach((row) => assertGenuine(vault, row));
-          return { found: rows, subjects: rows.map(subjectOf) };
+          const note = format === "comet" ? cometOf(rows, input.version !== undefined) : null;
+          return { found: { rows, note }, subjects: rows.map(subjectOf) };
         },
-        async (rows, permit, grant, reader) => {
-          if (format === "comet") return { text: renderComet(rows, input.version !== undefined), opened: 0 };
+        async ({ rows, note }, permit, grant, reader) => {
+          if (note !== null) return { text: note, opened: 0 };
+          if (format === "comet") throw new Error("a note is all that this format gives");
           const { opened } = await openAll(vault, reader, permit, rows, "fail");
           const items = [...opened].map(([{ setting }, plaintext]) => ({
             setting,

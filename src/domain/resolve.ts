@@ -147,24 +147,19 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
 
   /**
    * A Comet API Key Secret resolves only where a live setting that the caller may decrypt holds that very secret: to
-   * that setting, and to nothing where there is none.
+   * that setting. False where no setting does; where one does, what became of it is on record there.
    */
-  async function resolveNote(job: Job, at: number, note: CometTarget): Promise<void> {
-    const place: Need = { ask: { action: "identify" }, place: { kind: "self" } };
-    const { places } = await gate.read(
-      job.caller,
-      place,
-      async (_grant, reader) => ({ found: await reader.placesHolding(note.manager, note.secret) }),
-      async (found) => ({ places: found }),
-    );
+  async function resolveNote(job: Job, at: number, note: CometTarget): Promise<boolean> {
+    const look = (reader: Reader) => reader.placesHolding(note.manager, note.secret);
+    const places = await gate.locate(job.caller, look);
     for (const { key, path } of places) {
       const owner = { owner_type: key.owner_type, owner_id: key.owner_id };
       const reference = { owner, path: parseSettingPath(path), version: null, field: null };
       await resolveAt(job, owner, [{ at, reference, note }]);
       const outcome = job.outcomes.get(at);
-      if (outcome?.kind !== "failed" || outcome.error.code !== "forbidden") return;
+      if (outcome?.kind !== "failed" || outcome.error.code !== "forbidden") return true;
     }
-    await refuse(job, [{ at }]);
+    return places.length > 0;
   }
 
   /** There is no place where the caller could have a right: denied, on record. */
@@ -204,7 +199,9 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
         formatRef(reference.owner, ""),
       ).values())
         if (first !== undefined) await resolveAt(job, first.reference.owner, [first, ...rest]);
-      for (const { at, note } of notes) await resolveNote(job, at, note);
+      const nowhere: { readonly at: number }[] = [];
+      for (const { at, note } of notes) if (!(await resolveNote(job, at, note))) nowhere.push({ at });
+      if (nowhere.length > 0) await refuse(job, nowhere);
       const results = refs.map((ref, at) => ({ ref, outcome: job.outcomes.get(at) ?? lost() }));
       return { results, opened: job.opened };
     },

@@ -76,6 +76,8 @@ export function createSettingsWrite(
     const asked = askedPlacement(input);
     const context = { grant, path, live, usual, vault };
     const going = placementOf(asked, live, usual);
+    if (value !== "pointer" && input.storage === "external")
+      throw badInput("invalid_value", "body", "/storage", "external takes a pointer in place of a value.");
     if (value !== "pointer" && going?.storage === "external") throw neverWritten();
     const { placement, moved } = assertPlacement(going, asked, context);
     const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");

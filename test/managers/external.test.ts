@@ -207,7 +207,7 @@ describe.each(["aws", "gcp"] as const)("external secrets in %s", (name) => {
       expect((await put(owner, "secret/Custom/bad", bad)).status).toBe(422);
     expect((await put(owner, "secret/Custom/bad", { ...shared.pointer, extra: 1 })).status).toBe(400);
     expect((await owner.put("secret/Custom/bad", "v", { external: shared.pointer })).status).toBe(422);
-    expect((await owner.put("secret/Custom/bad", "v", { storage: "external" })).status).toBe(409);
+    expect((await owner.put("secret/Custom/bad", "v", { storage: "external" })).status).toBe(422);
     expect(
       (await put(owner, `secret/Custom/${randomUUID()}`, { ...shared.pointer, version: "no-such" })).status,
     ).toBe(422);
