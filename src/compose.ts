@@ -48,6 +48,7 @@ export type Service = {
 };
 
 const clock: Clock = { now: () => new Date() };
+const ticks = (): number => performance.now();
 
 /**
  * Starts all but the listening.
@@ -110,7 +111,7 @@ async function start(
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
   await broker.createFirstSigningKey();
-  started.push(sweepRegularly(broker, logger));
+  started.push(sweepRegularly(broker, logger, config.clouds.names.length > 0));
   const app = await buildApp(
     {
       ...appSettings(config),
@@ -154,7 +155,7 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   started.push(() => opened.close());
   const { store, keys } = opened;
   const managers = await openManagers(config.clouds, {
-    now: () => performance.now(),
+    now: ticks,
     onCall: (event) => metrics.managerCall(event),
     onAway: (name, error) => logger.warn({ manager: name, err: error }, "a secret manager cannot be reached"),
     silenceGoogle,
@@ -165,7 +166,7 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   const masterKeys = await openMasterKeys(keySourceOf(config, managers), keys);
   const onAlert = (alert: VaultAlert): void => {
     metrics.alert(alert.kind);
-    logger.error(alert, "ALERT: a stored record is damaged, or was altered outside the broker");
+    logger.error(alert, "ALERT: what is stored is damaged, or was altered outside the broker");
   };
   const vault = openVault({
     masterKeys,
@@ -192,10 +193,11 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     clock,
     newId,
     recoveryDays: config.recoveryDays,
+    ticks,
     onBackgroundError,
   });
   started.push(() => broker.drain());
-  const managersHealth = createManagerHealth(managers, () => performance.now());
+  const managersHealth = createManagerHealth(managers, ticks);
   return { broker, metrics, signingKeys, ping: () => opened.ping(), managersHealth };
 }
 
@@ -250,16 +252,18 @@ async function keepPrivately(path: string, text: string): Promise<void> {
 }
 
 /** The broker's own work, now and then; replicas share it, since each takes only rows that no other holds. */
-function sweepRegularly(broker: Broker, logger: Logger): () => Promise<void> {
+function sweepRegularly(broker: Broker, logger: Logger, hasClouds: boolean): () => Promise<void> {
   const every = (pauseMs: number, work: () => Promise<unknown>, failure: string) =>
     repeat(pauseMs, work, (error) => logger.error({ err: error }, failure));
-  const stops = [
-    every(SWEEP_INTERVAL_MS, () => broker.purgeDue(SWEEP_BATCH), "purging what is due failed"),
-    every(SETTLE_INTERVAL_MS, () => broker.settleManagedSecrets(SWEEP_BATCH), "settling secrets failed"),
-    every(SETTLE_INTERVAL_MS, () => broker.runMoves(), "moving values failed"),
-  ];
+  const stops = [every(SWEEP_INTERVAL_MS, () => broker.purgeDue(SWEEP_BATCH), "purging what is due failed")];
+  if (hasClouds)
+    stops.push(
+      every(SETTLE_INTERVAL_MS, () => broker.settleManagedSecrets(SWEEP_BATCH), "settling secrets failed"),
+      every(SETTLE_INTERVAL_MS, () => broker.runMoves(), "moving values failed"),
+    );
+  // What is under way is told to end first: a move would go on for as long as there is something to move.
   return async () => {
-    await Promise.all(stops.map((stop) => stop()));
+    await Promise.all([broker.drain(), ...stops.map((stop) => stop())]);
   };
 }
 

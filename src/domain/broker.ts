@@ -36,6 +36,8 @@ export type BrokerDeps = {
   readonly signingKeys: SigningKeyMaker;
   readonly clock: Clock;
   readonly newId: NewId;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly ticks: () => number;
   /** Told of what fails where nobody waits. */
   readonly onBackgroundError: (error: unknown) => void;
   /** Days for which a soft-deleted setting can be restored. */
@@ -48,13 +50,7 @@ export function createBroker(deps: BrokerDeps) {
   const { store, vault, tokens, refusals, clock, newId, recoveryDays } = deps;
   const gate = createGate({ store, clock, newId, refusals });
   const change = createSettingChange(gate, vault);
-  const managed = createManagedSecrets({
-    gate,
-    vault,
-    clock,
-    newId,
-    onBackgroundError: deps.onBackgroundError,
-  });
+  const managed = createManagedSecrets({ ...deps, gate });
   const moves = createMoves({ ...deps, gate, managed });
   return {
     /** Finds out who calls, and nothing else. @throws BrokerError `unauthenticated` */

@@ -98,3 +98,10 @@ function objectIn(text: string): Record<string, unknown> {
 function misfit(detail: string): BrokerError {
   return badInput("invalid_value", "body", "/external", detail);
 }
+
+/** One answer for a secret that is not there, not allowed, ours, or not to be read by us: none of it is told apart. */
+export function notPointable(): BrokerError {
+  return misfit(
+    "It cannot be read: there is no such secret, or it is not allowed here, or the broker may not read it.",
+  );
+}

@@ -2,7 +2,7 @@
 // event on record before the answer exists. A read's event is durable before its result; a change commits together
 // with its event; a denial is on record before it is told. Nothing else in the tree holds a Transaction or makes a
 // Permit.
-import { judge } from "./access.ts";
+import { type PrincipalFacts, judge } from "./access.ts";
 import {
   type Caller,
   Denied,
@@ -25,6 +25,8 @@ export const nothing = async (): Promise<null> => null;
 /** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
 export class Stale extends Error {}
 const ATTEMPTS_MAX = 8;
+
+const SELF: Need = { ask: { action: "identify" }, place: { kind: "self" } };
 
 export type GateDeps = {
   readonly store: Store;
@@ -128,14 +130,18 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   return {
     /** Who calls, and nothing else: so that a malformed request with a bad token is told of the token. */
     async identify(caller: Caller): Promise<void> {
-      const self: Need = { ask: { action: "identify" }, place: { kind: "self" } };
-      await counted(caller, () => admitted(caller, self));
+      await counted(caller, () => admitted(caller, SELF));
     },
 
     /** Finds out where a question belongs. Nothing of it is told, and what is then asked there is on record there. */
-    async locate<Place>(caller: Caller, look: (reader: Reader) => Promise<Place>): Promise<Place> {
-      await this.identify(caller);
-      return look(store.reader);
+    async locate<Place>(
+      caller: Caller,
+      look: (reader: Reader, principal: PrincipalFacts) => Promise<Place>,
+    ): Promise<Place> {
+      return counted(caller, async () => {
+        const { principal } = await admitted(caller, SELF);
+        return look(store.reader, principal);
+      });
     },
 
     /**
@@ -260,7 +266,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
 
     /**
      * The broker's own work that asks a manager. Answers null when there was nothing to claim.
-     * @throws whatever `work` throws, after `giveUp`
+     * @throws whatever `work` or `finish` throws, after `giveUp`
      */
     async background<Claimed, Worked, Result>(
       operation: string,
@@ -268,14 +274,13 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     ): Promise<{ readonly result: Result | null } | null> {
       const claimed = await store.transact((tx) => steps.claim(tx, clock.now()));
       if (claimed === null) return null;
-      let worked: Worked;
       try {
-        worked = await steps.work(claimed, permit);
+        const worked = await steps.work(claimed, permit);
+        return { result: await housekeep(operation, (tx, now) => steps.finish(tx, now, claimed, worked)) };
       } catch (error) {
         await store.transact((tx) => steps.giveUp(tx, clock.now(), claimed, error));
         throw error;
       }
-      return { result: await housekeep(operation, (tx, now) => steps.finish(tx, now, claimed, worked)) };
     },
   };
 }

@@ -7,17 +7,21 @@ import type { SettingPath } from "./address.ts";
 import type { CloudName, ManagedSecret, SecretAddress, SecretTags } from "./manager-ports.ts";
 import type { LeaseTerm, SettleOutcome } from "./manager-store-ports.ts";
 import type { Plaintext } from "./plaintext.ts";
-import type { Clock, NewId, OwnerKey, Transaction } from "./ports.ts";
+import type { NewId, OwnerKey, Transaction } from "./ports.ts";
 import { createQueues } from "./queues.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
 import type { Preparing, Writing } from "./setting-change.ts";
 import type { Location, SettingRecord, VersionRecord } from "./setting.ts";
 
 /** Longer than a write may take: 4 seconds in the manager, and what the database may need before and after. */
-const LEASE_MS = 15_000;
+const LEASE_SECONDS = 15;
+/** The most that one use of a manager takes, and then some: with less of a lease left none is begun. */
+const USE_MS = 6_000;
 const WAIT_MS_MAX = 8_000;
 const WAIT_STEP_MS = 100;
-const BACKOFF_MS_MAX = 6 * 3_600_000;
+/** Of versions that are being destroyed so many are asked about at once, the oldest first. */
+const CONFIRMED_MAX = 10;
+const BACKOFF_SECONDS_MAX = 3_600;
 
 /** A value that a manager has taken, and that no row points at yet. */
 export type Deposit = {
@@ -28,6 +32,8 @@ export type Deposit = {
   readonly lease_id: string;
   readonly location: Location;
   readonly plaintext: Plaintext;
+  /** Said in the transaction that points at it: should that not commit, the deposit is undone all the same. */
+  readonly takenOver: () => void;
 };
 /** What is to be deposited, found out under the path's lock. */
 export type Deposition = {
@@ -36,10 +42,12 @@ export type Deposition = {
   readonly plaintext: Plaintext;
 };
 /** A secret that nobody else writes to for now, with the ids of the versions that rows point at. */
-export type Lease = Omit<Deposit, "location" | "plaintext"> & {
+export type Lease = Omit<Deposit, "location" | "plaintext" | "takenOver"> & {
   readonly address: SecretAddress;
   readonly kept: readonly string[];
   readonly ending: readonly string[];
+  /** By `ticks`: from then on no use of the manager is begun, lest it outlive the lease. */
+  readonly safeUntil: number;
 };
 type Place = { readonly key: OwnerKey; readonly path: string };
 
@@ -60,20 +68,24 @@ export type ManagedSecrets = ReturnType<typeof createManagedSecrets>;
 export type ManagedSecretsDeps = {
   readonly gate: Gate;
   readonly vault: Vault;
-  readonly clock: Clock;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly ticks: () => number;
   readonly newId: NewId;
   /** Told of what fails where nobody waits. */
   readonly onBackgroundError: (error: unknown) => void;
 };
 
-export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundError }: ManagedSecretsDeps) {
+export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundError }: ManagedSecretsDeps) {
   const queues = createQueues();
   const underWay = new Set<Promise<void>>();
   const { clouds } = vault;
-  const newTerm = (now: Date): LeaseTerm => ({
-    lease_id: newId(),
-    until: new Date(now.getTime() + LEASE_MS),
-  });
+  const newTerm = (): LeaseTerm => ({ lease_id: newId(), seconds: LEASE_SECONDS });
+  /** Taken before the lease is, by whatever clock: it has begun by then at the earliest. */
+  const safeFrom = (): number => ticks() + LEASE_SECONDS * 1_000 - USE_MS;
+
+  function assertSafe({ safeUntil }: { readonly safeUntil: number }): void {
+    if (ticks() > safeUntil) throw unavailable("It took too long to get this far; try again.");
+  }
 
   /** Under the path's lock; "busy" while somebody else writes to a secret of the path. */
   async function lease(
@@ -82,39 +94,56 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
     now: Date,
     { setting_id, manager }: Pick<Deposition, "setting_id" | "manager">,
   ): Promise<Lease | "busy"> {
-    if (await tx.isSecretLeased(key, path, now)) return "busy";
+    if (await tx.isSecretLeased(key, path)) return "busy";
     const { tenant_id } = key;
     const known = await tx.settingSecret(tenant_id, setting_id, manager);
+    if (known !== null && !vault.isGenuineSecret(known)) throw altered();
     const secret_id = known?.id ?? newId();
     const address = known?.address ?? clouds.addressOf(manager, secret_id);
-    if (known === null)
-      await tx.insertSettingSecret({ key, path }, { id: secret_id, manager, address, setting_id }, now);
-    const { lease_id, until } = newTerm(now);
-    if (!(await tx.leaseSecret(tenant_id, secret_id, now, { lease_id, until }))) return "busy";
+    if (known === null) {
+      const owner = { owner_type: key.owner_type, owner_id: key.owner_id };
+      const secret = { tenant_id, id: secret_id, purpose: "setting" as const, manager, address };
+      const mac = vault.signSecret({ ...secret, version_id: null, setting_id, owner, path });
+      await tx.insertSettingSecret({ key, path }, { ...secret, setting_id, mac }, now);
+    }
+    const safeUntil = safeFrom();
+    const term = newTerm();
+    if (!(await tx.leaseSecret(tenant_id, secret_id, term))) return "busy";
     const versions = await tx.versionsAt({ tenant_id, id: setting_id }, address);
     const ending = versions.filter(({ state }) => state === "destroying").map(versionIdOf);
     const kept = enabledIds(versions);
-    return { manager, tenant_id, secret_id, setting_id, lease_id, address, kept, ending };
+    const { lease_id } = term;
+    return { manager, tenant_id, secret_id, setting_id, lease_id, address, kept, ending, safeUntil };
   }
 
   /** For whoever has more to write than a lease lasts. @throws BrokerError `unavailable` when the lease was lost */
-  async function renew({ tenant_id, secret_id, lease_id }: Lease): Promise<void> {
-    await gate.housekeep("renewLease", async (tx, now) => {
-      const until = new Date(now.getTime() + LEASE_MS);
-      if (!(await tx.renewLease(tenant_id, secret_id, { lease_id, until })))
+  async function renew(held: Lease): Promise<Lease> {
+    const { tenant_id, secret_id, lease_id } = held;
+    const safeUntil = safeFrom();
+    await gate.housekeep("renewLease", async (tx) => {
+      if (!(await tx.renewLease(tenant_id, secret_id, { lease_id, seconds: LEASE_SECONDS })))
         throw unavailable("The lease of the setting's secret was lost.");
       return null;
     });
+    return { ...held, safeUntil };
+  }
+
+  /** Ends a lease whose holder may have left something behind: the sweeper is to look, whoever has the secret by now. */
+  async function release(
+    tx: Transaction,
+    { tenant_id, secret_id, setting_id, lease_id }: Lease,
+  ): Promise<void> {
+    if (!(await tx.expireLease(tenant_id, secret_id, lease_id))) await tx.unsettle(tenant_id, setting_id);
   }
 
   /** Undoes what a write began and did not end; should this fail, the sweeper does it when the lease has run out. */
-  async function abandon({ tenant_id, secret_id, setting_id, lease_id }: Lease): Promise<void> {
+  async function abandon(held: Lease): Promise<void> {
     try {
-      await gate.housekeep("abandonDeposit", async (tx, now) => {
-        await tx.expireLease(tenant_id, secret_id, lease_id, now);
+      await gate.housekeep("abandonDeposit", async (tx) => {
+        await release(tx, held);
         return null;
       });
-      await settle({ tenant_id, setting_id });
+      await settle(held);
     } catch (error) {
       onBackgroundError(error);
     }
@@ -128,6 +157,7 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
   /** Runs one write. Whatever it deposited and did not take over is undone, soon after. */
   async function during<Result>(work: (session: Session) => Promise<Result>): Promise<Result> {
     const leases: Lease[] = [];
+    const taken = new Set<Lease>();
     const turns: (() => void)[] = [];
     const session: Session = {
       async enter({ key, path }) {
@@ -139,9 +169,8 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
       async deposit(at, intend) {
         // Rivals of this process wait for each other here, and do not ask the database whether they may.
         await session.enter(at);
-        const before = leases.at(-1);
-        if (before !== undefined) await abandon(before);
-        const deadline = clock.now().getTime() + WAIT_MS_MAX;
+        for (const before of leases.splice(0)) await abandon(before);
+        const deadline = ticks() + WAIT_MS_MAX;
         for (;;) {
           const made = await at.stage(async (writing) => {
             const deposition = await intend(writing);
@@ -153,16 +182,17 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
           if (held !== "busy") {
             leases.push(held);
             const { plaintext } = deposition;
-            return { ...held, plaintext, location: await write(at.permit, at, held, plaintext) };
+            const location = await write(at.permit, at, held, plaintext);
+            return { ...held, plaintext, location, takenOver: () => taken.add(held) };
           }
-          if (clock.now().getTime() > deadline) throw unavailable("Others keep writing here; try again.");
+          if (ticks() > deadline) throw unavailable("Others keep writing here; try again.");
           await pause(WAIT_STEP_MS);
         }
       },
     };
     try {
       const result = await work(session);
-      leases.pop();
+      leases.splice(0, leases.length, ...leases.filter((each) => !taken.has(each)));
       return result;
     } finally {
       for (const end of turns) end();
@@ -176,6 +206,7 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
     to: Lease,
     plaintext: Plaintext,
   ): Promise<Location> {
+    assertSafe(to);
     const tags = tagsOf(key, path, to.setting_id);
     const { manager, address, kept, ending } = to;
     return clouds.write(permit, manager, { address, token: newId(), plaintext, tags, kept, ending });
@@ -199,24 +230,29 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
 
   function settleOne(setting: Parameters<Transaction["claimUnsettled"]>[0]) {
     return gate.background("settleManagedSecret", {
-      async claim(tx, now) {
-        const term = newTerm(now);
-        const secret = await tx.claimUnsettled(setting, now, term);
-        return secret === null ? null : { secret, term, ...(await wantedOf(tx, secret)) };
+      async claim(tx) {
+        const [term, safeUntil] = [newTerm(), safeFrom()];
+        const secret = await tx.claimUnsettled(setting, term);
+        return secret === null ? null : { secret, term, safeUntil, ...(await wantedOf(tx, secret)) };
       },
-      work: ({ secret, keep, current, destroying }, permit) =>
-        clouds.reconcile(permit, secret.manager, secret.address, keep, current, destroying.map(versionIdOf)),
-      async finish(tx, now, { secret, term, keep, setting: owner, destroying }, confirmed) {
+      async work({ secret, safeUntil, isGenuine, keep, current, destroying }, permit) {
+        // Somebody else's word takes nothing out of a manager.
+        if (!isGenuine) throw altered();
+        assertSafe({ safeUntil });
+        const gone = destroying.slice(0, CONFIRMED_MAX).map(versionIdOf);
+        return clouds.reconcile(permit, secret.manager, secret.address, keep, current, gone);
+      },
+      async finish(tx, _now, { secret, term, keep, setting: held, destroying }, confirmed) {
         const left = destroying.filter((version) => !confirmed.includes(versionIdOf(version)));
-        if (owner !== null)
-          for (const version of destroying) if (!left.includes(version)) await destroyed(tx, owner, version);
+        if (held !== null)
+          for (const version of destroying) if (!left.includes(version)) await destroyed(tx, held, version);
         const outcome: SettleOutcome =
           left.length > 0
-            ? { kind: "later", at: laterOf(now, secret.attempts) }
+            ? { kind: "later", seconds: pauseAfter(secret.attempts) }
             : keep.length === 0
               ? { kind: "gone" }
               : { kind: "settled" };
-        await tx.settled(secret, term, outcome);
+        await tx.settled(secret, term.lease_id, outcome);
         // What is only asked again is nothing new.
         if (outcome.kind === "later" && left.length === destroying.length) return null;
         const { tenant_id } = secret;
@@ -224,16 +260,20 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
         const details = { change: "settled", manager: secret.manager };
         return { result: null, key, target_id: secret.setting_id ?? secret.id, details };
       },
-      async giveUp(tx, now, { secret, term }) {
-        await tx.settled(secret, term, { kind: "later", at: laterOf(now, secret.attempts) });
+      async giveUp(tx, _now, { secret, term }) {
+        await tx.settled(secret, term.lease_id, { kind: "later", seconds: pauseAfter(secret.attempts) });
       },
     });
   }
 
   /** What the manager is to hold of a secret, by the database. */
   async function wantedOf(tx: Transaction, secret: ManagedSecret) {
-    const nothing = { keep: [] as string[], current: null, destroying: [] as VersionRecord[], setting: null };
+    const isGenuine = vault.isGenuineSecret(secret);
+    const none = { keep: [] as string[], current: null, destroying: [] as VersionRecord[], setting: null };
+    const nothing = { isGenuine, ...none };
+    if (!isGenuine) return nothing;
     if (secret.setting_id === null) {
+      if (secret.version_id === null) await tx.undoKey(secret);
       const inUse = secret.version_id !== null && (await tx.isKeyInUse(secret));
       return inUse && secret.version_id !== null
         ? { ...nothing, keep: [secret.version_id], current: secret.version_id }
@@ -243,11 +283,12 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
     if (setting === null) return nothing;
     const versions = await tx.versionsAt(setting, secret.address);
     const keep = enabledIds(versions);
-    const now = versions.find(
-      ({ version, state }) => version === setting.current_version && state === "enabled",
-    );
-    const current = now === undefined ? (keep.at(-1) ?? null) : versionIdOf(now);
-    return { keep, current, destroying: versions.filter(({ state }) => state === "destroying"), setting };
+    const isCurrent = ({ version, state }: VersionRecord): boolean =>
+      version === setting.current_version && state === "enabled";
+    const newest = versions.find(isCurrent);
+    const current = newest === undefined ? (keep.at(-1) ?? null) : versionIdOf(newest);
+    const destroying = versions.filter(({ state }) => state === "destroying");
+    return { isGenuine, keep, current, destroying, setting };
   }
 
   /** Its value is gone, and the manager says so: the row no longer says where it was. */
@@ -260,6 +301,7 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
     during,
     lease,
     renew,
+    release,
     write,
     settle,
     /** Once what made it necessary has committed: tried at once, and left to the sweeper where that fails. */
@@ -273,6 +315,13 @@ export function createManagedSecrets({ gate, vault, clock, newId, onBackgroundEr
   };
 }
 
+function altered(): BrokerError {
+  return new BrokerError(
+    "manager_failed",
+    "The record of a secret in a manager was altered outside the broker.",
+  );
+}
+
 function enabledIds(versions: readonly VersionRecord[]): string[] {
   return versions.filter(({ state }) => state === "enabled").map(versionIdOf);
 }
@@ -282,8 +331,8 @@ function versionIdOf({ location }: VersionRecord): string {
   return location.version_id;
 }
 
-function laterOf(now: Date, attempts: number): Date {
-  return new Date(now.getTime() + Math.min(BACKOFF_MS_MAX, 2_000 * 2 ** Math.min(attempts, 20)));
+function pauseAfter(attempts: number): number {
+  return Math.min(BACKOFF_SECONDS_MAX, 2 ** Math.min(attempts + 1, 20));
 }
 
 /** What people see in the cloud's console: whose it is, and which. */

@@ -2,6 +2,7 @@
 // text; the broker's own have opaque names. Every call here is a network call: never inside a database transaction.
 // Each keeps within a budget of 4 seconds in all, retries included, and fails as a BrokerError that quotes nothing of
 // the manager's words: `unavailable` where trying again can help, else `manager_failed`, `conflict`, `too_large`.
+import type { Owner } from "./address.ts";
 import type { BrokerError } from "./errors.ts";
 
 export const CLOUDS = ["aws", "gcp"] as const;
@@ -66,15 +67,18 @@ export type CloudManager = {
   /**
    * Adds a version, and makes the secret where there is none; answers the version's id. Nobody else writes to this
    * secret meanwhile. Called again with the same token it adds nothing.
-   * Where `kept` has `versionsMax` ids already, the oldest of them gives up its place.
+   * Where `kept` has `versionsMax` ids already, all of them stay until `reconcile` is told which is not kept any more.
    */
   write(version: NewVersion): Promise<{ readonly version_id: string }>;
-  /** One result for each, in order. Concurrent and batched where the manager can, bounded; a failure is that one's alone. */
-  read(wanted: readonly Located[]): Promise<readonly Read[]>;
+  /**
+   * One result for each, in order. Concurrent and batched where the manager can, bounded; a failure is that one's alone.
+   * @param lane whose reads they are: a tenant, which never takes all the turns; absent for what everybody needs
+   */
+  read(wanted: readonly Located[], lane?: string): Promise<readonly Read[]>;
   /**
    * Makes the secret hold what the database points at: `keep` (oldest first; `current` is one of them) and nothing
    * else; without any, the secret goes. Doing it again changes nothing; a secret that is not there is as it should be.
-   * @returns those of `gone` that the manager has confirmed to be unreadable
+   * @returns those of `gone`, oldest first, that the manager has confirmed to be unreadable
    */
   reconcile(
     address: SecretAddress,
@@ -103,8 +107,15 @@ export type ManagedSecret = {
   readonly address: SecretAddress;
   /** A key's one version, once it is there. */
   readonly version_id: string | null;
-  /** Null for a key. */
+  /** All null for a key. */
   readonly setting_id: string | null;
+  readonly owner: Owner | null;
+  readonly path: string | null;
   readonly unsettled_at: Date | null;
   readonly attempts: number;
+  /** Over all that says which secret it is and whose; null for the master key, which no key of ours vouches for. */
+  readonly mac: Uint8Array | null;
 };
+
+/** What a secret's MAC covers. */
+export type SecretIdentity = Omit<ManagedSecret, "unsettled_at" | "attempts" | "mac">;

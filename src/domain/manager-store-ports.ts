@@ -3,7 +3,7 @@
 import type { Owner, SettingPath } from "./address.ts";
 import type { CloudName, ManagedSecret, SecretAddress } from "./manager-ports.ts";
 import type { OwnerKey } from "./ports.ts";
-import type { Placement, SettingRecord, VersionRecord } from "./setting.ts";
+import type { ManagerName, Placement, SettingRecord, Storage, VersionRecord } from "./setting.ts";
 
 /** Where an owner's new settings go: what is said of the owner itself, and of its organization. */
 export type OwnerManagers = { readonly own: Placement | null; readonly organization: Placement | null };
@@ -11,14 +11,20 @@ export type OwnerManagers = { readonly own: Placement | null; readonly organizat
 /** A place that a setting is at, or was. */
 export type SettingPlace = { readonly key: OwnerKey; readonly path: string };
 
+/** What could not be moved. */
+export type MoveFailure = Owner & { readonly path: string; readonly code: string };
+
 /** The moving of an owner's values to where its new ones go. */
 export type MoveRecord = OwnerKey & {
+  /** Where to: what the owner's new settings had when it began. */
+  readonly storage: Storage;
+  readonly manager: ManagerName;
   readonly id: string;
   readonly state: "running" | "done" | "failed";
   /** Settings, external ones not counted. */
   readonly total: number;
   readonly done: number;
-  readonly failed: readonly { readonly path: string; readonly code: string }[];
+  readonly failed: readonly MoveFailure[];
   /** The last setting looked at; null before the first. */
   readonly cursor: string | null;
   readonly started_at: Date;
@@ -31,49 +37,55 @@ export type ManagerReads = {
   ownerManagers(key: OwnerKey): Promise<OwnerManagers>;
   /** The setting with this id, deleted or not. */
   settingById(tenantId: string, id: string): Promise<SettingRecord | null>;
-  /** Where live settings have their current value in a secret: `secret` is AWS's name of it, or GCP's resource. */
-  placesHolding(manager: CloudName, secret: string): Promise<readonly SettingPlace[]>;
+  /**
+   * Where live settings have their current value in a secret, of those whose values the principal's roles may open:
+   * `secret` is AWS's name of it, or GCP's resource.
+   */
+  placesHolding(principalId: string, manager: CloudName, secret: string): Promise<readonly SettingPlace[]>;
+  /** Whether a secret of ours has this id, whatever its name begins with. */
+  isOurSecret(id: string): Promise<boolean>;
   /** The last move of the owner's values; null when there never was one. */
   move(key: OwnerKey): Promise<MoveRecord | null>;
 };
 
-/** For how long, and as whom, somebody writes to a secret. */
-export type LeaseTerm = { readonly lease_id: string; readonly until: Date };
+/** Who holds a lease, and for how long from now by the database's clock, which is the same for all replicas. */
+export type LeaseTerm = { readonly lease_id: string; readonly seconds: number };
 
 export type ManagerWrites = {
   putOwnerManager(key: OwnerKey, placement: Placement, by: string, at: Date): Promise<void>;
   removeOwnerManager(key: OwnerKey): Promise<void>;
 
   /** Whether somebody is writing to a secret of ours that is for the path. */
-  isSecretLeased(key: OwnerKey, path: SettingPath, now: Date): Promise<boolean>;
+  isSecretLeased(key: OwnerKey, path: SettingPath): Promise<boolean>;
   /** The secret of ours that holds a setting's values in a manager. */
   settingSecret(tenantId: string, settingId: string, manager: CloudName): Promise<ManagedSecret | null>;
   insertSettingSecret(
     place: SettingPlace,
-    secret: Pick<ManagedSecret, "id" | "manager" | "address"> & { readonly setting_id: string },
+    secret: Pick<ManagedSecret, "id" | "manager" | "address" | "mac"> & { readonly setting_id: string },
     at: Date,
   ): Promise<void>;
   /** False when somebody else has it. What a lease that ran out left behind is for the sweeper. */
-  leaseSecret(tenantId: string, id: string, now: Date, term: LeaseTerm): Promise<boolean>;
+  leaseSecret(tenantId: string, id: string, term: LeaseTerm): Promise<boolean>;
   /** Prolongs a lease that its holder still has; false when the holder lost it. */
   renewLease(tenantId: string, id: string, term: LeaseTerm): Promise<boolean>;
   /** Ends a lease that its holder still has; false when the holder lost it. */
   endLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
-  /** Lets a lease run out now, if its holder still has it: the sweeper sees to the secret next. */
-  expireLease(tenantId: string, id: string, leaseId: string, now: Date): Promise<void>;
+  /** Lets a lease run out now: the sweeper sees to the secret next. False when its holder had lost it. */
+  expireLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
   /** Says that the manager may hold something else than the database points at. */
   unsettle(tenantId: string, settingId: string): Promise<void>;
   /**
    * Leases a secret that is to be settled: one of the setting's, or the one longest due of any. Others' are passed
-   * over. A key whose making was not confirmed is undone by this.
+   * over.
    */
   claimUnsettled(
     setting: { readonly tenant_id: string; readonly setting_id: string } | null,
-    now: Date,
     term: LeaseTerm,
-  ): Promise<(ManagedSecret & { readonly owner: Owner | null }) | null>;
+  ): Promise<ManagedSecret | null>;
+  /** Forgets a key whose making was never confirmed: nothing can have been wrapped under it. */
+  undoKey(secret: ManagedSecret): Promise<void>;
   /** Ends the lease. `settled`: nothing is left to do, unless somebody unsettled it since it was claimed. */
-  settled(claimed: ManagedSecret, term: LeaseTerm, outcome: SettleOutcome): Promise<void>;
+  settled(claimed: ManagedSecret, leaseId: string, outcome: SettleOutcome): Promise<void>;
   /** The versions of a setting whose values lie at the address, oldest first. */
   versionsAt(
     setting: Pick<SettingRecord, "tenant_id" | "id">,
@@ -84,11 +96,15 @@ export type ManagerWrites = {
 
   putMove(row: MoveRecord): Promise<void>;
   /** Leases a running move: the owner's own, or any. Others' are passed over. */
-  claimMove(now: Date, term: LeaseTerm): Promise<MoveRecord | null>;
+  claimMove(term: LeaseTerm): Promise<MoveRecord | null>;
   /** Notes progress under a lease, and lets that go when it has finished. False when the lease was lost. */
   updateMove(row: MoveRecord, term: LeaseTerm): Promise<boolean>;
-  /** All versions of a setting with what is sealed of them, oldest first. */
-  versionsWithValues(setting: Pick<SettingRecord, "tenant_id" | "id">): Promise<readonly VersionRecord[]>;
+  /** Enabled versions of a setting that are neither at a place nor external, newest first, and how many there are. */
+  versionsElsewhere(
+    setting: Pick<SettingRecord, "tenant_id" | "id">,
+    place: Placement,
+    limit: number,
+  ): Promise<{ readonly versions: readonly VersionRecord[]; readonly count: number }>;
   /** The next settings of a move, in order: the owner's and, of an organization, those of projects that inherit. */
   settingsToMove(key: OwnerKey, after: string | null, limit: number): Promise<readonly SettingRecord[]>;
   countSettingsToMove(key: OwnerKey): Promise<number>;
@@ -98,4 +114,4 @@ export type ManagerWrites = {
 export type SettleOutcome =
   | { readonly kind: "gone" }
   | { readonly kind: "settled" }
-  | { readonly kind: "later"; readonly at: Date };
+  | { readonly kind: "later"; readonly seconds: number };

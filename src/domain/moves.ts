@@ -8,17 +8,19 @@ import type { Lease, ManagedSecrets } from "./managed-secrets.ts";
 import type { LeaseTerm, MoveRecord } from "./manager-store-ports.ts";
 import type { Location, Placement, SettingRecord, VersionRecord } from "./setting.ts";
 import { assertGenuine } from "./opening.ts";
-import { usualPlacement } from "./placement.ts";
 import type { Clock, NewId, OwnerKey, Transaction } from "./ports.ts";
 import type { Opened, Permit, Vault } from "./sealing-ports.ts";
 
-const LEASE_MS = 60_000;
+const LEASE_SECONDS = 60;
 const PAGE = 50;
+/** Versions of one setting that are copied at once. */
+const CHUNK = 50;
+/** More failures than these are counted, and not listed. */
+const FAILED_MAX = 1_000;
 /** How often a manager that is away is waited for before the setting is passed over. */
 const TRIES_MAX = 10;
-const TRY_PAUSE_MS = 1_000;
-/** A setting that is written to while it moves is looked at again. */
-const ROUNDS_MAX = 5;
+const TRY_PAUSE_SECONDS = 2;
+const LATER = Symbol("later");
 
 type Claimed = {
   readonly key: OwnerKey;
@@ -29,6 +31,8 @@ type Claimed = {
   /** Versions that the manager has no room for. */
   readonly left: number;
 };
+/** Says that this process is still at it. @throws BrokerError `unavailable` when another has taken over, or it is to stop */
+type Beat = () => Promise<void>;
 /** What of a version's row becomes another. */
 type Rest = Pick<VersionRecord, "data_key_id" | "sealed" | "location">;
 
@@ -45,45 +49,55 @@ export type MovesDeps = {
 export function createMoves({ gate, vault, managed, clock, newId, onBackgroundError }: MovesDeps) {
   let underWay: Promise<void> | null = null;
   const stopping = new AbortController();
+  /** By setting: how often it could not be moved for now. */
+  const tries = new Map<string, number>();
 
-  /** What of a setting is to be moved, under its path's lock; null: nothing. */
+  /**
+   * What of a setting is to be moved next, under its path's lock; null: nothing. The current version goes first, by
+   * itself: from then on what is written to the setting goes to the new place.
+   */
   async function claim(
     tx: Transaction,
     now: Date,
-    key: OwnerKey,
+    target: Placement,
     found: SettingRecord,
   ): Promise<Claimed | null> {
-    await tx.lockPath(key, found.path as SettingPath);
-    const target = await usualPlacement(tx, vault, key);
-    const setting = await tx.settingById(found.tenant_id, found.id);
-    const all = setting === null ? [] : await tx.versionsWithValues(setting);
-    const enabled = all.filter(({ state, storage }) => state === "enabled" && storage !== "external");
-    const elsewhere = enabled.filter(
-      ({ storage, manager }) => storage !== target.storage || manager !== target.manager,
-    );
-    if (setting === null || elsewhere.length === 0) return null;
-    for (const version of elsewhere) assertGenuine(vault, { setting, version });
+    const { tenant_id, owner_type, owner_id } = found;
+    const key = { tenant_id, owner_type, owner_id };
+    const path = found.path as SettingPath;
+    await tx.lockPath(key, path);
+    const setting = await tx.settingById(tenant_id, found.id);
+    if (setting === null) return null;
+    const { versions: newest, count } = await tx.versionsElsewhere(setting, target, CHUNK);
+    if (count === 0) return null;
+    const current = newest.find(({ version }) => version === setting.current_version);
+    const chunk = current === undefined ? newest.toReversed() : [current];
     const { storage, manager } = target;
     if (storage !== "manager" || manager === "local")
-      return { key, setting, versions: elsewhere, target, lease: null, left: 0 };
-    const lease = await managed.lease(tx, { key, path: found.path as SettingPath }, now, {
-      setting_id: setting.id,
-      manager,
-    });
+      return { key, setting, versions: genuine(setting, chunk), target, lease: null, left: 0 };
+    const lease = await managed.lease(tx, { key, path }, now, { setting_id: setting.id, manager });
     if (lease === "busy") throw unavailable("Somebody is writing to the setting.");
     const room = Math.max(0, vault.clouds.versionsMax(manager) - lease.kept.length);
-    // Where what is added last is the newest, those that are there already are added once more, after the older ones.
-    const isAgain = lease.kept.length > 0 && vault.clouds.newestIsLast(manager);
-    const wanted = isAgain ? enabled : elsewhere;
-    const versions = isAgain ? wanted : wanted.slice(Math.max(0, wanted.length - room));
-    if (isAgain) for (const version of wanted) assertGenuine(vault, { setting, version });
-    return { key, setting, versions, target, lease, left: wanted.length - versions.length };
+    const fitting = chunk.slice(Math.max(0, chunk.length - room));
+    // Where what is added last is the newest, the current version is added once more, after the older ones.
+    const isNewest = current !== undefined || !vault.clouds.newestIsLast(manager);
+    const again = isNewest ? null : await tx.version(setting, setting.current_version);
+    const isThere = again?.state === "enabled" && again.storage === storage && again.manager === manager;
+    const versions = again !== null && isThere && fitting.length > 0 ? [...fitting, again] : fitting;
+    const left = room >= count ? 0 : count - fitting.length;
+    return { key, setting, versions: genuine(setting, versions), target, lease, left };
+  }
+
+  function genuine(setting: SettingRecord, versions: readonly VersionRecord[]): readonly VersionRecord[] {
+    for (const version of versions) assertGenuine(vault, { setting, version });
+    return versions;
   }
 
   /** The values in their new place; the old one is as it was. */
   async function copy(
     { key, setting, versions, target, lease }: Claimed,
     permit: Permit,
+    beat: Beat,
   ): Promise<readonly Rest[]> {
     const opened = await vault.open(
       permit,
@@ -94,21 +108,17 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
       const sealer = await vault.sealer(permit, key, target.manager);
       const { owner_type, owner_id, id: setting_id, type } = setting;
       return versions.map(({ version }, index) => {
-        const sealed = sealer.seal(
-          { owner_type, owner_id, setting_id, version, type },
-          at(plaintexts, index),
-        );
-        return { ...sealed, location: null };
+        const place = { owner_type, owner_id, setting_id, version, type };
+        return { ...sealer.seal(place, at(plaintexts, index)), location: null };
       });
     }
     const locations: Location[] = [];
     for (const [index] of versions.entries()) {
+      await beat();
+      const held = await managed.renew(lease);
       const kept = [...lease.kept, ...locations.map(({ version_id }) => version_id)];
-      // Each write is within a lease's length; all of them need not be.
-      await managed.renew(lease);
-      locations.push(
-        await managed.write(permit, { key, path: setting.path }, { ...lease, kept }, at(plaintexts, index)),
-      );
+      const place = { key, path: setting.path };
+      locations.push(await managed.write(permit, place, { ...held, kept }, at(plaintexts, index)));
     }
     return locations.map((location) => ({ data_key_id: null, sealed: null, location }));
   }
@@ -123,6 +133,9 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
     for (const [index, before] of versions.entries()) {
       const version = setting === null ? null : await tx.version(setting, before.version);
       if (setting === null || version === null || !isUntouched(version, before)) continue;
+      // Signed anew is only what was signed before, where it was then.
+      assertGenuine(vault, { setting, version });
+      if (!isSameSetting(setting, was)) throw unavailable("The setting is another by now.");
       const { storage, manager } = target;
       await tx.updateVersion(
         vault.signVersion(setting, { ...version, storage, manager, ...at(rests, index) }),
@@ -139,54 +152,60 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
     return { result: moved, key, subjects, details: { change: "moved", storage, manager } };
   }
 
-  /** Moves one setting. @returns what could not be moved, or null */
-  async function moveSetting(found: SettingRecord): Promise<string | null> {
-    const { tenant_id, owner_type, owner_id } = found;
-    const key = { tenant_id, owner_type, owner_id };
+  /** Moves one setting, chunk by chunk. @returns what could not be moved, or null */
+  async function moveSetting(found: SettingRecord, target: Placement, beat: Beat): Promise<string | null> {
     let left = 0;
-    for (let round = 0; round < ROUNDS_MAX; round++) {
+    for (;;) {
+      await beat();
       const done = await gate.background("moveSetting", {
-        claim: (tx, now) => claim(tx, now, key, found),
+        claim: (tx, now) => claim(tx, now, target, found),
         work: async (claimed, permit) => {
           left = claimed.left;
-          return copy(claimed, permit);
+          return copy(claimed, permit, beat);
         },
         finish: switchOver,
-        giveUp: async (tx, now, { lease }) => {
-          if (lease !== null) await tx.expireLease(tenant_id, lease.secret_id, lease.lease_id, now);
+        giveUp: async (tx, _now, { lease }) => {
+          if (lease !== null) await managed.release(tx, lease);
         },
       });
-      if (done === null || left > 0) break;
+      if (done === null || (left > 0 && done.result === null)) break;
     }
-    await managed.settleSoon({ tenant_id, setting_id: found.id });
+    await managed.settleSoon({ tenant_id: found.tenant_id, setting_id: found.id });
     return left > 0 ? "too_many_versions" : null;
   }
 
-  async function moveOrTell(found: SettingRecord): Promise<string | null> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await moveSetting(found);
-      } catch (error) {
-        if (!(error instanceof BrokerError)) onBackgroundError(error);
-        const code = error instanceof BrokerError ? error.code : "internal";
-        if (code !== "unavailable" || tries === TRIES_MAX || stopping.signal.aborted) return code;
-        await new Promise((resolve) => setTimeout(resolve, TRY_PAUSE_MS));
-      }
+  /** What could not be moved, null, or that it is worth another try later: others' moves have their turn till then. */
+  async function moveOrTell(
+    found: SettingRecord,
+    target: Placement,
+    beat: Beat,
+  ): Promise<string | null | typeof LATER> {
+    try {
+      const code = await moveSetting(found, target, beat);
+      tries.delete(found.id);
+      return code;
+    } catch (error) {
+      const code = error instanceof BrokerError ? error.code : "internal";
+      const count = (tries.get(found.id) ?? 0) + 1;
+      tries.set(found.id, count);
+      if (stopping.signal.aborted || (code === "unavailable" && count < TRIES_MAX)) return LATER;
+      tries.delete(found.id);
+      onBackgroundError(error);
+      return code;
     }
   }
 
   /** Works on one move until it has ended, or somebody else has it. False when there was none. */
   async function runOne(): Promise<boolean> {
-    const lease_id = newId();
-    const term = (): LeaseTerm => ({ lease_id, until: new Date(clock.now().getTime() + LEASE_MS) });
+    const term: LeaseTerm = { lease_id: newId(), seconds: LEASE_SECONDS };
     let move: MoveRecord | null = null;
-    await gate.housekeep("claimMove", async (tx, now) => {
-      move = await tx.claimMove(now, term());
+    await gate.housekeep("claimMove", async (tx) => {
+      move = await tx.claimMove(term);
       return null;
     });
     if (move === null) return false;
     for (let row: MoveRecord = move; !stopping.signal.aborted; ) {
-      const { next, goesOn } = await step(row, term());
+      const { next, goesOn } = await step(row, term);
       if (!goesOn) return true;
       row = next;
     }
@@ -200,23 +219,34 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
       page = await tx.settingsToMove(row, row.cursor, PAGE);
       return null;
     });
-    const now: { -readonly [Field in keyof MoveRecord]: MoveRecord[Field] } = { ...row };
+    const progress: { -readonly [Field in keyof MoveRecord]: MoveRecord[Field] } = { ...row };
+    const beat: Beat = async () => {
+      if (stopping.signal.aborted || !(await noted(progress, term, null)))
+        throw unavailable("Another goes on with the move.");
+    };
+    let failures = row.failed.length;
     for (const setting of page) {
-      const code = await moveOrTell(setting);
-      if (stopping.signal.aborted && code === "unavailable") return { next: now, goesOn: false };
-      if (code === null) now.done += 1;
-      else now.failed = [...now.failed, { path: setting.path, code }];
-      now.total = Math.max(now.total, now.done + now.failed.length);
-      now.cursor = formatRef(setting, setting.path);
-      if (!(await noted(now, term, null))) return { next: now, goesOn: false };
+      const code = await moveOrTell(setting, row, beat);
+      // Whoever has the move next begins with this setting.
+      if (code === LATER) {
+        await noted(progress, { ...term, seconds: TRY_PAUSE_SECONDS }, null);
+        return { next: progress, goesOn: false };
+      }
+      const { owner_type, owner_id, path } = setting;
+      if (code === null) progress.done += 1;
+      else if ((failures += 1) <= FAILED_MAX)
+        progress.failed = [...progress.failed, { owner_type, owner_id, path, code }];
+      progress.total = Math.max(progress.total, progress.done + progress.failed.length);
+      progress.cursor = formatRef(setting, path);
+      if (!(await noted(progress, term, null))) return { next: progress, goesOn: false };
     }
-    if (page.length > 0) return { next: now, goesOn: true };
-    const state = now.failed.length === 0 ? "done" : "failed";
-    const ended = { ...now, state, total: now.done + now.failed.length, finished_at: clock.now() } as const;
+    if (page.length > 0) return { next: progress, goesOn: true };
+    const state = progress.failed.length === 0 ? "done" : "failed";
+    const ended = { ...progress, state, finished_at: clock.now() } as const;
     await noted(ended, term, {
       change: "migration_ended",
-      done: String(now.done),
-      failed: String(now.failed.length),
+      done: String(ended.done),
+      failed: String(ended.failed.length),
     });
     return { next: ended, goesOn: false };
   }
@@ -227,8 +257,8 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
     details: Readonly<Record<string, string>> | null,
   ): Promise<boolean> {
     let isOurs = false;
-    await gate.housekeep("moveSettings", async (tx, now) => {
-      isOurs = await tx.updateMove(row, { ...term, until: new Date(now.getTime() + LEASE_MS) });
+    await gate.housekeep("moveSettings", async (tx) => {
+      isOurs = await tx.updateMove(row, term);
       return isOurs && details !== null ? { result: null, key: row, details } : null;
     });
     return isOurs;
@@ -265,6 +295,11 @@ function plaintextOf(opened: Opened | undefined) {
 /** Whether the row still says what was copied. */
 function isUntouched(now: VersionRecord, before: VersionRecord): boolean {
   return now.state === "enabled" && Buffer.from(now.mac).equals(Buffer.from(before.mac));
+}
+
+function isSameSetting(now: SettingRecord, before: SettingRecord): boolean {
+  const fields = ["tenant_id", "owner_type", "owner_id", "path", "type"] as const;
+  return fields.every((field) => now[field] === before[field]);
 }
 
 function at<Each>(list: readonly Each[], index: number): Each {

@@ -29,6 +29,7 @@ export type Resolved = { readonly ref: string; readonly outcome: Outcome };
 
 /** `note`: what was given is a note of a cloud's secret, and the reference one to a setting that may hold it. */
 type Item = { readonly at: number; readonly reference: Reference; readonly note?: CometTarget };
+type NotedItem = { readonly at: number; readonly note: CometTarget };
 /** A value, and the references that name it or a field of it. */
 type Target = { readonly row: SettingRow; readonly items: readonly Item[] };
 /** One request's work: where each outcome goes, and how many values were opened for them. */
@@ -146,20 +147,26 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
   }
 
   /**
-   * A Comet API Key Secret resolves only where a live setting that the caller may decrypt holds that very secret: to
-   * that setting. False where no setting does; where one does, what became of it is on record there.
+   * A Comet API Key Secret resolves only where a live setting that the caller may decrypt holds that very secret: to the
+   * first that gives its value, among those where the caller's roles let them. False where none is found to.
    */
-  async function resolveNote(job: Job, at: number, note: CometTarget): Promise<boolean> {
-    const look = (reader: Reader) => reader.placesHolding(note.manager, note.secret);
-    const places = await gate.locate(job.caller, look);
+  async function resolveNote(job: Job, note: CometTarget, all: readonly NotedItem[]): Promise<boolean> {
+    const places = await gate.locate(job.caller, (reader, caller) =>
+      reader.placesHolding(caller.id, note.manager, note.secret),
+    );
+    let failure: Outcome | null = null;
     for (const { key, path } of places) {
       const owner = { owner_type: key.owner_type, owner_id: key.owner_id };
       const reference = { owner, path: parseSettingPath(path), version: null, field: null };
-      await resolveAt(job, owner, [{ at, reference, note }]);
-      const outcome = job.outcomes.get(at);
-      if (outcome?.kind !== "failed" || outcome.error.code !== "forbidden") return true;
+      const items = all.map(({ at }) => ({ at, reference, note }));
+      await resolveAt(job, owner, items);
+      const [outcome] = items.map((item) => job.outcomes.get(item.at));
+      if (outcome?.kind === "resolved") return true;
+      if (outcome !== undefined && outcome.kind === "failed" && outcome.error.code !== "forbidden")
+        failure ??= outcome;
     }
-    return places.length > 0;
+    if (failure !== null) for (const { at } of all) job.outcomes.set(at, failure);
+    return failure !== null;
   }
 
   /** There is no place where the caller could have a right: denied, on record. */
@@ -184,7 +191,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
     ): Promise<{ readonly results: readonly Resolved[]; readonly opened: number }> {
       const job: Job = { caller, explain, outcomes: new Map(), opened: 0 };
       const items: Item[] = [];
-      const notes: { readonly at: number; readonly note: CometTarget }[] = [];
+      const notes: NotedItem[] = [];
       for (const [at, ref] of refs.entries()) {
         try {
           if (isComet(ref)) notes.push({ at, note: targetOf(parseComet(ref)) });
@@ -200,7 +207,9 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       ).values())
         if (first !== undefined) await resolveAt(job, first.reference.owner, [first, ...rest]);
       const nowhere: { readonly at: number }[] = [];
-      for (const { at, note } of notes) if (!(await resolveNote(job, at, note))) nowhere.push({ at });
+      for (const same of Map.groupBy(notes, ({ note }) => JSON.stringify(note)).values())
+        for (const { note } of same.slice(0, 1))
+          if (!(await resolveNote(job, note, same))) nowhere.push(...same);
       if (nowhere.length > 0) await refuse(job, nowhere);
       const results = refs.map((ref, at) => ({ ref, outcome: job.outcomes.get(at) ?? lost() }));
       return { results, opened: job.opened };

@@ -2,7 +2,14 @@
 import type { Owner, SettingType } from "./address.ts";
 import type { BrokerError } from "./errors.ts";
 import type { SigningKeyRecord } from "./federation-ports.ts";
-import type { CloudManager, CloudName, ManagedSecret, NewVersion, SecretAddress } from "./manager-ports.ts";
+import type {
+  CloudManager,
+  CloudName,
+  ManagedSecret,
+  NewVersion,
+  SecretAddress,
+  SecretIdentity,
+} from "./manager-ports.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey } from "./ports.ts";
 import type {
@@ -47,11 +54,16 @@ export type Vault = {
   openInMemory(permit: Permit, row: SettingRow): Opened | null;
   /** True when the row's MACs are true: nobody but a broker wrote it. */
   isGenuine(row: SettingRow): boolean;
+  /** True when the value of a genuine row may be given out here: an external one only while it is allowed. */
+  isAllowed(row: SettingRow): boolean;
   signSetting(record: Omit<SettingRecord, "mac">): SettingRecord;
   signVersion(
     setting: Owner & { readonly id: string; readonly type: SettingType },
     record: Omit<VersionRecord, "mac">,
   ): VersionRecord;
+  /** As rows are signed: what is written to, or taken out of a manager, is what a broker said. */
+  signSecret(secret: SecretIdentity): Uint8Array;
+  isGenuineSecret(secret: ManagedSecret): boolean;
   readonly clouds: Clouds;
   /** Whether the manager is connected here: what is there already can be read, and stays there. */
   isUsable(manager: ManagerName): boolean;
@@ -110,7 +122,11 @@ export type KekRecord = {
   /** For `local`: the key, sealed under the master key. */
   readonly sealed: Uint8Array | null;
   /** For a cloud: the secret that holds it. `version_id` is null until the manager has confirmed it. */
-  readonly secret: { readonly address: SecretAddress; readonly version_id: string | null } | null;
+  readonly secret: {
+    readonly address: SecretAddress;
+    readonly version_id: string | null;
+    readonly mac: Uint8Array | null;
+  } | null;
   readonly created_at: Date;
 };
 
@@ -132,12 +148,16 @@ export type KeyStore = {
   kek(tenantId: string, id: string): Promise<KekRecord | null>;
   insertKek(record: KekRecord): Promise<KekRecord>;
   /**
-   * Keeps others from undoing a KEK whose secret is not confirmed yet, for a while.
-   * @throws BrokerError `unavailable` when it is being undone, or is confirmed by now
+   * Keeps others from undoing a KEK whose secret is not confirmed yet, for a while. False when it is being undone, or
+   * is confirmed by now.
    */
-  holdKek(record: KekRecord): Promise<void>;
-  /** Notes which version of a key's secret holds it. @throws BrokerError `unavailable` when it was undone */
-  confirmSecret(secret: Pick<ManagedSecret, "tenant_id" | "id">, versionId: string): Promise<void>;
+  holdKek(record: KekRecord): Promise<boolean>;
+  /** Notes which version of a key's secret holds it. False when it was undone. */
+  confirmSecret(
+    secret: Pick<ManagedSecret, "tenant_id" | "id">,
+    versionId: string,
+    mac: Uint8Array | null,
+  ): Promise<boolean>;
   newestDataKey(key: OwnerKey, manager: ManagerName): Promise<DataKeyRecord | null>;
   dataKeys(tenantId: string, ids: readonly string[]): Promise<readonly DataKeyRecord[]>;
   insertDataKey(record: DataKeyRecord): Promise<DataKeyRecord>;

@@ -159,9 +159,10 @@ export function createSettingChange(gate: Gate, vault: Vault) {
   async function takeOver(
     tx: Transaction,
     setting: Pick<SettingRecord, "tenant_id" | "id" | "owner_type" | "owner_id" | "type">,
-    { manager, tenant_id, secret_id, setting_id, lease_id, location }: Deposit,
+    { manager, tenant_id, secret_id, setting_id, lease_id, location, takenOver }: Deposit,
   ): Promise<void> {
     if (setting_id !== setting.id || !(await tx.endLease(tenant_id, secret_id, lease_id))) throw new Stale();
+    takenOver();
     const kept = (await tx.versionsAt(setting, addressIn(location))).filter(
       ({ state }) => state === "enabled",
     );

@@ -4,14 +4,14 @@ import type { Owner, SettingType } from "./address.ts";
 import { formatRef, nameOfPath } from "./address.ts";
 import type { DenialReason } from "./errors.ts";
 import { CLOUDS, LATEST, type Located, type SecretAddress } from "./manager-ports.ts";
-import type { SettingValue } from "./plaintext.ts";
+import { type SettingValue, VALUE_BYTES_MAX } from "./plaintext.ts";
 
 /** Where a value rests: sealed in our database; in a manager, put there by us; in a manager, put there by others. */
 export const STORAGES = ["envelope", "manager", "external"] as const;
 export type Storage = (typeof STORAGES)[number];
 export const MANAGERS = ["local", ...CLOUDS] as const;
 export type ManagerName = (typeof MANAGERS)[number];
-/** Where values go: each pair that makes sense is named by `placementProblem`. */
+/** Where values go. Not every pair makes sense: placement.ts. */
 export type Placement = { readonly storage: Storage; readonly manager: ManagerName };
 
 /** Where a value lies in a cloud's manager. `version_id` `latest`: it follows whatever is newest there. */
@@ -125,8 +125,10 @@ export function addressIn(location: Location): SecretAddress {
   return { secret_id: location.secret_id, region: location.region };
 }
 
-/** What a page counts for a value: its sealed bytes, or how long it was when it went elsewhere. */
-export function valueBytes({ sealed, location }: VersionRecord): number {
+/** What a page counts for a value: its sealed bytes, or how long it was when it went elsewhere; or may be by now. */
+export function valueBytes(version: VersionRecord): number {
+  const { sealed, location } = version;
+  if (followsLatest(version)) return VALUE_BYTES_MAX;
   return sealed?.length ?? location?.bytes ?? 0;
 }
 

@@ -102,7 +102,7 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
           if (exact && first !== undefined && input.if_none_match.length > 0) {
             const etag = etagOf(first.row, !input.decrypt ? "metadata" : (first.withhold ?? "opened"));
             const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(first.row.version);
-            if (isKnown && wanted.every((row) => vault.isGenuine(row))) {
+            if (isKnown && wanted.every((row) => vault.isGenuine(row) && vault.isAllowed(row))) {
               store.noteAccess(wanted, grant.at);
               return { status: "not_modified" as const, etag };
             }

@@ -74,10 +74,16 @@ export function createSettingsWrite(
     const value = "value" in content ? checkValue(typeOfPath(path), content.value) : "pointer";
     const usual = await usualPlacement(tx, vault, key);
     const asked = askedPlacement(input);
-    const context = { grant, path, live, usual, vault };
-    const going = placementOf(asked, live, usual);
-    if (value !== "pointer" && input.storage === "external")
-      throw badInput("invalid_value", "body", "/storage", "external takes a pointer in place of a value.");
+    // One that comes back from a soft delete is where it was, like any other.
+    const context = { grant, path, live: found, usual, vault };
+    const going = placementOf(asked, found, usual);
+    if (input.storage !== undefined && (value === "pointer") !== (input.storage === "external"))
+      throw badInput(
+        "invalid_value",
+        "body",
+        "/storage",
+        "external goes with a pointer, and nothing else does.",
+      );
     if (value !== "pointer" && going?.storage === "external") throw neverWritten();
     const { placement, moved } = assertPlacement(going, asked, context);
     const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");
@@ -115,7 +121,7 @@ export function createSettingsWrite(
             const now = async () => {
               const found = await at.reader.setting(at.key, at.path);
               const live = found === null || found.setting.deleted_at !== null ? null : found;
-              return { live, placement: placementOf(askedPlacement(input), live, usual) };
+              return { live, placement: placementOf(askedPlacement(input), found, usual) };
             };
             const first = await now();
             // Before the current value is read, lest it be another by the time of this writer's turn.
@@ -172,9 +178,9 @@ export function createSettingsWrite(
         const { tx, key, grant, path } = writing;
         const old = await atVersion(tx, vault, key, live, input.version);
         const { storage, manager } = live.version;
+        assertPlacement({ storage, manager }, {}, { grant, path, live, usual: live.version, vault });
         const next = touched(live.setting, grant, {});
         if (storage === "external") {
-          grant.require("manage", path);
           if (old.version.storage !== "external")
             throw conflict("An external setting goes back to pointers only.");
           assertGenuine(vault, old);
@@ -227,7 +233,10 @@ export function createSettingsWrite(
 }
 
 function askedPlacement({ content, storage, manager }: PutInput): PlacementInput {
-  if ("external" in content) return { external: true, manager: manager ?? content.external.manager };
+  if ("external" in content) {
+    const given = { ...(storage === undefined ? {} : { storage }), external: true };
+    return { ...given, manager: manager ?? content.external.manager };
+  }
   return { ...(storage === undefined ? {} : { storage }), ...(manager === undefined ? {} : { manager }) };
 }
 

@@ -43,6 +43,6 @@ export type BackgroundSteps<Claimed, Worked, Result> = {
     claimed: Claimed,
     worked: Worked,
   ) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>;
-  /** What becomes of the claim when `work` failed. */
+  /** What becomes of the claim when `work` or `finish` failed. */
   readonly giveUp: (tx: Transaction, now: Date, claimed: Claimed, error: unknown) => Promise<void>;
 };

@@ -59,7 +59,7 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
         async (row, permit, grant, reader) => {
           const etag = `${etagOf(row, "opened").slice(0, -1)}.${input.as}${input.field === undefined ? "" : `.${input.field}`}"`;
           const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(row.version);
-          if (isKnown && vault.isGenuine(row)) {
+          if (isKnown && vault.isGenuine(row) && vault.isAllowed(row)) {
             store.noteAccess([row], grant.at);
             return { status: "not_modified" as const, etag };
           }

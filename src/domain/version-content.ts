@@ -3,6 +3,7 @@
 // written; where it does not, the write starts over.
 import { typeOfPath } from "./address.ts";
 import { BrokerError, conflict } from "./errors.ts";
+import { notPointable } from "./external.ts";
 import { Stale } from "./gate.ts";
 import type { Deposit, Deposition, Session } from "./managed-secrets.ts";
 import type { CloudName } from "./manager-ports.ts";
@@ -21,6 +22,9 @@ export type Known = {
     readonly opened: Plaintext | BrokerError;
   } | null;
 };
+
+/** What our secrets are named by, in a name of any form. */
+const ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 
 export type Prepared = {
   readonly known: Known;
@@ -77,6 +81,8 @@ export function createVersionContents(vault: Vault) {
     if (pointer === null || at.grant.decide("manage", at.path).verdict === "deny") return null;
     try {
       const { manager } = pointer;
+      // Whatever their names began with when they were made.
+      if (await isOurs(at, pointer)) throw notPointable();
       return {
         manager,
         location: await vault.clouds.point(at.permit, at.key.tenant_id, pointer, typeOfPath(at.path)),
@@ -85,6 +91,13 @@ export function createVersionContents(vault: Vault) {
       if (error instanceof BrokerError) return error;
       throw error;
     }
+  }
+
+  async function isOurs({ reader }: Preparing, { address }: Pointer): Promise<boolean> {
+    const name = "resource" in address ? address.resource : address.secret_id;
+    const ids = name.toLowerCase().match(ID) ?? [];
+    const known = await Promise.all(ids.map((id) => reader.isOurSecret(id)));
+    return known.includes(true);
   }
 
   return {

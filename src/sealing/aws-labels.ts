@@ -26,15 +26,13 @@ export function labelOf(stages: Stages, id: string): string | null {
 }
 
 /**
- * The label for one more version: a free one, else one of a version that need not be kept, else that of the oldest of
- * `kept`, which loses its place; null only where none of those has one.
+ * The label for one more version: a free one, else one of a version that need not be kept; null where there is neither.
+ * None is ever taken from a version that is kept: what is being written may yet come to nothing.
  */
 export function freeLabel(stages: Stages, kept: readonly string[]): string | null {
   const free = LABELS.find((label) => holderOf(stages, label) === null);
   if (free !== undefined) return free;
-  const stray = LABELS.find((label) => !kept.includes(holderOf(stages, label) ?? ""));
-  if (stray !== undefined) return stray;
-  return kept.map((id) => labelOf(stages, id)).find((label) => label !== null) ?? null;
+  return LABELS.find((label) => !kept.includes(holderOf(stages, label) ?? "")) ?? null;
 }
 
 /** How things are once a label has been moved to a version, or off (null). AWSPREVIOUS follows AWSCURRENT. */

@@ -83,7 +83,7 @@ export function createAwsReader(regions: AwsRegions, now: () => number): AwsRead
     return async (secretId) => (await asked.get(secretId))?.find((value) => isNamed(secretId, value));
   }
 
-  async function read(wanted: readonly Located[]): Promise<readonly Read[]> {
+  async function read(wanted: readonly Located[], lane?: string): Promise<readonly Read[]> {
     const results = new Map<string, Promise<Read>>();
     const groups = new Map<AwsRegion, Fresh[]>();
     for (const located of wanted) {
@@ -101,7 +101,7 @@ export function createAwsReader(regions: AwsRegions, now: () => number): AwsRead
           results.set(name, Promise.resolve(failed(error)));
         }
     }
-    const budget = regions.budget();
+    const budget = regions.budget(lane);
     for (const [region, fresh] of groups) {
       const batched = batches(region, fresh, budget);
       for (const { name, located, secretId } of fresh) {

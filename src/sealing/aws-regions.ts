@@ -43,7 +43,7 @@ export type AwsRegion = {
 export type AwsRegions = {
   /** The operator's; null when neither option nor the SDK's chain has one. */
   readonly own: string | null;
-  budget(): Budget;
+  budget(lane?: string | null): Budget;
   /** @throws BrokerError `manager_failed` for an address that cannot be asked for */
   at(address: SecretAddress): { readonly region: AwsRegion; readonly secretId: string };
   close(): void;
@@ -104,7 +104,7 @@ export async function openAwsRegions({ region, ...options }: AwsRegionsOptions):
   probe.destroy();
   return {
     own,
-    budget: () => startBudget(options.now),
+    budget: (lane) => startBudget(options.now, undefined, lane),
     at(address) {
       const flaw = addressFlaw(address, own);
       if (flaw !== null) throw new BrokerError("manager_failed", flaw);

@@ -137,8 +137,13 @@ export function createAwsVersions(regions: AwsRegions, kmsKeyId: string | null) 
         return signs.includes(failureOf(error) ?? "rejected");
       }
     };
-    const answers = await Promise.all(gone.map(isGone));
-    return gone.filter((_, at) => answers[at]);
+    // Oldest first, and no further than the first that is still there: AWS drops them in that order, in its own time.
+    const confirmed: string[] = [];
+    for (const id of gone) {
+      if (!(await isGone(id))) break;
+      confirmed.push(id);
+    }
+    return confirmed;
   }
 
   async function remove(work: Work): Promise<void> {
@@ -166,6 +171,11 @@ export function createAwsVersions(regions: AwsRegions, kmsKeyId: string | null) 
     }
     if (stages === null)
       throw failureError("DescribeSecret", "write", { failure: "absent", name: "Vanished" });
+    // One that was written when all labels were taken has AWSCURRENT alone, which it is about to lose.
+    for (const id of kept) {
+      const label = labelOf(stages, id) === null && stages.has(id) ? freeLabel(stages, kept) : null;
+      if (label !== null) stages = await put(work, stages, label, id);
+    }
     await add(work, stages, version);
     return { version_id: token };
   }
@@ -193,9 +203,8 @@ export function createAwsVersions(regions: AwsRegions, kmsKeyId: string | null) 
     const target = current ?? keep.at(-1);
     if (target !== undefined) await hold(CURRENT, target);
     for (const id of keep) {
-      if (labelOf(stages, id) !== null) continue;
-      const label = freeLabel(stages, keep);
-      if (label !== null && !keep.includes(holderOf(stages, label) ?? "")) await hold(label, id);
+      const label = labelOf(stages, id) === null ? freeLabel(stages, keep) : null;
+      if (label !== null) await hold(label, id);
     }
     for (const label of strays(stages, keep)) stages = await put(work, stages, label, null);
     // One that is scheduled for deletion gives nothing out, but can be restored.

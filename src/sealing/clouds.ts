@@ -1,7 +1,13 @@
 // Values that are secrets in a cloud's manager: handed over, read back, pointed at. Each result is checked to be a value
 // of its setting's type before anybody sees it; an external secret is checked against the allow-list at every read.
 import { BrokerError, badInput, unavailable } from "../domain/errors.ts";
-import { type ExternalAllow, isExternalAllowed, mayBeAllowed, plaintextFrom } from "../domain/external.ts";
+import {
+  type ExternalAllow,
+  isExternalAllowed,
+  mayBeAllowed,
+  notPointable,
+  plaintextFrom,
+} from "../domain/external.ts";
 import type { CloudManager, CloudName, Located, Read, SecretAddress } from "../domain/manager-ports.ts";
 import type { Clock } from "../domain/ports.ts";
 import type { Clouds, Opened, Pointer } from "../domain/sealing-ports.ts";
@@ -21,8 +27,6 @@ export type Remote = { readonly row: SettingRow; readonly manager: ManagerName; 
 
 /** How long a manager may take until all of it knows what was written. */
 const SPREAD_MS = 10_000;
-const NOT_ALLOWED =
-  "It cannot be read: there is no such secret, or it is not allowed here, or the broker may not read it.";
 
 export function createClouds({ managers, allow, cache, clock }: CloudDeps) {
   function managerOf(name: ManagerName): CloudManager {
@@ -64,9 +68,17 @@ export function createClouds({ managers, allow, cache, clock }: CloudDeps) {
     }
   }
 
-  async function readAll(name: ManagerName, remotes: readonly Remote[]): Promise<readonly Opened[]> {
+  /** All of one tenant and manager. */
+  async function readAll(
+    name: ManagerName,
+    tenantId: string,
+    remotes: readonly Remote[],
+  ): Promise<readonly Opened[]> {
     const manager = managerOf(name);
-    const reads = await manager.read(remotes.map(({ location }) => locatedIn(location)));
+    const reads = await manager.read(
+      remotes.map(({ location }) => locatedIn(location)),
+      tenantId,
+    );
     return remotes.map((remote, index) => {
       const read = reads[index];
       if (read === undefined) throw new Error("a manager answers each read");
@@ -91,11 +103,11 @@ export function createClouds({ managers, allow, cache, clock }: CloudDeps) {
       const manager = managers.get(pointer.manager);
       if (manager === undefined) throw misfit("Its manager is not enabled here.");
       const asked = pointedAt(pointer);
-      if (!mayBeAllowed(allow, tenantId, asked) || manager.isOwn(asked)) throw misfit(NOT_ALLOWED);
+      if (!mayBeAllowed(allow, tenantId, asked) || manager.isOwn(asked)) throw notPointable();
       const address = await manager.canonical(asked).catch(asUnreadable);
-      if (!isExternalAllowed(allow, tenantId, address) || manager.isOwn(address)) throw misfit(NOT_ALLOWED);
+      if (!isExternalAllowed(allow, tenantId, address) || manager.isOwn(address)) throw notPointable();
       const { version_id, json_field } = pointer;
-      const [read] = await manager.read([{ ...address, version_id }]);
+      const [read] = await manager.read([{ ...address, version_id }], tenantId);
       if (read?.kind !== "text") return asUnreadable(read?.error);
       const { byteLength } = plaintextFrom(type, read.text, json_field);
       return { ...address, version_id, ...(json_field === null ? {} : { json_field }), bytes: byteLength };
@@ -105,30 +117,44 @@ export function createClouds({ managers, allow, cache, clock }: CloudDeps) {
   /** One result for each, in order. A failure is that one's alone. */
   async function open(remotes: readonly Remote[]): Promise<readonly Opened[]> {
     const results = new Map<Remote, Opened>();
-    const wanted = new Map<ManagerName, Remote[]>();
+    const wanted: Remote[] = [];
     for (const remote of remotes) {
-      const { row, manager, location } = remote;
+      const { row } = remote;
       const known = cache.take(row);
-      if (row.version.storage === "external" && !isStillAllowed(row.setting.tenant_id, manager, location))
-        results.set(remote, refused());
+      if (!isAllowed(row)) results.set(remote, refused());
       else if (known !== null) results.set(remote, { kind: "opened", plaintext: known });
-      else wanted.set(manager, [...(wanted.get(manager) ?? []), remote]);
+      else wanted.push(remote);
     }
+    const groups = Map.groupBy(wanted, ({ manager, row }) => `${manager}/${row.setting.tenant_id}`);
     await Promise.all(
-      [...wanted].map(async ([name, each]) => {
-        const opened = await readAll(name, each).catch((error: unknown) => each.map(() => failedWith(error)));
+      [...groups.values()].map(async (each) => {
+        const [first] = each;
+        if (first === undefined) return;
+        const opened = await readAll(first.manager, first.row.setting.tenant_id, each).catch(
+          (error: unknown) => each.map(() => failedWith(error)),
+        );
         for (const [index, remote] of each.entries()) results.set(remote, opened[index] ?? refused());
       }),
     );
     return remotes.map((remote) => results.get(remote) ?? refused());
   }
 
-  function isStillAllowed(tenantId: string, name: ManagerName, location: Location): boolean {
+  function isAllowed({ setting, version: { storage, manager: name, location } }: SettingRow): boolean {
+    if (storage !== "external" || location === null) return true;
     const manager = name === "local" ? undefined : managers.get(name);
-    return manager !== undefined && !manager.isOwn(location) && isExternalAllowed(allow, tenantId, location);
+    return (
+      manager !== undefined &&
+      !manager.isOwn(location) &&
+      isExternalAllowed(allow, setting.tenant_id, location)
+    );
   }
 
-  return { clouds, open, has: (name: ManagerName): boolean => name !== "local" && managers.has(name) };
+  return {
+    clouds,
+    open,
+    isAllowed,
+    has: (name: ManagerName): boolean => name !== "local" && managers.has(name),
+  };
 }
 
 function locatedIn(location: Location): Located {
@@ -164,5 +190,6 @@ function asUnreadable(error: unknown): never {
   const isKnown = error === undefined || error instanceof BrokerError;
   if (error instanceof Error && (!isKnown || (error instanceof BrokerError && error.code === "unavailable")))
     throw error;
-  throw new BrokerError("invalid_value", NOT_ALLOWED, misfit(NOT_ALLOWED).fields, error);
+  const told = notPointable();
+  throw new BrokerError(told.code, told.message, told.fields, error);
 }

@@ -12,6 +12,7 @@ export type Purpose =
   | "coffer setting row v1"
   | "coffer version row v1"
   | "coffer version row v2"
+  | "coffer managed secret row v1"
   | "coffer signing key v1";
 
 /**

@@ -50,7 +50,7 @@ export async function createGcpManager(options: GcpOptions): Promise<CloudManage
   const api = createGcpApi(places, options);
   const flights = createSingleFlight<Read>();
   const writes = createGcpWrites(api, readOne);
-  const start = (): Budget => places.at(location).calls.budget();
+  const start = (lane?: string): Budget => places.at(location).calls.budget(undefined, lane);
   function own(id: string): SecretAddress {
     if (project === null) throw new BrokerError("manager_failed", NO_PROJECT);
     const place = location === null ? "" : `/locations/${location}`;
@@ -115,8 +115,8 @@ export async function createGcpManager(options: GcpOptions): Promise<CloudManage
       return { version_id: await writes.write(named(version.address), version, start()) };
     },
 
-    async read(wanted) {
-      const budget = start();
+    async read(wanted, lane) {
+      const budget = start(lane);
       return Promise.all(wanted.map((one) => read(one, budget)));
     },
 

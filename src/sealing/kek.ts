@@ -2,16 +2,20 @@
 // keys and nothing else. Of several replicas that make a tenant's KEK at once, all end with the one that the store
 // kept; a KEK is used only once its record is committed, and in memory it is a KeyObject in a bounded cache.
 import { type KeyObject, randomBytes } from "node:crypto";
-import { BrokerError } from "../domain/errors.ts";
+import { BrokerError, unavailable } from "../domain/errors.ts";
 import type { Clock, NewId } from "../domain/ports.ts";
 import type { KekRecord, KeyStore } from "../domain/sealing-ports.ts";
+import type { SecretIdentity } from "../domain/manager-ports.ts";
 import type { ManagerName } from "../domain/setting.ts";
 import { KEY_BYTES, takeKey } from "./envelope.ts";
 import { createKeyCache } from "./key-cache.ts";
-import type { KeyGuard } from "./key-guard.ts";
+import type { KekIdentity, KeyGuard } from "./key-guard.ts";
+import type { RowMac } from "./row-mac.ts";
 import { createSingleFlight } from "./single-flight.ts";
 
 type KekDeps = {
+  /** Vouches for which secret in a manager is the key's. */
+  readonly rowMac: Pick<RowMac, "ofSecret" | "isGenuineSecret">;
   readonly keyStore: Pick<KeyStore, "newestKek" | "kek" | "insertKek" | "holdKek" | "confirmSecret">;
   readonly guards: ReadonlyMap<ManagerName, KeyGuard>;
   readonly clock: Clock;
@@ -23,7 +27,7 @@ type KekPlace = Pick<KekRecord, "tenant_id" | "id" | "manager">;
 const nameOf = ({ tenant_id, id, manager }: KekPlace): string => `${tenant_id}/${id}/${manager}`;
 const failed = (detail: string): BrokerError => new BrokerError("manager_failed", detail);
 
-export function createKeks({ keyStore, guards, clock, newId }: KekDeps) {
+export function createKeks({ keyStore, guards, rowMac, clock, newId }: KekDeps) {
   const cache = createKeyCache(clock, { countMax: 1_000, ageMaxSeconds: 600, usesMax: 2 ** 20 });
   const loads = createSingleFlight<KeyObject>();
   const makes = createSingleFlight<KekPlace>();
@@ -39,19 +43,64 @@ export function createKeks({ keyStore, guards, clock, newId }: KekDeps) {
     const identity = { tenant_id: tenantId, id: newId(), manager, generation };
     const bytes = randomBytes(KEY_BYTES);
     try {
-      const rest = await guardOf(manager).protect(identity, bytes);
-      return await keyStore.insertKek({ ...identity, ...rest, created_at: clock.now() });
+      const { sealed, secret } = await guardOf(manager).protect(identity, bytes);
+      const signed = secret === null ? null : { ...secret, mac: macOf(identity, secret) };
+      return await keyStore.insertKek({ ...identity, sealed, secret: signed, created_at: clock.now() });
     } finally {
       bytes.fill(0);
     }
   }
 
+  /** The row of the secret that holds a key, as its MAC has it. */
+  function identityOf(
+    kek: KekIdentity,
+    secret: Pick<SecretIdentity, "address" | "version_id">,
+  ): SecretIdentity {
+    const { tenant_id, id, manager } = kek;
+    if (manager === "local") throw new Error("a local key is in no secret");
+    const { address, version_id } = secret;
+    const purpose = "key_encryption_key" as const;
+    return {
+      tenant_id,
+      id,
+      purpose,
+      manager,
+      address,
+      version_id,
+      setting_id: null,
+      owner: null,
+      path: null,
+    };
+  }
+
+  function macOf(kek: KekIdentity, secret: Pick<SecretIdentity, "address" | "version_id">): Buffer {
+    return rowMac.ofSecret(identityOf(kek, secret));
+  }
+
+  /** Nothing is asked of a manager about a secret that somebody else put in the place of ours. */
+  function assertGenuine(record: KekRecord): void {
+    const { secret } = record;
+    if (secret === null) return;
+    const row = { ...identityOf(record, secret), unsettled_at: null, attempts: 0, mac: secret.mac };
+    if (!rowMac.isGenuineSecret(row))
+      throw failed("The record of the key that guards this owner's data key was altered.");
+  }
+
+  async function confirm(record: KekRecord): Promise<boolean> {
+    if (record.secret === null) return true;
+    const version_id = await guardOf(record.manager).confirm(record);
+    return keyStore.confirmSecret(record, version_id, macOf(record, { ...record.secret, version_id }));
+  }
+
   /** A key in a cloud is made in three steps (record, secret, confirmation); whoever needs it next finishes them. */
   async function confirmed(record: KekRecord): Promise<KekPlace> {
     if (record.secret === null || record.secret.version_id !== null) return record;
-    await keyStore.holdKek(record);
-    await keyStore.confirmSecret(record, await guardOf(record.manager).confirm(record));
-    return record;
+    assertGenuine(record);
+    const isDone = (await keyStore.holdKek(record)) && (await confirm(record));
+    // Another has confirmed it meanwhile, or undone it.
+    const now = isDone ? record : await keyStore.kek(record.tenant_id, record.id);
+    if (isDone || (now?.secret?.version_id ?? null) !== null) return record;
+    throw unavailable("The key that guards this owner's data key is being made; try again.");
   }
 
   return {
@@ -70,6 +119,7 @@ export function createKeks({ keyStore, guards, clock, newId }: KekDeps) {
         const record = await keyStore.kek(place.tenant_id, place.id);
         if (record === null || record.manager !== place.manager)
           throw failed("The key that guards this owner's data key is gone.");
+        assertGenuine(record);
         const key = takeKey(await guardOf(record.manager).recover(record));
         cache.put(name, key, [record.tenant_id], asOf);
         return key;

@@ -1,5 +1,6 @@
 // What a manager does for the key hierarchy: it guards key-encryption keys, and nothing else.
 // A guard gives a key back only for the very record that it was protected for.
+import type { SecretAddress } from "../domain/manager-ports.ts";
 import type { KekRecord } from "../domain/sealing-ports.ts";
 
 /** Which key it is; a guard binds all of it to the protected bytes. */
@@ -10,7 +11,13 @@ export type KeyGuard = {
    * What the record of a new key is to hold, before anything is asked of a manager: the sealed bytes, or the address
    * of the secret that is to hold them. Does not keep the buffer.
    */
-  protect(identity: KekIdentity, bytes: Uint8Array): Promise<Pick<KekRecord, "sealed" | "secret">>;
+  protect(
+    identity: KekIdentity,
+    bytes: Uint8Array,
+  ): Promise<{
+    readonly sealed: Uint8Array | null;
+    readonly secret: { readonly address: SecretAddress; readonly version_id: null } | null;
+  }>;
   /**
    * For a committed record whose secret is not confirmed: makes sure that it is there, with a key in it, durably.
    * Several racers may; the first one's key is the one.

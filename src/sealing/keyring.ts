@@ -12,6 +12,7 @@ import { EnvelopeError, KEY_BYTES, openBytes, sealBytes, takeKey } from "./envel
 import { createKeks } from "./kek.ts";
 import { type KeyCacheBounds, createKeyCache } from "./key-cache.ts";
 import type { KeyGuard } from "./key-guard.ts";
+import type { RowMac } from "./row-mac.ts";
 import { createSingleFlight } from "./single-flight.ts";
 
 /**
@@ -50,6 +51,7 @@ export type Keyring = {
 type KeyringDeps = {
   readonly keyStore: KeyStore;
   readonly guards: ReadonlyMap<ManagerName, KeyGuard>;
+  readonly rowMac: Pick<RowMac, "ofSecret" | "isGenuineSecret">;
   readonly clock: Clock;
   readonly newId: NewId;
   readonly bounds?: KeyCacheBounds;

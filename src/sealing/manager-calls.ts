@@ -22,11 +22,16 @@ const PAUSE_MS = 150;
 const BREAKER: BreakerBounds = { outagesMax: 5, pauseMilliseconds: 5_000 };
 
 /** One deadline for all the calls that a use needs; `signal` calls them off sooner. */
-export type Budget = { readonly endsAt: number; readonly signal?: AbortSignal | undefined };
+export type Budget = {
+  readonly endsAt: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Whose use it is, for the turns at the manager: a tenant; null for what everybody needs. */
+  readonly lane: string | null;
+};
 
 /** The deadline of whatever starts now; `now` is the clock of the calls that it is for. */
-export function startBudget(now: () => number, signal?: AbortSignal): Budget {
-  return { endsAt: now() + BUDGET_MS, signal };
+export function startBudget(now: () => number, signal?: AbortSignal, lane: string | null = null): Budget {
+  return { endsAt: now() + BUDGET_MS, signal, lane };
 }
 
 /** For metrics: one attempt. `unsent`: there was none, because the manager is known to be away or too busy. */
@@ -51,7 +56,7 @@ export type RunOptions = {
 
 export type ManagerCalls = {
   /** Starts now. */
-  budget(signal?: AbortSignal): Budget;
+  budget(signal?: AbortSignal, lane?: string | null): Budget;
   /**
    * @param name the operation's, for metrics and the log
    * @throws BrokerError as manager-failures.ts has it; `failureOf` tells the class
@@ -90,7 +95,7 @@ export function createManagerCalls(options: CallsOptions): ManagerCalls {
   async function once<T>(name: string, attempt: Attempt<T>, classify: Classify, budget: Budget) {
     // Asked before queueing, so that nobody waits for a place that would do no good.
     if (breaker.closedFor() > 0) throw unsent(name, "BreakerOpen", breaker.closedFor());
-    if (!(await limiter.take(Math.max(0, leftOf(budget))))) throw unsent(name, "NoPlaceInTime");
+    if (!(await limiter.take(Math.max(0, leftOf(budget)), budget.lane))) throw unsent(name, "NoPlaceInTime");
     try {
       const milliseconds = Math.min(ATTEMPT_MS, leftOf(budget));
       if (milliseconds < ATTEMPT_MS_MIN) throw unsent(name, "NoTimeLeft");
@@ -108,12 +113,12 @@ export function createManagerCalls(options: CallsOptions): ManagerCalls {
         breaker.leave(pass, sign);
       }
     } finally {
-      limiter.give();
+      limiter.give(budget.lane);
     }
   }
 
   return {
-    budget: (signal) => startBudget(now, signal),
+    budget: (signal, lane) => startBudget(now, signal, lane),
     get busy() {
       return limiter.busy;
     },

@@ -61,22 +61,58 @@ export function createBreaker(now: () => number, { outagesMax, pauseMilliseconds
 }
 
 export type Limiter = {
-  /** Waits its turn, first come, first served; false when that did not come within `milliseconds`. */
-  take(milliseconds: number): Promise<boolean>;
+  /**
+   * Waits for a place; false when that did not come within `milliseconds`. Places go round the lanes that wait, and none
+   * of them has more than half, so that whoever asks for much makes nobody wait for long who asks for little.
+   * @param lane whose use it is: a tenant; null for what everybody needs
+   */
+  take(milliseconds: number, lane: string | null): Promise<boolean>;
   /** Gives back what `take` gave. */
-  give(): void;
+  give(lane: string | null): void;
   /** How many are taken or waited for. */
   readonly busy: number;
 };
 
 export function createLimiter(max: number): Limiter {
-  let taken = 0;
-  // A Set keeps its order: the first is the one that has waited longest.
-  const waiting = new Set<() => void>();
+  const laneMax = Math.max(1, Math.ceil(max / 2));
+  const taken = new Map<string | null, number>();
+  // Both keep their order: the lane that has waited longest for its turn, and in it the one that has waited longest.
+  const waiting = new Map<string | null, Set<() => void>>();
+  let total = 0;
+  let waiters = 0;
+
+  const hasRoom = (lane: string | null): boolean => lane === null || (taken.get(lane) ?? 0) < laneMax;
+
+  function enter(lane: string | null): void {
+    total += 1;
+    taken.set(lane, (taken.get(lane) ?? 0) + 1);
+  }
+
+  function drop(lane: string | null, pass: () => void): void {
+    const queue = waiting.get(lane);
+    if (queue?.delete(pass) === true) waiters -= 1;
+    if (queue?.size === 0) waiting.delete(lane);
+  }
+
+  /** Hands free places out, one a lane and turn. */
+  function handOut(): void {
+    for (const [lane, queue] of waiting) {
+      if (total >= max) return;
+      const [next] = queue;
+      if (next === undefined || !hasRoom(lane)) continue;
+      drop(lane, next);
+      // The lane goes to the end of the line.
+      const rest = waiting.get(lane);
+      if (rest !== undefined && waiting.delete(lane)) waiting.set(lane, rest);
+      enter(lane);
+      next();
+    }
+  }
+
   return {
-    async take(milliseconds) {
-      if (taken < max) {
-        taken += 1;
+    async take(milliseconds, lane) {
+      if (total < max && hasRoom(lane)) {
+        enter(lane);
         return true;
       }
       return new Promise((settle) => {
@@ -85,24 +121,22 @@ export function createLimiter(max: number): Limiter {
           settle(true);
         };
         const timer = setTimeout(() => {
-          waiting.delete(pass);
+          drop(lane, pass);
           settle(false);
         }, milliseconds);
-        waiting.add(pass);
+        waiting.set(lane, (waiting.get(lane) ?? new Set()).add(pass));
+        waiters += 1;
       });
     },
-    give() {
-      const [next] = waiting;
-      if (next === undefined) {
-        taken -= 1;
-        return;
-      }
-      // The place goes from hand to hand and is never free in between.
-      waiting.delete(next);
-      next();
+    give(lane) {
+      total -= 1;
+      const left = (taken.get(lane) ?? 1) - 1;
+      if (left === 0) taken.delete(lane);
+      else taken.set(lane, left);
+      handOut();
     },
     get busy() {
-      return taken + waiting.size;
+      return total + waiters;
     },
   };
 }

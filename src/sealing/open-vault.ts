@@ -32,9 +32,10 @@ export function openVault({ masterKeys, managers, keyStore, clock, newId, ...res
   const wrapping = masterKeys.kekWrapping;
   const guards = new Map<ManagerName, KeyGuard>([["local", createLocalGuard(wrapping)]]);
   for (const [name, manager] of managers) guards.set(name, createCloudGuard(manager, wrapping));
+  const rowMac = createRowMac(masterKeys.rowMac);
   return createVault({
-    keyring: createKeyring({ keyStore, guards, clock, newId }),
-    rowMac: createRowMac(masterKeys.rowMac),
+    keyring: createKeyring({ keyStore, guards, rowMac, clock, newId }),
+    rowMac,
     clouds: { managers, allow, cache: createValueCache(clock, cacheSeconds), clock },
     defaults,
     enabled,

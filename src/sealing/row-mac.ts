@@ -8,6 +8,7 @@
 // append-only audit log tells of that.
 import { type KeyObject, createHmac, hash, timingSafeEqual } from "node:crypto";
 import type { Owner, SettingType } from "../domain/address.ts";
+import type { ManagedSecret, SecretAddress, SecretIdentity } from "../domain/manager-ports.ts";
 import type { Location, SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import { type Field, type Purpose, encodeFields } from "./encoding.ts";
 
@@ -18,6 +19,8 @@ type VersionParent = Owner & { readonly id: string; readonly type: SettingType }
 export type RowMac = {
   ofSetting(record: Omit<SettingRecord, "mac">): Buffer;
   ofVersion(parent: VersionParent, record: Omit<VersionRecord, "mac">): Buffer;
+  ofSecret(secret: SecretIdentity): Buffer;
+  isGenuineSecret(secret: ManagedSecret): boolean;
   /**
    * True when both rows are a broker's and belong together. Needs the version's sealed bytes to have been fetched.
    * Never throws, whatever the rows hold.
@@ -64,9 +67,28 @@ export function createRowMac(key: KeyObject): RowMac {
     return mac("coffer version row v2", [...fields, ...locationFields(record.location)]);
   }
 
+  function ofSecret(secret: SecretIdentity): Buffer {
+    const { tenant_id, id, purpose, manager, address, version_id, setting_id, owner, path } = secret;
+    const { owner_type = null, owner_id = null } = owner ?? {};
+    return mac("coffer managed secret row v1", [
+      tenant_id,
+      id,
+      purpose,
+      manager,
+      ...addressFields(address),
+      version_id,
+      setting_id,
+      owner_type,
+      owner_id,
+      path,
+    ]);
+  }
+
   return {
     ofSetting,
     ofVersion,
+    ofSecret,
+    isGenuineSecret: (secret) => secret.mac !== null && isSame(ofSecret(secret), secret.mac),
     isGenuine({ setting, version }) {
       if (version.setting_id !== setting.id || version.tenant_id !== setting.tenant_id) return false;
       return isSame(ofSetting(setting), setting.mac) && isSame(ofVersion(setting, version), version.mac);
@@ -76,8 +98,12 @@ export function createRowMac(key: KeyObject): RowMac {
 
 function locationFields(location: Location): readonly Field[] {
   const { version_id, json_field = null, bytes } = location;
-  const at = "resource" in location ? [location.resource, null] : [location.secret_id, location.region];
-  return ["resource" in location ? "resource" : "secret_id", ...at, version_id, json_field, bytes];
+  return [...addressFields(location), version_id, json_field, bytes];
+}
+
+function addressFields(address: SecretAddress): readonly Field[] {
+  if ("resource" in address) return ["resource", address.resource, null];
+  return ["secret_id", address.secret_id, address.region];
 }
 
 /** `Number`, and not `getTime`: for PostgreSQL's `infinity` a driver may give a number, or an invalid Date. */

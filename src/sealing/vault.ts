@@ -13,8 +13,14 @@ import type { KeyOutcome, Keyring } from "./keyring.ts";
 import { failureOf } from "./manager-failures.ts";
 import type { RowMac } from "./row-mac.ts";
 
-/** Something that a person should look at: the database is damaged, or somebody else has written to it. */
-export type VaultAlert = Owner & {
+/** Something that a person should look at: what is stored is damaged, or somebody else has written to it. */
+export type VaultAlert = RowAlert | SecretAlert;
+type SecretAlert = {
+  readonly kind: "managed_secret_altered";
+  readonly tenant_id: string;
+  readonly secret_id: string;
+};
+type RowAlert = Owner & {
   readonly kind:
     | "row_altered"
     | "data_key_missing"
@@ -53,15 +59,15 @@ const associated = ({
 }: SealedPlace): readonly (string | number)[] => [owner_type, owner_id, setting_id, version, type];
 
 export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...deps }: VaultDeps): Vault {
-  const { clouds, open: openRemote, has } = createClouds(deps.clouds);
+  const { clouds, open: openRemote, has, isAllowed } = createClouds(deps.clouds);
 
-  function alert(kind: VaultAlert["kind"], { setting, version }: SettingRow): void {
+  function alert(kind: RowAlert["kind"], { setting, version }: SettingRow): void {
     const { tenant_id, owner_type, owner_id, id: setting_id } = setting;
     const { version: number, data_key_id } = version;
     onAlert({ kind, tenant_id, owner_type, owner_id, setting_id, version: number, data_key_id });
   }
 
-  function fail(kind: VaultAlert["kind"], row: SettingRow, detail: string, cause?: unknown): Opened {
+  function fail(kind: RowAlert["kind"], row: SettingRow, detail: string, cause?: unknown): Opened {
     alert(kind, row);
     return { kind: "failed", error: new BrokerError("manager_failed", detail, {}, cause) };
   }
@@ -179,6 +185,8 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
 
     isGenuine,
 
+    isAllowed,
+
     signSetting: (record) => ({ ...record, mac: rowMac.ofSetting(record) }),
 
     signVersion(setting, record) {
@@ -189,6 +197,15 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
     clouds,
 
     isUsable: (manager) => keyring.guards(manager) && (manager === "local" || has(manager)),
+
+    signSecret: (secret) => rowMac.ofSecret(secret),
+
+    isGenuineSecret(secret) {
+      const genuine = rowMac.isGenuineSecret(secret);
+      if (!genuine)
+        onAlert({ kind: "managed_secret_altered", tenant_id: secret.tenant_id, secret_id: secret.id });
+      return genuine;
+    },
 
     isEnabled: (manager) =>
       enabled.includes(manager) && keyring.guards(manager) && (manager === "local" || has(manager)),

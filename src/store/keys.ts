@@ -63,21 +63,21 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
         const made = await tx.prisma.keyEncryptionKey.createMany({ data, skipDuplicates: true });
         if (secret === null || made.count === 0) return;
         const purpose = "key_encryption_key";
-        const row = { tenant_id, id, purpose, manager, address: { ...secret.address }, created_at };
+        const mac = secret.mac === null ? null : bytes(secret.mac);
+        const row = { tenant_id, id, purpose, manager, address: { ...secret.address }, created_at, mac };
         await tx.prisma.managedSecret.createMany({ data: { ...row, lease_until: makingUntil() } });
       });
       return (await kekOf({ ...record, secret })) ?? gone();
     },
 
     async holdKek({ tenant_id, id }) {
-      const held = await db.query(holdStatement, [tenant_id, id, makingUntil()]);
-      if (held.length === 0) throw raced();
+      return (await db.query(holdStatement, [tenant_id, id, makingUntil()])).length === 1;
     },
 
-    async confirmSecret({ tenant_id, id }, version_id) {
+    async confirmSecret({ tenant_id, id }, version_id, mac) {
       const where = { tenant_id, id, lease_id: null };
-      const data = { version_id, lease_until: null };
-      if ((await prisma.managedSecret.updateMany({ where, data })).count === 0) throw raced();
+      const data = { version_id, lease_until: null, mac: mac === null ? null : bytes(mac) };
+      return (await prisma.managedSecret.updateMany({ where, data })).count === 1;
     },
 
     async newestDataKey({ tenant_id, owner_type, owner_id }, manager) {
@@ -112,7 +112,8 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
 
     async masterKeySecret(fresh) {
       if (fresh !== null) {
-        const data = { ...fresh, address: { ...fresh.address }, created_at: now() };
+        const { owner: _, mac: __, ...row } = fresh;
+        const data = { ...row, address: { ...fresh.address }, created_at: now() };
         await prisma.managedSecret.createMany({ data, skipDuplicates: true });
       }
       const row = await prisma.managedSecret.findFirst({ where: { purpose: "master_key" } });

@@ -1,8 +1,6 @@
 // Secrets of ours in clouds' managers, as rows: who writes to one, and which the manager and the database may differ
 // about. A lease is taken only where nobody has one; whoever takes over one that ran out leaves a mark for the sweeper.
 import { isDeepStrictEqual } from "node:util";
-import type { Owner } from "../domain/address.ts";
-import type { ManagedSecret } from "../domain/manager-ports.ts";
 import type { ManagerReads, ManagerWrites, SettingPlace } from "../domain/manager-store-ports.ts";
 import { addressIn } from "../domain/setting.ts";
 import type { Db, Statement } from "./db.ts";
@@ -15,35 +13,51 @@ const placesMax = 20;
 const isLeasedStatement: Statement = {
   name: "is_secret_leased",
   text: `SELECT id FROM managed_secrets WHERE tenant_id = $1::uuid AND owner_type = $2::text AND owner_id = $3::uuid
-    AND path = $4::text AND lease_until > $5::timestamptz LIMIT 1`,
+    AND path = $4::text AND lease_until > clock_timestamp() LIMIT 1`,
 };
+/** By the database's clock alone: replicas' own may differ by more than a lease is long. */
+const until = (seconds: string): string => `clock_timestamp() + make_interval(secs => ${seconds}::float8)`;
 const leaseStatement: Statement = {
   name: "lease_secret",
-  text: `UPDATE managed_secrets SET lease_id = $3::uuid, lease_until = $4::timestamptz,
-      unsettled_at = CASE WHEN lease_until IS NULL THEN unsettled_at ELSE coalesce(unsettled_at, $5::timestamptz) END
-    WHERE tenant_id = $1::uuid AND id = $2::uuid AND (lease_until IS NULL OR lease_until <= $5::timestamptz)
+  text: `UPDATE managed_secrets SET lease_id = $3::uuid, lease_until = ${until("$4")},
+      unsettled_at = CASE WHEN lease_until IS NULL THEN unsettled_at ELSE coalesce(unsettled_at, clock_timestamp()) END
+    WHERE tenant_id = $1::uuid AND id = $2::uuid AND (lease_until IS NULL OR lease_until <= clock_timestamp())
     RETURNING id`,
 };
+const renewStatement: Statement = {
+  name: "renew_lease",
+  text: `UPDATE managed_secrets SET lease_until = ${until("$4")}
+    WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id = $3::uuid RETURNING id`,
+};
+const expireStatement: Statement = {
+  name: "expire_lease",
+  text: `UPDATE managed_secrets SET lease_until = clock_timestamp(), next_try_at = NULL
+    WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id = $3::uuid RETURNING id`,
+};
 // A millisecond on, whatever the clock says: who settles sees that the mark is not the one that was there.
-const unsettleStatement: Statement = {
-  name: "unsettle_secrets",
-  text: `UPDATE managed_secrets SET next_try_at = NULL, attempts = 0,
-      unsettled_at = greatest(now(), unsettled_at + interval '1 millisecond')
-    WHERE tenant_id = $1::uuid AND ($2::uuid IS NULL OR setting_id = $2::uuid)
-      AND ($3::text IS NULL OR (owner_type = $3::text AND owner_id = $4::uuid))`,
-};
-const claimStatement: Statement = {
-  name: "claim_unsettled",
-  text: `WITH due AS (
-      SELECT tenant_id, id FROM managed_secrets
-      WHERE (unsettled_at IS NOT NULL OR lease_until IS NOT NULL) AND purpose <> 'master_key'
-        AND (lease_until IS NULL OR lease_until <= $1::timestamptz)
-        AND (next_try_at IS NULL OR next_try_at <= $1::timestamptz)
-        AND ($2::uuid IS NULL OR (tenant_id = $2::uuid AND setting_id = $3::uuid))
-      ORDER BY next_try_at NULLS FIRST LIMIT 1 FOR UPDATE SKIP LOCKED)
-    UPDATE managed_secrets m SET lease_id = $4::uuid, lease_until = $5::timestamptz
-    FROM due WHERE m.tenant_id = due.tenant_id AND m.id = due.id RETURNING m.*`,
-};
+const unsettle = (which: string): string => `UPDATE managed_secrets SET next_try_at = NULL, attempts = 0,
+    unsettled_at = greatest(clock_timestamp(), unsettled_at + interval '1 millisecond')
+  WHERE tenant_id = $1::uuid${which}`;
+const unsettleStatements = {
+  setting: { name: "unsettle_setting", text: unsettle(" AND setting_id = $2::uuid") },
+  owner: { name: "unsettle_owner", text: unsettle(" AND owner_type = $2::text AND owner_id = $3::uuid") },
+  tenant: { name: "unsettle_tenant", text: unsettle("") },
+} satisfies Record<string, Statement>;
+const claim = (which: string): string => `WITH due AS (
+    SELECT tenant_id, id FROM managed_secrets
+    WHERE (unsettled_at IS NOT NULL OR lease_until IS NOT NULL) AND purpose <> 'master_key'
+      AND (lease_until IS NULL OR lease_until <= clock_timestamp())
+      AND (next_try_at IS NULL OR next_try_at <= clock_timestamp())${which}
+    ORDER BY coalesce(next_try_at, unsettled_at, lease_until) LIMIT 1 FOR UPDATE SKIP LOCKED)
+  UPDATE managed_secrets m SET lease_id = $1::uuid, lease_until = ${until("$2")}
+  FROM due WHERE m.tenant_id = due.tenant_id AND m.id = due.id RETURNING m.*`;
+const claimStatements = {
+  any: { name: "claim_unsettled", text: claim("") },
+  setting: {
+    name: "claim_unsettled_setting",
+    text: claim(" AND tenant_id = $3::uuid AND setting_id = $4::uuid"),
+  },
+} satisfies Record<string, Statement>;
 const settledStatement: Statement = {
   name: "settled",
   text: `UPDATE managed_secrets SET lease_id = NULL, lease_until = NULL, attempts = 0, next_try_at = NULL,
@@ -53,9 +67,10 @@ const settledStatement: Statement = {
 const laterStatement: Statement = {
   name: "settle_later",
   text: `UPDATE managed_secrets SET lease_id = NULL, lease_until = NULL, attempts = attempts + 1,
-      next_try_at = $4::timestamptz, unsettled_at = coalesce(unsettled_at, now())
+      next_try_at = ${until("$4")}, unsettled_at = coalesce(unsettled_at, clock_timestamp())
     WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id = $3::uuid`,
 };
+// Within the tenants where the principal may open values at all: what is elsewhere is none of a note's business.
 const placesStatement: Statement = {
   name: "places_holding",
   text: `SELECT DISTINCT s.tenant_id, s.owner_type, s.owner_id, s.path FROM setting_versions v
@@ -64,31 +79,43 @@ const placesStatement: Statement = {
         '^arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:(.*)-[A-Za-z0-9]{6}$', '\\1') = $2::text
       AND v.location IS NOT NULL
       AND v.manager = $1::text AND v.state = 'enabled' AND s.deleted_at IS NULL
+      AND (s.owner_type = 'user' AND s.owner_id = $3::uuid OR EXISTS (
+        SELECT FROM memberships m WHERE m.principal_id = $3::uuid AND m.tenant_id = s.tenant_id
+          AND (m.owner_id = s.owner_id AND m.role <> 'read' OR m.owner_id = s.tenant_id AND m.role = 'owner')))
     ORDER BY s.tenant_id, s.owner_type, s.owner_id, s.path LIMIT ${placesMax}`,
 };
 
-type Which = {
-  readonly tenant_id: string;
-  readonly setting_id?: string;
-  readonly owner_type?: string;
-  readonly owner_id?: string;
-};
+type Which =
+  | { readonly tenant_id: string; readonly setting_id: string }
+  | { readonly tenant_id: string; readonly owner_type: string; readonly owner_id: string }
+  | { readonly tenant_id: string };
 
 /** For whatever removes rows that point into managers: a setting's, an owner's, or a whole tenant's. */
 export async function unsettleSecrets(db: Db, which: Which): Promise<void> {
-  const { tenant_id, setting_id = null, owner_type = null, owner_id = null } = which;
-  await db.query(unsettleStatement, [tenant_id, setting_id, owner_type, owner_id]);
+  const { setting, owner, tenant } = unsettleStatements;
+  if ("setting_id" in which) await db.query(setting, [which.tenant_id, which.setting_id]);
+  else if ("owner_id" in which) await db.query(owner, [which.tenant_id, which.owner_type, which.owner_id]);
+  else await db.query(tenant, [which.tenant_id]);
 }
 
-export function managedSecretReads(db: Db): Pick<ManagerReads, "settingById" | "placesHolding"> {
+export function managedSecretReads(
+  db: Db,
+): Pick<ManagerReads, "settingById" | "placesHolding" | "isOurSecret"> {
   const { prisma } = db;
   return {
     async settingById(tenant_id, id) {
       const row = await prisma.setting.findUnique({ where: { tenant_id_id: { tenant_id, id } } });
       return row === null ? null : toSettingRecord(row);
     },
-    async placesHolding(manager, secret) {
-      const rows = await db.query<SettingPlace["key"] & { path: string }>(placesStatement, [manager, secret]);
+    async isOurSecret(id) {
+      return (await prisma.managedSecret.findFirst({ where: { id }, select: { id: true } })) !== null;
+    },
+    async placesHolding(principalId, manager, secret) {
+      const rows = await db.query<SettingPlace["key"] & { path: string }>(placesStatement, [
+        manager,
+        secret,
+        principalId,
+      ]);
       return rows.map(({ path, ...key }) => ({ key, path }));
     },
   };
@@ -105,6 +132,7 @@ type SecretWrites = Pick<
   | "expireLease"
   | "unsettle"
   | "claimUnsettled"
+  | "undoKey"
   | "settled"
   | "versionsAt"
   | "isKeyInUse"
@@ -113,14 +141,9 @@ type SecretWrites = Pick<
 export function managedSecretWrites(db: Db): SecretWrites {
   const { prisma } = db;
 
-  /** Who was making it is not coming back: nothing can have been wrapped under it. */
-  async function undoKey({ tenant_id, id }: ManagedSecret): Promise<void> {
-    await prisma.keyEncryptionKey.deleteMany({ where: { tenant_id, id } });
-  }
-
   return {
-    async isSecretLeased({ tenant_id, owner_type, owner_id }, path, now) {
-      return (await db.query(isLeasedStatement, [tenant_id, owner_type, owner_id, path, now])).length > 0;
+    async isSecretLeased({ tenant_id, owner_type, owner_id }, path) {
+      return (await db.query(isLeasedStatement, [tenant_id, owner_type, owner_id, path])).length > 0;
     },
 
     async settingSecret(tenant_id, setting_id, manager) {
@@ -128,22 +151,21 @@ export function managedSecretWrites(db: Db): SecretWrites {
       return row === null ? null : toManagedSecret(row);
     },
 
-    async insertSettingSecret({ key, path }, { id, manager, address, setting_id }, created_at) {
+    async insertSettingSecret({ key, path }, { id, manager, address, setting_id, mac }, created_at) {
       const { tenant_id, owner_type, owner_id } = key;
       const place = { tenant_id, owner_type, owner_id, path, setting_id };
       const data = { ...place, id, manager, purpose: "setting", address: { ...address }, created_at };
-      await prisma.managedSecret.createMany({ data });
+      await prisma.managedSecret.createMany({
+        data: { ...data, mac: mac === null ? null : new Uint8Array(mac) },
+      });
     },
 
-    async leaseSecret(tenant_id, id, now, { lease_id, until }) {
-      return (await db.query(leaseStatement, [tenant_id, id, lease_id, until, now])).length === 1;
+    async leaseSecret(tenant_id, id, { lease_id, seconds }) {
+      return (await db.query(leaseStatement, [tenant_id, id, lease_id, seconds])).length === 1;
     },
 
-    async renewLease(tenant_id, id, { lease_id, until }) {
-      const data = { lease_until: until };
-      return (
-        (await prisma.managedSecret.updateMany({ where: { tenant_id, id, lease_id }, data })).count === 1
-      );
+    async renewLease(tenant_id, id, { lease_id, seconds }) {
+      return (await db.query(renewStatement, [tenant_id, id, lease_id, seconds])).length === 1;
     },
 
     async endLease(tenant_id, id, lease_id) {
@@ -153,30 +175,38 @@ export function managedSecretWrites(db: Db): SecretWrites {
       );
     },
 
-    async expireLease(tenant_id, id, lease_id, now) {
-      const data = { lease_until: now, next_try_at: null };
-      await prisma.managedSecret.updateMany({ where: { tenant_id, id, lease_id }, data });
+    async expireLease(tenant_id, id, lease_id) {
+      return (await db.query(expireStatement, [tenant_id, id, lease_id])).length === 1;
     },
 
     unsettle: (tenant_id, setting_id) => unsettleSecrets(db, { tenant_id, setting_id }),
 
-    async claimUnsettled(setting, now, { lease_id, until }) {
-      const params = [now, setting?.tenant_id ?? null, setting?.setting_id ?? null, lease_id, until];
-      const [row] = await db.query<ManagedSecretModel>(claimStatement, params);
-      if (row === undefined) return null;
-      const secret = toManagedSecret(row);
-      if (secret.purpose === "key_encryption_key" && secret.version_id === null) await undoKey(secret);
-      return { ...secret, owner: ownerOf(row) };
+    async claimUnsettled(setting, { lease_id, seconds }) {
+      const term = [lease_id, seconds];
+      const [row] =
+        setting === null
+          ? await db.query<ManagedSecretModel>(claimStatements.any, term)
+          : await db.query<ManagedSecretModel>(claimStatements.setting, [
+              ...term,
+              setting.tenant_id,
+              setting.setting_id,
+            ]);
+      return row === undefined ? null : toManagedSecret(row);
     },
 
-    async settled({ tenant_id, id, unsettled_at }, { lease_id }, outcome) {
-      if (outcome.kind === "later") await db.query(laterStatement, [tenant_id, id, lease_id, outcome.at]);
+    async undoKey({ tenant_id, id }) {
+      await prisma.keyEncryptionKey.deleteMany({ where: { tenant_id, id } });
+    },
+
+    async settled({ tenant_id, id, unsettled_at }, lease_id, outcome) {
+      if (outcome.kind === "later")
+        await db.query(laterStatement, [tenant_id, id, lease_id, outcome.seconds]);
       else if (outcome.kind === "settled" || !(await removed({ tenant_id, id, lease_id, unsettled_at })))
         await db.query(settledStatement, [tenant_id, id, lease_id, unsettled_at]);
     },
 
     async versionsAt({ tenant_id, id }, address) {
-      const where = { tenant_id, setting_id: id, storage: "manager" };
+      const where = { tenant_id, setting_id: id, storage: "manager", state: { not: "destroyed" } };
       const omit = { sealed: true } as const;
       const rows = await prisma.settingVersion.findMany({ where, omit, orderBy: { version: "asc" } });
       const versions = rows.map((row) => toVersionRecord({ ...row, sealed: null }));
@@ -193,8 +223,4 @@ export function managedSecretWrites(db: Db): SecretWrites {
   async function removed(where: Pick<ManagedSecretModel, "tenant_id" | "id" | "lease_id" | "unsettled_at">) {
     return (await prisma.managedSecret.deleteMany({ where })).count === 1;
   }
-}
-
-function ownerOf({ owner_type, owner_id }: ManagedSecretModel): Owner | null {
-  return owner_type === null || owner_id === null ? null : ({ owner_type, owner_id } as Owner);
 }

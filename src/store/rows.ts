@@ -81,11 +81,11 @@ export function toPrincipalRecord(
 
 /** `secret`: the row of the secret that holds it, for a key that a cloud's manager guards. */
 export function toKekRecord(row: KeyEncryptionKeyModel, secret: ManagedSecretModel | null): KekRecord {
-  const { address, version_id } = secret ?? {};
+  const { address, version_id = null, mac = null } = secret ?? {};
   return {
     ...row,
     manager: row.manager as ManagerName,
-    secret: secret === null ? null : { address: address as SecretAddress, version_id: version_id ?? null },
+    secret: secret === null ? null : { address: address as SecretAddress, version_id, mac },
   };
 }
 
@@ -95,7 +95,8 @@ export function toDataKeyRecord(row: DataKeyModel): DataKeyRecord {
 
 /** What the core needs of it; the lease is between the store and its callers. */
 export function toManagedSecret(row: ManagedSecretModel): ManagedSecret {
-  const { tenant_id, id, purpose, manager, address, version_id, setting_id, unsettled_at, attempts } = row;
+  const { tenant_id, id, purpose, manager, address, version_id, setting_id, path } = row;
+  const { owner_type, owner_id, unsettled_at, attempts, mac } = row;
   return {
     tenant_id,
     id,
@@ -104,8 +105,12 @@ export function toManagedSecret(row: ManagedSecretModel): ManagedSecret {
     address: address as SecretAddress,
     version_id,
     setting_id,
+    owner:
+      owner_type === null || owner_id === null ? null : { owner_type: owner_type as OwnerType, owner_id },
+    path,
     unsettled_at,
     attempts,
+    mac,
   };
 }
 

@@ -1,6 +1,8 @@
 // Finding settings: by path, under a prefix, or all of an owner's, each in one statement, with the current version.
 // A prefix is a range on the COLLATE "C" index, never a pattern: `_` and `%` are letters like any other.
 import { type PathPrefix, type PathQuery, isAtOrUnder, rangeUnder } from "../domain/address.ts";
+import { LATEST } from "../domain/manager-ports.ts";
+import { VALUE_BYTES_MAX } from "../domain/plaintext.ts";
 import type { OwnerKey, Reader, SettingPage, SettingQuery } from "../domain/ports.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import type { AccessNotes } from "./access-notes.ts";
@@ -28,8 +30,9 @@ function exactSelect(sealed: boolean, alive: string, path: string): string {
     FROM ${source} WHERE ${ofOwner} AND s.path = ${path} AND ${alive}`;
 }
 
-/** Of a value that lies elsewhere the row says how long it was. */
-const sizeOf = "coalesce(octet_length(page.sealed), (page.location ->> 'bytes')::bigint)";
+/** Of a value that lies elsewhere the row says how long it was; one that follows its manager may be any length. */
+const sizeOf = `CASE WHEN page.storage = 'external' AND page.location ->> 'version_id' = '${LATEST}' THEN ${VALUE_BYTES_MAX}
+  ELSE coalesce(octet_length(page.sealed), (page.location ->> 'bytes')::bigint) END`;
 /** Labels and descriptions may be 22 KB a setting: without a bound a page would be as large as its writers like. */
 const metadataBytesMax = 4_194_304;
 

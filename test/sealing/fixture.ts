@@ -85,12 +85,16 @@ export function memoryKeys(): MemoryKeys {
       if (there === undefined) data.set(record.id, record);
       return there ?? record;
     },
-    holdKek: () => turn("holdKek"),
+    async holdKek() {
+      await turn("holdKek");
+      return true;
+    },
     async confirmSecret({ id }, version_id) {
       await turn("confirmSecret");
       const row = keks.get(id);
-      if (row === undefined || row.secret === null) return;
+      if (row === undefined || row.secret === null) return false;
       keks.set(id, { ...row, secret: { ...row.secret, version_id } });
+      return true;
     },
     masterKeySecret: async () => null,
     signingKeys: async () => [],
@@ -129,8 +133,8 @@ export function replica(
   const local = createLocalGuard(masterKeys.kekWrapping);
   const guards = new Map<ManagerName, KeyGuard>([["local", options.wrapGuard?.(local) ?? local]]);
   const bounds = options.bounds === undefined ? {} : { bounds: options.bounds };
-  const keyring = createKeyring({ keyStore, guards, clock, newId: randomUUID, ...bounds });
   const rowMac = createRowMac(masterKeys.rowMac);
+  const keyring = createKeyring({ keyStore, guards, rowMac, clock, newId: randomUUID, ...bounds });
   const alerts: VaultAlert[] = [];
   const vault = createVault({
     keyring,

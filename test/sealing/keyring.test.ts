@@ -278,11 +278,12 @@ describe("keys in memory", () => {
   });
 
   test("are not had, nor made, by a broker that has no guard for their manager", async () => {
-    const { keyStore, keyring, clock } = replica();
+    const { keyStore, keyring, clock, rowMac } = replica();
     const owner = ownerKey();
     const { id } = await keyring.currentDataKey(owner, "local");
     const unguarded = createKeyring({
       keyStore,
+      rowMac,
       guards: new Map(),
       clock,
       newId: randomUUID,

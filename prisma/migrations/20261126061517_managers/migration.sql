@@ -28,6 +28,7 @@ CREATE TABLE "managed_secrets" (
     "attempts" INTEGER NOT NULL DEFAULT 0,
     "next_try_at" TIMESTAMPTZ(3),
     "created_at" TIMESTAMPTZ(3) NOT NULL,
+    "mac" BYTEA,
 
     CONSTRAINT "managed_secrets_pkey" PRIMARY KEY ("tenant_id","id")
 );
@@ -51,6 +52,8 @@ CREATE TABLE "moves" (
     "owner_type" TEXT NOT NULL,
     "owner_id" UUID NOT NULL,
     "id" UUID NOT NULL,
+    "storage" TEXT NOT NULL,
+    "manager" TEXT NOT NULL,
     "state" TEXT NOT NULL,
     "total" INTEGER NOT NULL,
     "done" INTEGER NOT NULL,
@@ -64,6 +67,9 @@ CREATE TABLE "moves" (
 
     CONSTRAINT "moves_pkey" PRIMARY KEY ("tenant_id","owner_type","owner_id")
 );
+
+-- CreateIndex
+CREATE INDEX "managed_secrets_id_idx" ON "managed_secrets"("id");
 
 -- CreateIndex
 CREATE INDEX "managed_secrets_tenant_id_owner_type_owner_id_path_idx" ON "managed_secrets"("tenant_id", "owner_type", "owner_id", "path");
@@ -86,6 +92,7 @@ ALTER TABLE "setting_versions" ADD CONSTRAINT "setting_versions_location_check" 
 );
 ALTER TABLE "managed_secrets"
   ADD CONSTRAINT "managed_secrets_purpose_check" CHECK ("purpose" IN ('setting', 'key_encryption_key', 'master_key')),
+  ADD CONSTRAINT "managed_secrets_mac_check" CHECK (("purpose" = 'master_key') = ("mac" IS NULL)),
   ADD CONSTRAINT "managed_secrets_manager_check" CHECK ("manager" IN ('aws', 'gcp')),
   ADD CONSTRAINT "managed_secrets_setting_check" CHECK (
     ("purpose" = 'setting') = ("setting_id" IS NOT NULL AND "owner_type" IS NOT NULL AND "owner_id" IS NOT NULL AND "path" IS NOT NULL)

@@ -1,5 +1,6 @@
 // Where an owner's new settings go, and how far the moving of its old ones is.
 import { Type } from "typebox";
+import { Id, OwnerTypeOut } from "./common.ts";
 import { Fields, List, Nullable, OneOf, OpenOneOf, component } from "./kit.ts";
 import { MANAGER_NAMES, STORAGE_NAMES } from "./settings.ts";
 
@@ -14,6 +15,8 @@ const Migration = component(
       done: Type.Integer({ description: "Settings that are where they should be." }),
       failed: List(
         Fields({
+          owner_type: OwnerTypeOut,
+          owner_id: Id("Whose setting: the owner's, or of one of its projects."),
           path: Type.String({ description: "The setting's path." }),
           code: Type.String({ description: "Why: an error code, or `too_many_versions`." }),
         }),
