@@ -11,6 +11,7 @@ const STOP_TIMEOUT_MS = 25_000;
 
 /** Loaded by the commands that are the server's alone: without it a client starts in a quarter of the time. */
 const server = () => import("./compose.ts");
+const operations = () => import("./operations.ts");
 
 type Given = Readonly<Record<string, string | boolean | undefined>>;
 type Command = {
@@ -42,6 +43,35 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return print((await operate(readConfig(), (broker) => broker.rotateSigningKey())) ?? "");
     },
   },
+  "audit verify": {
+    usage: "[--export FILE [--public-key KEY]] [--head N:HASH,…]",
+    does: "check the audit log, or an export of it, and name the first bad event",
+    options: {
+      export: { type: "string" },
+      "public-key": { type: "string" },
+      head: { type: "string" },
+    },
+    run: async ({ export: file, "public-key": publicKey, head }) => {
+      const heads = typeof head === "string" ? head.split(",") : [];
+      const input = { file: textOf(file), publicKey: textOf(publicKey), heads };
+      return (await operations()).verifyAudit(readConfig, input, print);
+    },
+  },
+  "audit export": {
+    usage: "",
+    does: "print the audit log with its seals, as JSON Lines",
+    run: async () => (await operations()).exportAudit(readConfig(), process.stdout),
+  },
+  "audit head": {
+    usage: "",
+    does: "print the newest seal's number and hash, to be kept elsewhere for audit verify",
+    run: async () => (await operations()).printAuditHead(readConfig(), print),
+  },
+  "audit key": {
+    usage: "",
+    does: "print the public key that exports are verified with",
+    run: async () => (await operations()).printAuditKey(readConfig(), print),
+  },
   keygen: {
     usage: "",
     does: "print a new master key, for COFFER_MASTER_KEY_FILE",
@@ -71,6 +101,9 @@ function usage(): string {
     "\nConfiguration is by the environment alone; .env.example names all of it.",
   ].join("\n");
 }
+
+const textOf = (given: string | boolean | undefined): string | undefined =>
+  typeof given === "string" ? given : undefined;
 
 function print(text: string): number {
   process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
@@ -173,11 +206,13 @@ async function main(): Promise<number> {
 }
 
 /** A command that was given what it does not take. */
-class Misuse extends Error {}
+class Misuse extends Error {
+  override readonly name = "Misuse";
+}
 
 /** Also what parseArgs throws at an option that there is not. */
 function isMisuse(error: unknown): boolean {
-  if (error instanceof Misuse) return true;
+  if (error instanceof Error && error.name === "Misuse") return true;
   return error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS_");
 }
 

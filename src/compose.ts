@@ -10,6 +10,8 @@ import { createIdentityVerifier } from "./auth/foreign-identity.ts";
 import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
 import { type Config, ConfigError, silenceGoogle } from "./config.ts";
+import type { SealMaker } from "./domain/audit-chain.ts";
+import { type SealAlert, type Sealing, createSealing } from "./domain/audit-sealing.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
 import type { IdentityVerifier } from "./domain/federation-ports.ts";
 import type { Clock } from "./domain/ports.ts";
@@ -21,13 +23,15 @@ import { createMetrics } from "./http/metrics.ts";
 import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
 import { repeat } from "./repeat.ts";
+import { sealRegularly } from "./sealer.ts";
+import { createSealMaker } from "./sealing/audit-seal.ts";
 import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
 import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
 import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
 import { openVault } from "./sealing/open-vault.ts";
 import type { VaultAlert } from "./sealing/vault.ts";
 import { applyMigrations } from "./store/migrate.ts";
-import { createStore } from "./store/store.ts";
+import { type OpenStore, createStore } from "./store/store.ts";
 
 const SWEEP_INTERVAL_MS = 60_000;
 /** What a crash left in a manager is seen to soon after its lease has run out. */
@@ -68,23 +72,32 @@ export async function compose(config: Config, logger: Logger): Promise<Service> 
   }
 }
 
+/** The audit log, for who has the machine. */
+export type AuditTools = Pick<OpenStore, "auditStream"> & {
+  readonly maker: SealMaker;
+  readonly sealing: Sealing;
+};
+
 /**
- * The broker at work for who has the machine: without HTTP, and gone when `work` has ended.
+ * The broker at work for who has the machine: without HTTP, and gone when `work` has ended. What it wrote is sealed.
  * @throws Error as `compose` does; when the home's own broker runs, one that says what to do
  */
 export async function operate<Result>(
   config: Config,
-  work: (broker: Broker) => Promise<Result>,
+  work: (broker: Broker, audit: AuditTools) => Promise<Result>,
+  afterwards: "seal" | "leave" = "seal",
 ): Promise<Result> {
   const started: (() => Promise<void>)[] = [];
   try {
     // A database made up in a wrong folder would be nobody's.
     if (config.databaseUrl === null)
       await stat(join(config.home, "postgres")).catch(() => noBrokerAt(config.home));
-    const { broker } = await open(config, createLogger("silent"), started).catch((error: unknown) => {
+    const { broker, audit } = await open(config, createLogger("silent"), started).catch((error: unknown) => {
       throw config.databaseUrl === null ? withAdvice(error) : error;
     });
-    return await work(broker);
+    const result = await work(broker, audit);
+    if (afterwards === "seal") await audit.sealing.seal();
+    return result;
   } finally {
     for (const stop of started.splice(0).toReversed()) await stop();
   }
@@ -107,11 +120,12 @@ async function start(
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
-  const { broker, metrics, signingKeys, ping, managersHealth } = await open(config, logger, started);
+  const { broker, metrics, signingKeys, audit, ping, managersHealth } = await open(config, logger, started);
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
   await broker.createFirstSigningKey();
   started.push(sweepRegularly(broker, logger, config.clouds.names.length > 0));
+  started.push(sealRegularly(audit.sealing, logger));
   const app = await buildApp(
     {
       ...appSettings(config),
@@ -168,6 +182,12 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     metrics.alert(alert.kind);
     logger.error(alert, "ALERT: what is stored is damaged, or was altered outside the broker");
   };
+  const maker = createSealMaker(masterKeys.auditSealing);
+  const onSealAlert = (alert: SealAlert): void => {
+    metrics.alert(alert.kind);
+    logger.error(alert, "ALERT: the audit log was cut back, or its seals were altered, outside the broker");
+  };
+  const sealing = createSealing({ seals: opened.seals, maker, clock, onAlert: onSealAlert });
   const vault = openVault({
     masterKeys,
     managers,
@@ -198,7 +218,8 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   });
   started.push(() => broker.drain());
   const managersHealth = createManagerHealth(managers, ticks);
-  return { broker, metrics, signingKeys, ping: () => opened.ping(), managersHealth };
+  const audit: AuditTools = { auditStream: () => opened.auditStream(), maker, sealing };
+  return { broker, metrics, signingKeys, audit, ping: () => opened.ping(), managersHealth };
 }
 
 /** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */

@@ -18,10 +18,23 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "config-clouds.ts": ["domain"],
   "config-describe.ts": ["config-clouds.ts", "config.ts"],
   // `..`: package.json, for its version.
-  "compose.ts": ["..", "auth", "config.ts", "domain", "embedded", "http", "repeat.ts", "sealing", "store"],
+  "compose.ts": [
+    "..",
+    "auth",
+    "config.ts",
+    "domain",
+    "embedded",
+    "http",
+    "repeat.ts",
+    "sealer.ts",
+    "sealing",
+    "store",
+  ],
   "repeat.ts": [],
+  "sealer.ts": ["domain"],
+  "operations.ts": ["compose.ts", "config.ts", "domain", "sealing", "store"],
   client: ["client"],
-  "cli.ts": ["client", "config-describe.ts", "config.ts", "compose.ts"],
+  "cli.ts": ["client", "config-describe.ts", "config.ts", "compose.ts", "operations.ts"],
 };
 
 /** Packages by who may import them; node: modules are named where a layer must do without some. */
@@ -29,7 +42,7 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(fastify|@fastify\/.*|typebox(\/.*)?|prom-client|yaml)$/, ["http"]],
   [/^(pg|@prisma\/.*)$/, ["store"]],
   [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
-  [/^pino$/, ["http", "compose.ts", "cli.ts"]],
+  [/^pino$/, ["http", "compose.ts", "cli.ts", "sealer.ts"]],
   [/^jose$/, ["auth"]],
   [/^uuid$/, ["compose.ts", "http"]],
 ];

@@ -13,7 +13,10 @@ export type Purpose =
   | "coffer version row v1"
   | "coffer version row v2"
   | "coffer managed secret row v1"
-  | "coffer signing key v1";
+  | "coffer signing key v1"
+  | "coffer audit event v1"
+  | "coffer audit seal v1"
+  | "coffer audit export v1";
 
 /**
  * The purpose and the fields as netstrings, each after one letter for its kind: `s5:local,n12:170000000000,z0:,`.

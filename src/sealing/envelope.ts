@@ -21,7 +21,7 @@ const NONCE_START = 1;
 const CIPHERTEXT_START = 13;
 const TAG_BYTES = 16;
 
-type SealingPurpose = Exclude<Purpose, `coffer ${string} row v${string}`>;
+type SealingPurpose = Exclude<Purpose, `coffer ${string} row v${string}` | `coffer audit ${string}`>;
 
 /** Why sealed bytes do not open. The three fixed texts are all it ever says; it has no cause. */
 export class EnvelopeError extends Error {

@@ -12,6 +12,8 @@ export type MasterKeys = {
   readonly rowMac: KeyObject;
   /** Seals the private keys that access tokens are signed with. */
   readonly signingKeySealing: KeyObject;
+  /** The seed of the pair that signs the seals over the audit log. */
+  readonly auditSealing: KeyObject;
   /** 32 bytes that rest in the database and tell nothing of the other subkeys. */
   readonly keyCheck: Uint8Array;
 };
@@ -57,6 +59,7 @@ export function createMasterKeys(bytes: Buffer): MasterKeys {
     kekWrapping: takeKey(derive("coffer master v1: kek wrapping")),
     rowMac: takeKey(derive("coffer master v1: row mac")),
     signingKeySealing: takeKey(derive("coffer master v1: signing key sealing")),
+    auditSealing: takeKey(derive("coffer master v1: audit seal signing")),
     keyCheck: derive("coffer master v1: key check"),
   };
 }

@@ -73,16 +73,16 @@ const insertOneStatement: Statement = {
 };
 const ifTheSame = (name: string): string =>
   `${name} = CASE WHEN audit_events.${name} = EXCLUDED.${name} THEN EXCLUDED.${name} END`;
-/**
- * A collector that has read the row already gets it once more, with the new count. Nobody is named for what others
- * did as well.
- */
+/** What has its position is frozen: a count that comes later is not added. Nobody is named for what others did as well. */
 const countStatement: Statement = {
   name: "count_refusal",
   text: `${insertOneStatement.text}
-    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + 1, position = NULL,
-      ${["principal_id", "token_id"].map(ifTheSame).join(", ")}`,
+    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + 1,
+      ${["principal_id", "token_id"].map(ifTheSame).join(", ")}
+    WHERE audit_events.position IS NULL RETURNING id`,
 };
+/** A refusal is counted at most this many doublings after its minute: by then it is a day late. */
+const latenessMax = 11;
 
 const valuesOf = (event: AuditEvent): Param[] => columns.map(([, , of]) => of(event));
 
@@ -141,12 +141,17 @@ export function createAuditWriter(db: Db): AuditWriter {
 
     async countRefusal(event) {
       const block = addressBlock(event.ip);
-      const counted = { ...event, id: refusalId(block, event.reason, event.at), ip: block };
       try {
-        await db.query(countStatement, valuesOf(cleanEvent(counted)));
+        for (let late = 0; late <= latenessMax; late++) {
+          // Its minute may be over for everybody else, where this replica's clock is behind: then a later one's event.
+          const at = new Date(event.at.getTime() + (2 ** late - 1) * minuteMs);
+          const counted = { ...event, id: refusalId(block, event.reason, at), ip: block, at };
+          if ((await db.query(countStatement, valuesOf(cleanEvent(counted)))).length > 0) return;
+        }
       } catch (error) {
         throw unwritten(asBrokerError(error));
       }
+      throw unavailable("The audit log cannot be written just now: this replica's clock is far behind.");
     },
 
     async drain() {

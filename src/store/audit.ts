@@ -1,20 +1,18 @@
 // Reading the audit log. Newest first goes by the events' ids. Oldest first is for a collector that tails: it goes by
-// positions, which are given to committed events only, one asker at a time; so an event that commits late gets a
-// late position, and no cursor has passed it.
+// positions, which are given to committed events only, one asker at a time (audit-place.ts); so an event that commits
+// late gets a late position, and no cursor has passed it.
 import type { Action } from "../domain/access.ts";
 import { isUuid } from "../domain/address.ts";
 import { type AuditEvent, INSTANCE_TENANT, type Outcome, type Subject } from "../domain/audit.ts";
 import { badInput } from "../domain/errors.ts";
 import type { AuditPage, AuditQuery, OwnerKey } from "../domain/ports.ts";
-import type { Db, Statement } from "./db.ts";
+import { placeSome, placedMax } from "./audit-place.ts";
+import type { Db } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 import type { AuditEventModel } from "./generated/models.ts";
 
-/** How many events get their position in one transaction, and how often that is done before a page is answered. */
-const placedMax = 5_000;
+/** How often events get positions before a page is answered. */
 const roundsMax = 4;
-/** A counted refusal may grow until its minute is over, and a little longer, since replicas' clocks differ. */
-const openSeconds = 15;
 const positionMax = 2n ** 63n - 1n;
 
 /**
@@ -41,7 +39,7 @@ export function auditRead(
     }
     const after = positionOf(query.after);
     for (let round = 0; round < roundsMax; round++)
-      if ((await within((tx) => placeSome(tx, query.place, now()))) < placedMax) break;
+      if ((await within((tx) => placeSome(tx, tenantsOf(query.place), now()))) < placedMax) break;
     const rows = await select(db, query, Prisma.sql`position > ${after}::bigint`, Prisma.sql`position`);
     const page = rows.slice(0, query.limit);
     return { events: page.map(toEvent), next: String(page.at(-1)?.position ?? after) };
@@ -64,6 +62,13 @@ function positionOf(after: string | null): bigint {
 function badCursor() {
   return badInput("invalid_request", "query", "/cursor", "This is no cursor of this list.");
 }
+
+/** Rows of an inner select of events by position, while those before them are not too many bytes. */
+export const withinBytes = (
+  inner: string,
+): string => `SELECT * FROM (SELECT page.*, coalesce(sum(pg_column_size(page.settings)) OVER (ORDER BY position, id, tenant_id
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS bytes_before FROM (${inner}) page) cut
+  WHERE bytes_before < ${pageBytesMax} ORDER BY position, id, tenant_id`;
 
 /** Whose log it is. The instance's has what has no owner, and the logs of owners that are no more. */
 function tenantsOf(place: OwnerKey | "instance"): Prisma.Sql {
@@ -122,44 +127,27 @@ function atOrUnder(column: Prisma.Sql, path: string): Prisma.Sql {
   return Prisma.sql`(${column} = ${path}::text OR starts_with(${column}, ${`${path}/`}::text))`;
 }
 
-const lockTailStatement: Statement = {
-  name: "lock_audit_tail",
-  text: "SELECT position FROM audit_tail WHERE id = 1 FOR UPDATE",
-};
-
-/**
- * Gives positions to events of a place that have none yet; answers how many. Those that commit meanwhile are seen the
- * next time. A statement of its own takes the lock, so that the next one sees what its last holder has placed.
- */
-async function placeSome(db: Db, place: OwnerKey | "instance", now: Date): Promise<number> {
-  await db.query(lockTailStatement, []);
-  const [row] = await db.prisma.$queryRaw<{ placed: number }[]>`
-    WITH due AS (
-      SELECT e.tenant_id, e.id, row_number() OVER (ORDER BY e.id) AS n
-      FROM (${tenantsOf(place)}) t CROSS JOIN LATERAL (
-        SELECT a.tenant_id, a.id FROM audit_events a WHERE a.tenant_id = t.tenant_id AND a.position IS NULL
-          AND NOT (a.action = 'sign_in' AND a.outcome = 'denied'
-            AND date_trunc('minute', a.at) + interval '1 minute' + ${openSeconds}::int * interval '1 second' > ${now}::timestamptz)
-        ORDER BY a.id LIMIT ${placedMax}::int
-      ) e ORDER BY e.id LIMIT ${placedMax}::int
-    ), placed AS (
-      UPDATE audit_events a SET position = tail.position + due.n FROM due, audit_tail tail
-      WHERE tail.id = 1 AND a.tenant_id = due.tenant_id AND a.id = due.id RETURNING 1
-    ), moved AS (
-      UPDATE audit_tail SET position = position + (SELECT count(*) FROM due) WHERE id = 1
-    )
-    SELECT count(*)::int AS placed FROM placed`;
-  return row?.placed ?? 0;
-}
-
-function toEvent(found: Row): AuditEvent {
-  const { position: _, found: _all, bytes_before: _before, ...row } = found;
+export function toEvent(row: AuditEventModel): AuditEvent {
   return {
-    ...row,
+    tenant_id: row.tenant_id,
+    id: row.id,
+    at: row.at,
+    principal_id: row.principal_id,
+    token_id: row.token_id,
     action: row.action as Action,
     outcome: row.outcome as Outcome,
+    operation: row.operation,
     owner_type: row.owner_type as AuditEvent["owner_type"],
+    owner_id: row.owner_id,
+    path: row.path,
     settings: row.settings as unknown as readonly Subject[],
+    target_id: row.target_id,
     details: row.details as Record<string, string>,
+    request_id: row.request_id,
+    follows: row.follows,
+    ip: row.ip,
+    user_agent: row.user_agent,
+    reason: row.reason,
+    count: row.count,
   };
 }

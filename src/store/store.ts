@@ -1,10 +1,13 @@
 // The Store: every port of domain/ports.ts that rests in PostgreSQL, put together from a file a noun. All failures of
 // the database come out as BrokerErrors that quote nothing of it.
+import type { SealStore } from "../domain/audit-chain.ts";
 import type { Clock, Reader, Store, Transaction } from "../domain/ports.ts";
 import type { KeyStore } from "../domain/sealing-ports.ts";
 import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
 import { admitWith, standingReads } from "./admission.ts";
 import { type Within, auditRead } from "./audit.ts";
+import { auditSeals } from "./audit-seals.ts";
+import { type AuditStream, auditStream } from "./audit-stream.ts";
 import { createAuditWriter, recordIn } from "./audit-write.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
@@ -32,6 +35,9 @@ export type StoreOptions = {
 export type OpenStore = {
   readonly store: Store;
   readonly keys: KeyStore;
+  readonly seals: SealStore;
+  /** The audit log and its seals, for verifying and exporting. */
+  auditStream(): Promise<AuditStream>;
   /**
    * Whether the audit can be written: this server takes writes, and this role may make them.
    * @throws BrokerError `unavailable` when the database cannot be had
@@ -106,6 +112,9 @@ export function createStore(options: StoreOptions): OpenStore {
   return {
     store,
     keys: translated(keyStore(db, within, clock.now)),
+    seals: translated(auditSeals(db, within, clock.now)),
+    auditStream: () =>
+      auditStream({ ...db, query: (...query) => db.query(...query).catch(rethrow) as never }),
     async ping() {
       const [row] = await db.query<{ audit: boolean }>(pingStatement, []).catch(rethrow);
       return { audit: row?.audit === true };

@@ -1,0 +1,159 @@
+// What a seal over the audit log is made of: the hash of an event, of a seal's events, and an Ed25519 signature over
+// all that a seal says. Who has the public key alone can judge all of it; signing needs the master key. The encodings
+// never change, since what was sealed was sealed with exactly these bytes: a new need gets a new purpose.
+import {
+  type KeyObject,
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  hash as digestOf,
+  sign,
+  verify,
+} from "node:crypto";
+import type { AuditEvent } from "../domain/audit.ts";
+import {
+  type ExportEnd,
+  type SealBody,
+  type SealJudge,
+  type SealMaker,
+  packLeaves,
+  sameBytes,
+} from "../domain/audit-chain.ts";
+import { encodeFields } from "./encoding.ts";
+
+const ED25519_PKCS8 = Buffer.from("302e020100300506032b657004220420", "hex");
+const ED25519_SPKI = Buffer.from("302a300506032b6570032100", "hex");
+const KEY_ID_LENGTH = 16;
+
+/** The pair whose private half is these 32 bytes (RFC 8032). */
+export function createSealMaker(seed: KeyObject): SealMaker {
+  const bytes = seed.export();
+  const der = Buffer.concat([ED25519_PKCS8, bytes]);
+  bytes.fill(0);
+  const privateKey = createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+  der.fill(0);
+  const publicKey = createPublicKey(privateKey);
+  const judge = judgeOf(publicKey);
+  return {
+    ...judge,
+    publicKey: rawOf(publicKey).toString("base64url"),
+    signEnd: (end) => sign(null, encodeEnd(end), privateKey),
+    seal(base, events) {
+      const leaves = events.map(({ position, event }) => ({
+        position,
+        id: event.id,
+        hash: judge.hashEvent(event),
+      }));
+      const body: SealBody = {
+        ...base,
+        last_position: leaves.at(-1)?.position ?? base.first_position - 1,
+        count: leaves.length,
+        events_hash: sha256(packLeaves(leaves)),
+        key_id: keyIdOf(publicKey),
+      };
+      const encoded = encodeSeal(body);
+      return { ...body, leaves, hash: sha256(encoded), signature: sign(null, encoded, privateKey) };
+    },
+  };
+}
+
+/**
+ * Judges by the public key, as `coffer audit key` prints it.
+ * @throws Error when the text is no Ed25519 public key
+ */
+export function createSealJudge(publicKey: string): SealJudge {
+  const raw = Buffer.from(publicKey.trim(), "base64url");
+  if (raw.length !== 32) throw new Error("A public key is 32 bytes as base64url; this text is not.");
+  const spki = Buffer.concat([ED25519_SPKI, raw]);
+  return judgeOf(createPublicKey({ key: spki, format: "der", type: "spki" }));
+}
+
+function judgeOf(publicKey: KeyObject): SealJudge {
+  const keyId = keyIdOf(publicKey);
+  return {
+    hashEvent: (event) => sha256(encodeEvent(event)),
+    isGenuineEnd: (end, signature) => verify(null, encodeEnd(end), publicKey, signature),
+    isGenuine(seal) {
+      const encoded = encodeSeal(seal);
+      if (seal.key_id !== keyId || !sameBytes(sha256(encoded), seal.hash)) return false;
+      const { leaves } = seal;
+      if (leaves !== null && !sameBytes(sha256(packLeaves(leaves)), seal.events_hash)) return false;
+      if (leaves !== null && leaves.length !== seal.count) return false;
+      return verify(null, encoded, publicKey, seal.signature);
+    },
+  };
+}
+
+const sha256 = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
+const hexOf = (bytes: Uint8Array | null): string | null =>
+  bytes === null ? null : Buffer.from(bytes).toString("hex");
+const timeOf = (date: Date): string => (Number.isNaN(date.getTime()) ? "invalid" : date.toISOString());
+
+function rawOf(publicKey: KeyObject): Buffer {
+  return publicKey.export({ format: "der", type: "spki" }).subarray(ED25519_SPKI.length);
+}
+
+function keyIdOf(publicKey: KeyObject): string {
+  return digestOf("sha256", rawOf(publicKey), "hex").slice(0, KEY_ID_LENGTH);
+}
+
+function encodeSeal(seal: SealBody): Buffer {
+  return encodeFields("coffer audit seal v1", [
+    seal.number,
+    hexOf(seal.previous),
+    seal.first_position,
+    seal.last_position,
+    seal.count,
+    hexOf(seal.events_hash),
+    seal.kept_from === null ? null : timeOf(seal.kept_from),
+    timeOf(seal.sealed_at),
+    seal.key_id,
+  ]);
+}
+
+function encodeEnd(end: ExportEnd): Buffer {
+  const { exported_at, head_number, head_hash, seals, events } = end;
+  return encodeFields("coffer audit export v1", [
+    timeOf(exported_at),
+    head_number,
+    hexOf(head_hash),
+    seals,
+    events,
+  ]);
+}
+
+/** All of an event but its position, which the seal's leaf binds. */
+function encodeEvent(event: AuditEvent): Buffer {
+  return encodeFields("coffer audit event v1", [
+    event.tenant_id,
+    event.id,
+    timeOf(event.at),
+    event.principal_id,
+    event.token_id,
+    event.action,
+    event.operation,
+    event.outcome,
+    event.owner_type,
+    event.owner_id,
+    event.path,
+    canonicalJson(event.settings),
+    event.target_id,
+    canonicalJson(event.details),
+    event.request_id,
+    event.follows,
+    event.ip,
+    event.user_agent,
+    event.reason,
+    event.count,
+  ]);
+}
+
+/** One text for one content, whatever order the fields came in. */
+function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  const fields = Object.entries(value)
+    .toSorted(([one], [other]) => (one < other ? -1 : 1))
+    .map(([name, content]) => `${JSON.stringify(name)}:${canonicalJson(content)}`);
+  return `{${fields.join(",")}}`;
+}

@@ -1,0 +1,57 @@
+// Giving positions to events. Only committed ones get any, one asker at a time, without a gap: so whoever reads by
+// position misses nothing, and a position that no event has is one whose event was taken away. An event with a position
+// is frozen.
+import type { Db, Statement } from "./db.ts";
+import { Prisma } from "./generated/client.ts";
+
+/** How many events get their position in one transaction. */
+export const placedMax = 5_000;
+/** A counted refusal may grow until its minute is over, and a little longer, since replicas' clocks differ. */
+const openSeconds = 15;
+
+const lockTailStatement: Statement = {
+  name: "lock_audit_tail",
+  text: "SELECT position FROM audit_tail WHERE id = 1 FOR UPDATE",
+};
+
+const unplaced = (now: Date): Prisma.Sql => Prisma.sql`a.position IS NULL
+  AND NOT (a.action = 'sign_in' AND a.outcome = 'denied'
+    AND date_trunc('minute', a.at) + interval '1 minute' + ${openSeconds}::int * interval '1 second' > ${now}::timestamptz)`;
+
+/**
+ * Gives positions to events of some tenants that have none yet; answers how many. Those that commit meanwhile are seen
+ * the next time. A statement of its own takes the lock, so that the next one sees what its last holder has placed.
+ */
+export async function placeSome(db: Db, tenants: Prisma.Sql, now: Date): Promise<number> {
+  await db.query(lockTailStatement, []);
+  const due = Prisma.sql`SELECT e.tenant_id, e.id FROM (${tenants}) t CROSS JOIN LATERAL (
+      SELECT a.tenant_id, a.id FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${unplaced(now)}
+      ORDER BY a.id LIMIT ${placedMax}::int
+    ) e ORDER BY e.id LIMIT ${placedMax}::int`;
+  return give(db, due, 0);
+}
+
+/** The same for everybody's events, after `floor` at least; 0 while another replica does it. */
+export async function placeAny(db: Db, floor: number, now: Date): Promise<number> {
+  const held = await db.prisma.$queryRaw<
+    unknown[]
+  >`SELECT position FROM audit_tail WHERE id = 1 FOR UPDATE SKIP LOCKED`;
+  if (held.length === 0) return 0;
+  const due = Prisma.sql`SELECT a.tenant_id, a.id FROM audit_events a WHERE ${unplaced(now)}
+    ORDER BY a.id LIMIT ${placedMax}::int`;
+  return give(db, due, floor);
+}
+
+async function give(db: Db, due: Prisma.Sql, floor: number): Promise<number> {
+  const [row] = await db.prisma.$queryRaw<{ placed: number }[]>`
+    WITH chosen AS (${due}),
+    due AS (SELECT tenant_id, id, row_number() OVER (ORDER BY id) AS n FROM chosen),
+    placed AS (
+      UPDATE audit_events a SET position = greatest(tail.position, ${floor}::bigint) + due.n FROM due, audit_tail tail
+      WHERE tail.id = 1 AND a.tenant_id = due.tenant_id AND a.id = due.id RETURNING 1
+    ), moved AS (
+      UPDATE audit_tail SET position = greatest(position, ${floor}::bigint) + (SELECT count(*) FROM due) WHERE id = 1
+    )
+    SELECT count(*)::int AS placed FROM placed`;
+  return row?.placed ?? 0;
+}

@@ -1,0 +1,116 @@
+// The seals over the audit log. One replica at a time adds one, under a lock that others do not wait for. What it reads
+// to seal it reads within that transaction: events with positions, which are committed and frozen.
+import {
+  type PlacedEvent,
+  type Seal,
+  type SealStore,
+  packLeaves,
+  unpackLeaves,
+} from "../domain/audit-chain.ts";
+import { type Within, toEvent, withinBytes } from "./audit.ts";
+import { placeAny } from "./audit-place.ts";
+import type { Db, Statement } from "./db.ts";
+import type { AuditEventModel, AuditSealModel } from "./generated/models.ts";
+
+/** Any number will do, as long as every Coffer uses this one. */
+const lockStatement: Statement = {
+  name: "lock_audit_seals",
+  text: "SELECT pg_try_advisory_xact_lock(7420202611260002) AS held",
+};
+const stateStatement: Statement = {
+  name: "audit_state",
+  text: `SELECT (SELECT position FROM audit_tail WHERE id = 1)::text AS tail,
+    EXISTS (SELECT FROM audit_events WHERE position IS NULL) AS waiting`,
+};
+const newestStatement: Statement = {
+  name: "newest_seal",
+  text: "SELECT * FROM audit_seals ORDER BY number DESC LIMIT 1",
+};
+const sealStatement: Statement = {
+  name: "one_seal",
+  text: "SELECT * FROM audit_seals WHERE number = $1::bigint",
+};
+/** Fewer, where they name so many settings that a page of them would be more than a process should hold at once. */
+const eventsStatement: Statement = {
+  name: "events_to_seal",
+  text: withinBytes(
+    "SELECT * FROM audit_events WHERE position > $1::bigint ORDER BY position, id, tenant_id LIMIT $2::int",
+  ),
+};
+const insertStatement: Statement = {
+  name: "insert_seal",
+  text: `INSERT INTO audit_seals (number, previous, first_position, last_position, count, events_hash, leaves, kept_from,
+      sealed_at, key_id, hash, signature)
+    VALUES ($1::bigint, $2::bytea, $3::bigint, $4::bigint, $5::int, $6::bytea, $7::bytea, $8::timestamptz,
+      $9::timestamptz, $10::text, $11::bytea, $12::bytea)`,
+};
+
+export function auditSeals(db: Db, within: Within, now: () => Date): SealStore {
+  return {
+    async state(at) {
+      const [row] = await db.query<{ tail: string; waiting: boolean }>(stateStatement, []);
+      const [head] = await db.query<AuditSealModel>(newestStatement, []);
+      const known = at === null ? [] : await db.query<AuditSealModel>(sealStatement, [at]);
+      return {
+        head: head === undefined ? null : toSeal(head),
+        known: known[0] === undefined ? null : toSeal(known[0]),
+        tail: Number(row?.tail ?? 0),
+        waiting: row?.waiting === true,
+      };
+    },
+
+    place: (floor) => within((tx) => placeAny(tx, floor, now())),
+
+    append: (make) =>
+      within(async (tx) => {
+        const [lock] = await tx.query<{ held: boolean }>(lockStatement, []);
+        if (lock?.held !== true) return null;
+        const [head] = await tx.query<AuditSealModel>(newestStatement, []);
+        const seal = await make(head === undefined ? null : toSeal(head), async (after, limit) => {
+          const rows = await tx.query<AuditEventModel>(eventsStatement, [after, limit]);
+          return rows.map(toPlaced);
+        });
+        if (seal !== null) await insertSeal(tx, seal);
+        return seal;
+      }),
+  };
+}
+
+export async function insertSeal(db: Db, seal: Seal): Promise<void> {
+  await db.query(insertStatement, [
+    seal.number,
+    seal.previous,
+    seal.first_position,
+    seal.last_position,
+    seal.count,
+    seal.events_hash,
+    seal.leaves === null ? null : packLeaves(seal.leaves),
+    seal.kept_from,
+    seal.sealed_at,
+    seal.key_id,
+    seal.hash,
+    seal.signature,
+  ]);
+}
+
+/** Whatever somebody may have put into the row: what is no number or time fits no signature. */
+export function toSeal(row: AuditSealModel): Seal {
+  return {
+    number: Number(row.number),
+    previous: row.previous,
+    first_position: Number(row.first_position),
+    last_position: Number(row.last_position),
+    count: row.count,
+    events_hash: row.events_hash,
+    leaves: row.leaves === null ? null : unpackLeaves(row.leaves),
+    kept_from: row.kept_from === null ? null : new Date(row.kept_from),
+    sealed_at: new Date(row.sealed_at),
+    key_id: row.key_id,
+    hash: row.hash,
+    signature: row.signature,
+  };
+}
+
+export function toPlaced(row: AuditEventModel): PlacedEvent {
+  return { position: Number(row.position), event: { ...toEvent(row), at: new Date(row.at) } };
+}

@@ -1,0 +1,52 @@
+// A store with a sealer whose clock is set by hand, and somebody who can write the database as its owner.
+import { randomBytes } from "node:crypto";
+import { type Sealing, createSealing, type SealAlert } from "../../src/domain/audit-sealing.ts";
+import { type Verdict, verifyChain } from "../../src/domain/audit-verify.ts";
+import type { OpenStore } from "../../src/store/store.ts";
+import { createSealMaker } from "../../src/sealing/audit-seal.ts";
+import { createMasterKeys } from "../../src/sealing/master-key.ts";
+import { event, openFixture } from "./fixture.ts";
+
+export const newMaker = () => createSealMaker(createMasterKeys(randomBytes(32)).auditSealing);
+
+export async function openSealed() {
+  const fixture = await openFixture();
+  const maker = newMaker();
+  const alerts: SealAlert[] = [];
+  fixture.time.now = new Date();
+  const sealerOf = ({ seals }: Pick<OpenStore, "seals">): Sealing =>
+    createSealing({
+      seals,
+      maker,
+      clock: { now: () => fixture.time.now },
+      onAlert: (alert) => alerts.push(alert),
+    });
+  const sealing = sealerOf(fixture);
+  const { orgKey, key } = await fixture.organization();
+
+  async function verify(known: { number: number; hash: Uint8Array }[] = []): Promise<Verdict> {
+    const { head, items } = await fixture.auditStream();
+    return verifyChain(items, maker, { keptFrom: head?.kept_from ?? null, known });
+  }
+
+  /** Writes some events and seals them. */
+  async function sealed(count: number) {
+    const events = Array.from({ length: count }, () => event(key, { at: fixture.time.now }));
+    for (const each of events) await fixture.store.record(each);
+    await sealing.seal();
+    return events;
+  }
+
+  /** What somebody who owns the database can do: nothing stops them. */
+  async function attack(...statements: string[]): Promise<void> {
+    await fixture.driver.query("ALTER TABLE audit_events DISABLE TRIGGER USER");
+    for (const statement of statements) await fixture.driver.query(statement);
+  }
+
+  const problem = async () => {
+    const verdict = await verify();
+    return verdict.problem;
+  };
+
+  return { ...fixture, maker, alerts, sealing, sealerOf, orgKey, key, verify, problem, sealed, attack };
+}
