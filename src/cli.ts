@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { CLIENT_COMMANDS, runClientCommand } from "./client/commands.ts";
 import { describeConfig } from "./config-describe.ts";
-import { ConfigError, readConfig } from "./config.ts";
+import { ConfigError, readConfig, readConfigWithoutKey } from "./config.ts";
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 const STOP_TIMEOUT_MS = 25_000;
@@ -71,6 +71,18 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "",
     does: "print the public key that exports are verified with",
     run: async () => (await operations()).printAuditKey(readConfig(), print),
+  },
+  "audit prune": {
+    usage: "",
+    does: "drop the months that COFFER_AUDIT_RETENTION_MONTHS does not keep, as the tables' owner",
+    run: async () => (await operations()).pruneAudit(readConfig(), print),
+  },
+  migrate: {
+    usage: "[--serving-role NAME]",
+    does: "apply the migrations as the database's owner, and give the role that serves its rights",
+    options: { "serving-role": { type: "string" } },
+    run: async ({ "serving-role": role }) =>
+      (await operations()).migrate(readConfigWithoutKey(), textOf(role), print),
   },
   keygen: {
     usage: "",

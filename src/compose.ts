@@ -125,7 +125,7 @@ async function start(
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
   await broker.createFirstSigningKey();
   started.push(sweepRegularly(broker, logger, config.clouds.names.length > 0));
-  started.push(sealRegularly(audit.sealing, logger));
+  started.push(sealRegularly(audit.sealing, () => broker.keepAudit(), logger));
   const app = await buildApp(
     {
       ...appSettings(config),
@@ -212,6 +212,7 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     refusals: createRefusalLimit(clock),
     clock,
     newId,
+    auditRetention: { seals: opened.seals, maker, months: config.auditRetentionMonths },
     recoveryDays: config.recoveryDays,
     ticks,
     onBackgroundError,

@@ -29,6 +29,7 @@ export function describeConfig(config: Config): string {
     ["COFFER_EXTERNAL_ALLOW", describeAllow(config.externalAllow)],
     ["COFFER_VALUE_CACHE_SECONDS", config.valueCacheSeconds],
     ["COFFER_RECOVERY_DAYS", config.recoveryDays],
+    ["COFFER_AUDIT_RETENTION_MONTHS", config.auditRetentionMonths],
     ["COFFER_LOG_LEVEL", config.logLevel],
     ["COFFER_RATE_LIMIT", config.rateLimit],
     ["COFFER_TRUSTED_PROXIES", config.trustedProxies.join(",") || "(none)"],

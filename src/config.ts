@@ -58,6 +58,8 @@ export type Config = {
   /** 0: values from managers are never kept. */
   readonly valueCacheSeconds: number;
   readonly recoveryDays: number;
+  /** Whole months of the audit log that are kept beside the one that runs; 0: all. */
+  readonly auditRetentionMonths: number;
   readonly logLevel: LogLevel;
   /** Units a second that one token may cost. */
   readonly rateLimit: number;
@@ -103,6 +105,7 @@ const KNOWN = new Set([
   "COFFER_EXTERNAL_ALLOW",
   "COFFER_VALUE_CACHE_SECONDS",
   "COFFER_RECOVERY_DAYS",
+  "COFFER_AUDIT_RETENTION_MONTHS",
   "COFFER_LOG_LEVEL",
   "COFFER_RATE_LIMIT",
   "COFFER_TRUSTED_PROXIES",
@@ -127,7 +130,7 @@ function unknownName(name: string): string {
  * Reads a Config; an empty variable counts as unset.
  * @throws ConfigError naming every problem, and no secret's content
  */
-export function readConfig(environment: Environment = process.env): Config {
+export function readConfig(environment: Environment = process.env, needsKey = true): Config {
   const problems: string[] = [];
   const text = (name: string): string | null => environment[name]?.trim() || null;
   for (const name of Object.keys(environment))
@@ -194,7 +197,7 @@ export function readConfig(environment: Environment = process.env): Config {
     masterKey: masterKeyOf(
       text("COFFER_MASTER_KEY"),
       text("COFFER_MASTER_KEY_FILE"),
-      databaseUrl !== null,
+      needsKey && databaseUrl !== null,
       manager,
       problems,
     ),
@@ -205,6 +208,7 @@ export function readConfig(environment: Environment = process.env): Config {
     externalAllow: externalAllowOf(text("COFFER_EXTERNAL_ALLOW"), problems),
     valueCacheSeconds: whole("COFFER_VALUE_CACHE_SECONDS", 0, 0, 60),
     recoveryDays: whole("COFFER_RECOVERY_DAYS", 30, 1, 3650),
+    auditRetentionMonths: whole("COFFER_AUDIT_RETENTION_MONTHS", 0, 0, 1200),
     logLevel: oneOf("COFFER_LOG_LEVEL", LOG_LEVELS, "info"),
     rateLimit: whole("COFFER_RATE_LIMIT", 2000, 1, 1_000_000),
     trustedProxies: ranges("COFFER_TRUSTED_PROXIES"),
@@ -218,7 +222,7 @@ export function readConfig(environment: Environment = process.env): Config {
 function masterKeyOf(
   key: string | null,
   file: string | null,
-  ownDatabase: boolean,
+  needed: boolean,
   manager: ManagerName,
   problems: string[],
 ): Config["masterKey"] {
@@ -226,9 +230,9 @@ function masterKeyOf(
     problems.push("COFFER_MASTER_KEY and COFFER_MASTER_KEY_FILE exclude each other.");
   if (file !== null) return { from: "file", path: resolve(file) };
   if (key !== null) return { from: "environment", text: new Hidden(key) };
-  if (ownDatabase && manager !== "local") return { from: "manager" };
+  if (needed && manager !== "local") return { from: "manager" };
   // A key made up beside a database that others share would be lost with this machine, and all values with it.
-  if (ownDatabase)
+  if (needed)
     problems.push(
       "With DATABASE_URL a master key is needed: set COFFER_MASTER_KEY_FILE (or COFFER_MASTER_KEY); `coffer keygen` " +
         "prints one. Or let a cloud keep it: COFFER_MANAGER=aws or gcp.",
@@ -266,4 +270,9 @@ function isHttpUrl(text: string): boolean {
 /** What would have Google's client library print payloads goes from the environment, before it is loaded. */
 export function silenceGoogle(): void {
   delete process.env["GOOGLE_SDK_NODE_LOGGING"];
+}
+
+/** For what opens nothing and so does without a master key. @throws ConfigError as `readConfig` does */
+export function readConfigWithoutKey(): Config {
+  return readConfig(process.env, false);
 }

@@ -9,6 +9,8 @@ import type { Config } from "./config.ts";
 import { exportLines, verifyExport } from "./domain/audit-lines.ts";
 import { type KnownHead, type Problem, type Verdict, verifyChain } from "./domain/audit-verify.ts";
 import { createSealJudge } from "./sealing/audit-seal.ts";
+import { applyMigrations } from "./store/migrate.ts";
+import { grantServing } from "./store/roles.ts";
 
 /** A command that was given what it does not take. */
 class Misuse extends Error {
@@ -69,6 +71,35 @@ export async function printAuditHead(config: Config, say: Say): Promise<number> 
   const head = await operate(config, async (_broker, { auditStream }) => (await auditStream()).head, "leave");
   if (head === null) throw new Error("Nothing is sealed yet.");
   say(`${head.number}:${Buffer.from(head.hash).toString("hex")}`);
+  return 0;
+}
+
+/** Drops what retention no longer keeps; for the owner, where a lesser role serves. */
+export async function pruneAudit(config: Config, say: Say): Promise<number> {
+  if (config.auditRetentionMonths === 0) throw new Misuse("Set COFFER_AUDIT_RETENTION_MONTHS first.");
+  const dropped = await operate(config, async (broker, { sealing }) => {
+    await sealing.seal();
+    return broker.pruneAudit();
+  });
+  say(
+    dropped === null
+      ? "Nothing is old enough."
+      : `Gone: ${dropped.months.join(", ")}. Events are kept from ${dropped.kept_from.toISOString()} on.`,
+  );
+  return 0;
+}
+
+/** Brings the database to this build's schema and, where a lesser role serves, gives that role its rights. */
+export async function migrate(config: Config, servingRole: string | undefined, say: Say): Promise<number> {
+  if (config.databaseUrl === null)
+    throw new Error("DATABASE_URL is not set: the embedded database migrates itself.");
+  if (servingRole !== undefined && !/^[a-z_][a-z0-9_]{0,62}$/.test(servingRole))
+    throw new Misuse("--serving-role is the name of a role: lower-case letters, digits and _.");
+  const { applied } = await applyMigrations(config.databaseUrl.reveal());
+  say(applied.length === 0 ? "No migration was missing." : `Applied: ${applied.join(", ")}.`);
+  if (servingRole === undefined) return 0;
+  await grantServing(config.databaseUrl.reveal(), servingRole);
+  say(`${servingRole} has the rights to serve, and no more.`);
   return 0;
 }
 

@@ -64,6 +64,12 @@ export type SealStore = {
   place(floor: number): Promise<number>;
   /** Adds the seal that `make` makes of the newest one and of the events after a position; null adds none. */
   append(make: MakeSeal): Promise<Seal | null>;
+  /** Makes the partitions of that many months to come, where they are missing. */
+  prepareMonths(ahead: number): Promise<number>;
+  /** Whether this role owns the log, and so may drop a month of it. */
+  mayDrop(): Promise<boolean>;
+  /** Takes the leaves out of seals all of whose events retention has taken, a number of them; answers how many. */
+  forgetLeaves(limit: number): Promise<number>;
 };
 export type SealState = {
   readonly head: Seal | null;

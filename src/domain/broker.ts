@@ -1,5 +1,6 @@
 // The broker: every use case, each taking the caller first, all behind the one gate. Made once, in compose.ts.
 import { createAuditRead } from "./audit-read.ts";
+import { type RetentionDeps, createAuditRetention } from "./audit-retention.ts";
 import { type Caller } from "./admission.ts";
 import { createGate } from "./gate.ts";
 import type { IdentityVerifier, SigningKeyMaker, TrustedIssuer } from "./federation-ports.ts";
@@ -40,6 +41,7 @@ export type BrokerDeps = {
   readonly ticks: () => number;
   /** Told of what fails where nobody waits. */
   readonly onBackgroundError: (error: unknown) => void;
+  readonly auditRetention: RetentionDeps;
   /** Days for which a soft-deleted setting can be restored. */
   readonly recoveryDays: number;
 };
@@ -81,5 +83,6 @@ export function createBroker(deps: BrokerDeps) {
     ...createIdentityProviders(gate, deps.verifier, newId),
     ...createSigning(gate, deps.signingKeys),
     ...createAuditRead(gate),
+    ...createAuditRetention(gate, deps.auditRetention),
   };
 }

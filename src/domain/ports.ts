@@ -1,5 +1,6 @@
 // What the core needs of the world, in its own words. store/, sealing/ and auth/ implement these; nothing in
 // domain/ knows how. A Transaction is had from the gate alone: to hold one is to have been let in.
+import type { MakeSeal } from "./audit-chain.ts";
 import type { PrincipalKind, Role, StandingFacts } from "./access.ts";
 import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
 import type { AuditEvent, Outcome } from "./audit.ts";
@@ -218,6 +219,12 @@ export type Transaction = Reader &
     insertToken(row: NewToken): Promise<void>;
     /** Revokes a token with all its children; `made`: also those it made for others, and theirs. Answers how many. */
     revokeToken(id: string, made: boolean, now: Date): Promise<number>;
+
+    /**
+     * Drops the months of the audit log that end before a time, with the seal that says so; answers their names.
+     * @throws BrokerError `forbidden` when this role does not own them
+     */
+    dropAuditMonths(before: Date, make: MakeSeal): Promise<readonly string[]>;
 
     /** As Store.admit, within the transaction. */
     admit: Store["admit"];

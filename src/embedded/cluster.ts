@@ -92,7 +92,7 @@ async function create(data: string, password: string, account: Account, programs
 }
 
 /** PostgreSQL's single-user mode: no network, no password; the server must not be running. */
-async function runSingle(
+export async function runSingle(
   data: string,
   statements: string[],
   account: Account,

@@ -45,7 +45,11 @@ const insertStatement: Statement = {
       $9::timestamptz, $10::text, $11::bytea, $12::bytea)`,
 };
 
-export function auditSeals(db: Db, within: Within, now: () => Date): SealStore {
+export function auditSeals(
+  db: Db,
+  within: Within,
+  now: () => Date,
+): Pick<SealStore, "state" | "place" | "append"> {
   return {
     async state(at) {
       const [row] = await db.query<{ tail: string; waiting: boolean }>(stateStatement, []);

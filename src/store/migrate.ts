@@ -43,12 +43,27 @@ export async function applyMigrations(
     await pool.query(`SELECT pg_advisory_xact_lock(${lockKey})`);
     // Another replica may have done it while this one waited.
     const missing = findMissing(known, await readHistory(pool));
-    if (missing.length > 0) await applyAll(pool, folder);
+    if (missing.length > 0) {
+      await refuseLesserRole(pool);
+      await applyAll(pool, folder);
+    }
     await pool.query("COMMIT");
     return { applied: missing };
   } finally {
     await pool.end();
   }
+}
+
+/** Where a lesser role serves, as it should be, only the tables' owner changes the schema. */
+async function refuseLesserRole(pool: pg.Pool): Promise<void> {
+  const { rows } = await pool.query<{ owner: boolean }>(
+    `SELECT has_schema_privilege(current_schema(), 'CREATE') AND coalesce((SELECT pg_has_role(relowner, 'USAGE')
+       FROM pg_class WHERE oid = to_regclass('_prisma_migrations')), TRUE) AS owner`,
+  );
+  if (rows[0]?.owner === true) return;
+  throw new MigrationRefused(
+    "the database lacks migrations, and this role may not apply them. Run `coffer migrate` as its owner",
+  );
 }
 
 async function applyAll(pool: pg.Pool, folder: string): Promise<void> {

@@ -6,6 +6,7 @@ import type { KeyStore } from "../domain/sealing-ports.ts";
 import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
 import { admitWith, standingReads } from "./admission.ts";
 import { type Within, auditRead } from "./audit.ts";
+import { auditMonths, dropAuditMonths } from "./audit-months.ts";
 import { auditSeals } from "./audit-seals.ts";
 import { type AuditStream, auditStream } from "./audit-stream.ts";
 import { createAuditWriter, recordIn } from "./audit-write.ts";
@@ -84,6 +85,7 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...ownerManagerWrites(db),
     admit: admitWith(db, notes),
     record: recordIn(db),
+    dropAuditMonths: (before, make) => dropAuditMonths(db, before, make),
   };
 }
 
@@ -112,7 +114,7 @@ export function createStore(options: StoreOptions): OpenStore {
   return {
     store,
     keys: translated(keyStore(db, within, clock.now)),
-    seals: translated(auditSeals(db, within, clock.now)),
+    seals: translated({ ...auditSeals(db, within, clock.now), ...auditMonths(db) }),
     auditStream: () =>
       auditStream({ ...db, query: (...query) => db.query(...query).catch(rethrow) as never }),
     async ping() {

@@ -1,5 +1,8 @@
 // A store with a sealer whose clock is set by hand, and somebody who can write the database as its owner.
 import { randomBytes } from "node:crypto";
+import { v7 } from "uuid";
+import { createAuditRetention } from "../../src/domain/audit-retention.ts";
+import { createGate } from "../../src/domain/gate.ts";
 import { type Sealing, createSealing, type SealAlert } from "../../src/domain/audit-sealing.ts";
 import { type Verdict, verifyChain } from "../../src/domain/audit-verify.ts";
 import type { OpenStore } from "../../src/store/store.ts";
@@ -31,7 +34,8 @@ export async function openSealed() {
 
   /** Writes some events and seals them. */
   async function sealed(count: number) {
-    const events = Array.from({ length: count }, () => event(key, { at: fixture.time.now }));
+    const at = fixture.time.now;
+    const events = Array.from({ length: count }, () => event(key, { at, id: v7({ msecs: at.getTime() }) }));
     for (const each of events) await fixture.store.record(each);
     await sealing.seal();
     return events;
@@ -43,10 +47,28 @@ export async function openSealed() {
     for (const statement of statements) await fixture.driver.query(statement);
   }
 
+  const refusals = { max: 100, count: () => 0 };
+  const clock = { now: () => fixture.time.now };
+  const gate = createGate({ store: fixture.store, clock, newId: () => v7(), refusals });
+  const retention = (months: number) => createAuditRetention(gate, { seals: fixture.seals, maker, months });
+
   const problem = async () => {
     const verdict = await verify();
     return verdict.problem;
   };
 
-  return { ...fixture, maker, alerts, sealing, sealerOf, orgKey, key, verify, problem, sealed, attack };
+  return {
+    ...fixture,
+    maker,
+    alerts,
+    sealing,
+    sealerOf,
+    orgKey,
+    key,
+    verify,
+    problem,
+    sealed,
+    attack,
+    retention,
+  };
 }
