@@ -12,6 +12,7 @@ const STOP_TIMEOUT_MS = 25_000;
 /** Loaded by the commands that are the server's alone: without it a client starts in a quarter of the time. */
 const server = () => import("./compose.ts");
 const operations = () => import("./operations.ts");
+const backups = () => import("./backup.ts");
 
 type Given = Readonly<Record<string, string | boolean | undefined>>;
 type Command = {
@@ -84,6 +85,34 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ "serving-role": role }) =>
       (await operations()).migrate(readConfigWithoutKey(), textOf(role), print),
   },
+  backup: {
+    usage: "[--output FILE] [--recipient RECIPIENT]",
+    does: "write an encrypted backup of the database, for the master key or for a recipient",
+    options: { output: { type: "string" }, recipient: { type: "string" } },
+    run: async ({ output, recipient }) => {
+      const input = { output: textOf(output) ?? null, recipient: textOf(recipient) ?? null };
+      const config = input.recipient === null ? readConfig() : readConfigWithoutKey();
+      return (await backups()).backup(config, input, process.stdout);
+    },
+  },
+  restore: {
+    usage: "--input FILE [--identity FILE] [--audit-export FILE]",
+    does: "restore a backup into an empty database, and print a new admin token",
+    options: { input: { type: "string" }, identity: { type: "string" }, "audit-export": { type: "string" } },
+    run: async ({ input, identity, "audit-export": auditExport }) => {
+      if (typeof input !== "string") throw new Misuse("coffer restore takes --input FILE.");
+      const from = { input, identity: textOf(identity) ?? null, auditExport: textOf(auditExport) ?? null };
+      return (await backups()).restore(readConfig(), from, print, tell);
+    },
+  },
+  "backup keygen": {
+    usage: "",
+    does: "print a new recipient for backups, and the identity that opens them",
+    run: async () => {
+      const { recipient, identity } = (await backups()).generateBackupKey();
+      return print(`${recipient}\n${identity}`);
+    },
+  },
   keygen: {
     usage: "",
     does: "print a new master key, for COFFER_MASTER_KEY_FILE",
@@ -120,6 +149,10 @@ const textOf = (given: string | boolean | undefined): string | undefined =>
 function print(text: string): number {
   process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
   return 0;
+}
+
+function tell(text: string): void {
+  process.stderr.write(`${text}\n`);
 }
 
 async function openapi({ write, check }: Given): Promise<number> {

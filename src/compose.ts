@@ -103,6 +103,25 @@ export async function operate<Result>(
   }
 }
 
+/**
+ * The database alone, started where it is the embedded one: no broker, no migrations, no key.
+ * @throws Error when the home's own broker runs, one that says what to do
+ */
+export async function withDatabase<Result>(
+  config: Config,
+  work: (databaseUrl: string) => Promise<Result>,
+): Promise<Result> {
+  const started: (() => Promise<void>)[] = [];
+  try {
+    const url = await databaseOf(config, createLogger("silent"), started).catch((error: unknown) => {
+      throw withAdvice(error);
+    });
+    return await work(url);
+  } finally {
+    for (const stop of started.splice(0).toReversed()) await stop();
+  }
+}
+
 function noBrokerAt(home: string): never {
   throw new Error(
     `No broker has ever run in ${home}. Set COFFER_HOME to its home, or DATABASE_URL to its database.`,
@@ -249,7 +268,8 @@ async function databaseOf(config: Config, logger: Logger, started: (() => Promis
   return postgres.url;
 }
 
-function keySourceOf({ masterKey, manager, home }: Config, managers: Managers): KeySource {
+function keySourceOf(config: Config, managers: Managers): KeySource {
+  const { masterKey, manager } = config;
   if (masterKey.from === "manager") {
     const keeper = manager === "local" ? undefined : managers.get(manager);
     if (keeper === undefined) throw new Error("the manager that keeps the master key is open");

@@ -1,13 +1,13 @@
 // What who has the machine does beside serving: the audit log is verified, exported, its key and head are printed.
 // Each answers the process's exit code and hands what it has to say to `say`.
 import { createReadStream } from "node:fs";
-import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { operate } from "./compose.ts";
 import type { Config } from "./config.ts";
 import { exportLines, verifyExport } from "./domain/audit-lines.ts";
 import { type KnownHead, type Problem, type Verdict, verifyChain } from "./domain/audit-verify.ts";
+import { linesOf } from "./domain/lines.ts";
 import { createSealJudge } from "./sealing/audit-seal.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { grantServing } from "./store/roles.ts";
@@ -16,6 +16,8 @@ import { grantServing } from "./store/roles.ts";
 class Misuse extends Error {
   override readonly name = "Misuse";
 }
+
+const linesIn = (file: string): AsyncIterable<string> => linesOf(createReadStream(file));
 
 type Say = (line: string) => void;
 
@@ -35,11 +37,11 @@ export async function verifyAudit(read: () => Config, input: VerifyInput, say: S
   if (publicKey !== undefined && file === undefined)
     throw new Misuse("--public-key goes with --export FILE.");
   if (file !== undefined && publicKey !== undefined)
-    return report(await verifyExport(linesOf(file), createSealJudge(publicKey), known), say);
+    return report(await verifyExport(linesIn(file), createSealJudge(publicKey), known), say);
   const verdict = await operate(
     read(),
     async (_broker, { auditStream, maker }) => {
-      if (file !== undefined) return verifyExport(linesOf(file), maker, known);
+      if (file !== undefined) return verifyExport(linesIn(file), maker, known);
       const { head, items } = await auditStream();
       return verifyChain(items, maker, { keptFrom: head?.kept_from ?? null, known });
     },
@@ -108,10 +110,6 @@ function toHead(text: string): KnownHead {
   if (number === undefined || hash === undefined)
     throw new Misuse("--head is a seal's number and hash: 12:0123…, as `coffer audit head` prints it.");
   return { number: Number(number), hash: Buffer.from(hash, "hex") };
-}
-
-function linesOf(file: string): AsyncIterable<string> {
-  return createInterface({ input: createReadStream(file), crlfDelay: Infinity });
 }
 
 function report(verdict: Verdict, say: Say): number {

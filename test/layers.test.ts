@@ -33,8 +33,9 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "repeat.ts": [],
   "sealer.ts": ["domain"],
   "operations.ts": ["compose.ts", "config.ts", "domain", "sealing", "store"],
+  "backup.ts": ["compose.ts", "config.ts", "domain", "sealing", "store"],
   client: ["client"],
-  "cli.ts": ["client", "config-describe.ts", "config.ts", "compose.ts", "operations.ts"],
+  "cli.ts": ["backup.ts", "client", "config-describe.ts", "config.ts", "compose.ts", "operations.ts"],
 };
 
 /** Packages by who may import them; node: modules are named where a layer must do without some. */
@@ -44,7 +45,7 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
   [/^pino$/, ["http", "compose.ts", "cli.ts", "sealer.ts"]],
   [/^jose$/, ["auth"]],
-  [/^uuid$/, ["compose.ts", "http"]],
+  [/^uuid$/, ["backup.ts", "compose.ts", "http"]],
 ];
 
 /** Of Node's own modules the rules may use those that are pure. */

@@ -16,7 +16,8 @@ export type Purpose =
   | "coffer signing key v1"
   | "coffer audit event v1"
   | "coffer audit seal v1"
-  | "coffer audit export v1";
+  | "coffer audit export v1"
+  | "coffer backup chunk v1";
 
 /**
  * The purpose and the fields as netstrings, each after one letter for its kind: `s5:local,n12:170000000000,z0:,`.

@@ -25,6 +25,21 @@ export async function openMasterKeys(source: KeySource, keyStore: KeyStore): Pro
   return keys;
 }
 
+/**
+ * The master key without the database that it belongs to, for a restore.
+ * @throws Error when there is none, or it is none
+ */
+export async function readMasterKeys(source: KeySource): Promise<MasterKeys> {
+  switch (source.from) {
+    case "environment":
+      return createMasterKeys(parseMasterKey(source.text));
+    case "file":
+      return createMasterKeys(await readMasterKeyFile(source.path, "group"));
+    case "home":
+      return createMasterKeys(await readMasterKeyFile(join(source.home, "master.key"), "owner"));
+  }
+}
+
 async function bytesOf(source: KeySource, keyStore: KeyStore): Promise<Buffer> {
   switch (source.from) {
     case "environment":

@@ -14,6 +14,8 @@ export type MasterKeys = {
   readonly signingKeySealing: KeyObject;
   /** The seed of the pair that signs the seals over the audit log. */
   readonly auditSealing: KeyObject;
+  /** What the keys of backups are derived from. */
+  readonly backup: KeyObject;
   /** 32 bytes that rest in the database and tell nothing of the other subkeys. */
   readonly keyCheck: Uint8Array;
 };
@@ -60,6 +62,7 @@ export function createMasterKeys(bytes: Buffer): MasterKeys {
     rowMac: takeKey(derive("coffer master v1: row mac")),
     signingKeySealing: takeKey(derive("coffer master v1: signing key sealing")),
     auditSealing: takeKey(derive("coffer master v1: audit seal signing")),
+    backup: takeKey(derive("coffer master v1: backup")),
     keyCheck: derive("coffer master v1: key check"),
   };
 }

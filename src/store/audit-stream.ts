@@ -39,13 +39,13 @@ export type AuditStream = {
   readonly items: AsyncIterable<ChainItem>;
 };
 
-export async function auditStream(db: Db): Promise<AuditStream> {
+export async function auditStream(db: Pick<Db, "query">): Promise<AuditStream> {
   const [newest] = await db.query<AuditSealModel>(newestStatement, []);
   const head = newest === undefined ? null : toSeal(newest);
   return { head, items: itemsUpTo(db, newest?.number ?? 0n) };
 }
 
-async function* itemsUpTo(db: Db, head: bigint | number | string): AsyncGenerator<ChainItem> {
+async function* itemsUpTo(db: Pick<Db, "query">, head: bigint | number | string): AsyncGenerator<ChainItem> {
   let cursor = [positionMin, noId, noId];
 
   async function* eventsTo(last: string): AsyncGenerator<ChainItem> {

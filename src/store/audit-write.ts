@@ -165,7 +165,7 @@ export function createAuditWriter(db: Db): AuditWriter {
 }
 
 /** The event commits with the transaction, or not at all. */
-export function recordIn(db: Db): Transaction["record"] {
+export function recordIn(db: Pick<Db, "query">): Transaction["record"] {
   return async (event) => {
     try {
       await db.query(insertOneStatement, valuesOf(cleanEvent(event)));

@@ -14,7 +14,8 @@ import { toSettingRecord } from "./rows.ts";
 const lockPathStatement: Statement = {
   name: "lock_path",
   text: `INSERT INTO path_ledger (tenant_id, owner_type, owner_id, path, last_version)
-    VALUES ($1::uuid, $2::text, $3::uuid, $4::text, 0)
+    VALUES ($1::uuid, $2::text, $3::uuid, $4::text,
+      coalesce((SELECT version_floor FROM instance WHERE id = 1), 0))
     ON CONFLICT (tenant_id, owner_type, owner_id, path) DO UPDATE SET last_version = path_ledger.last_version
     RETURNING last_version`,
 };

@@ -53,7 +53,8 @@ async function openServer(): Promise<{ url: string; close(): Promise<void> }> {
   // After Ctrl-C vitest exits without calling back; the server ends by itself then.
   process.once("exit", () => rmSync(home, { recursive: true, force: true, maxRetries: 5 }));
   // What a test kills is the broker, not the machine: the kernel keeps what was written, flushed or not.
-  const settings = { fsync: "off", max_connections: "200" };
+  // An autovacuum worker is the superuser's, and would keep a test's database from being dropped.
+  const settings = { fsync: "off", max_connections: "200", autovacuum: "off" };
   const server = await startEmbeddedPostgres({
     home,
     settings,

@@ -35,7 +35,9 @@ export async function openSealed() {
   /** Writes some events and seals them. */
   async function sealed(count: number) {
     const at = fixture.time.now;
-    const events = Array.from({ length: count }, () => event(key, { at, id: v7({ msecs: at.getTime() }) }));
+    const events = Array.from({ length: count }, (_, index) =>
+      event(key, { at, id: v7({ msecs: at.getTime() + index }) }),
+    );
     for (const each of events) await fixture.store.record(each);
     await sealing.seal();
     return events;

@@ -2,6 +2,9 @@
 -- Replicas of the version before go on serving meanwhile; their refusals that come more than 15 s after their minute
 -- are answered 503, since what is placed does not change any more.
 
+-- AlterTable
+ALTER TABLE "instance" ADD COLUMN     "version_floor" INTEGER NOT NULL DEFAULT 0;
+
 -- CreateTable
 CREATE TABLE "audit_seals" (
     "number" BIGINT NOT NULL,
@@ -29,16 +32,26 @@ ALTER TABLE "audit_seals" ALTER COLUMN "leaves" SET STORAGE EXTERNAL;
 -- it was made, and is in the primary key already: so months are ranges of ids, and no key changes.
 ALTER TABLE "audit_events" RENAME TO "audit_events_before";
 ALTER TABLE "audit_events_before" RENAME CONSTRAINT "audit_events_pkey" TO "audit_events_before_pkey";
-ALTER INDEX "audit_events_owner_id_id_idx" RENAME TO "audit_events_before_owner_id_id_idx";
-ALTER INDEX "audit_events_unplaced_idx" RENAME TO "audit_events_before_unplaced_idx";
 DROP INDEX "audit_events_placed_idx";
 
 CREATE TABLE "audit_events" (
     LIKE "audit_events_before" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE
 ) PARTITION BY RANGE ("id");
 ALTER TABLE "audit_events" ADD CONSTRAINT "audit_events_pkey" PRIMARY KEY ("tenant_id", "id");
-CREATE INDEX "audit_events_owner_id_id_idx" ON "audit_events" ("owner_id", "id");
-CREATE INDEX "audit_events_unplaced_idx" ON "audit_events" ("tenant_id", "id") WHERE "position" IS NULL;
+-- Whatever other indexes there are: the same on the whole, of which the old ones become a part.
+DO $$
+DECLARE
+  i record;
+BEGIN
+  FOR i IN
+    SELECT indexname AS name, indexdef AS definition FROM pg_indexes
+    WHERE schemaname = current_schema() AND tablename = 'audit_events_before' AND indexname <> 'audit_events_before_pkey'
+  LOOP
+    EXECUTE format('ALTER INDEX %I RENAME TO %I', i.name, replace(i.name, 'audit_events_', 'audit_events_before_'));
+    EXECUTE replace(i.definition, 'audit_events_before', 'audit_events');
+  END LOOP;
+END $$;
+-- Not unique any more, since positions are no part of what months are made by; one at a time gives them.
 CREATE INDEX "audit_events_placed_idx" ON "audit_events" ("tenant_id", "position") WHERE "position" IS NOT NULL;
 -- What the sealer and the verifier read by, whosever events they are.
 CREATE INDEX "audit_events_position_idx" ON "audit_events" ("position") WHERE "position" IS NOT NULL;

@@ -1,0 +1,381 @@
+// Backup and restore, by the commands and on real databases: what comes back is one moment of the instance, proven, with
+// every key to it changed, and nothing of it can be read from the file without the master key.
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile, readdir, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { text as textOf } from "node:stream/consumers";
+import { createGunzip } from "node:zlib";
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { openBackup } from "../../src/sealing/backup-file.ts";
+import { createMasterKeys } from "../../src/sealing/master-key.ts";
+import {
+  S3,
+  type TestBroker,
+  type World,
+  furnish,
+  made,
+  settingsUrl,
+  startBroker,
+} from "../harness/broker.ts";
+import { emptyDatabase } from "../harness/postgres.ts";
+import { type BrokerProcess, coffer, newHome, spawnBroker } from "../harness/process.ts";
+
+const CANARY = `canary-${randomBytes(12).toString("hex")}`;
+const TOKEN = /^cfr_[0-9A-Za-z]{49}\n$/;
+let home: Awaited<ReturnType<typeof newHome>>;
+let broker: TestBroker;
+let world: World;
+let enrolment: string;
+let access: string;
+const at = (name: string): string => join(home.path, name);
+const environment = (url: string, more: Readonly<Record<string, string>> = {}) => ({
+  COFFER_HOME: at("none"),
+  DATABASE_URL: url,
+  COFFER_MASTER_KEY: broker.masterKey,
+  ...more,
+});
+const secret = (name: string, rest = {}, path = "/settings") =>
+  settingsUrl(world.project, `secret/Custom/${name}`, rest, path);
+const put = (name: string, value: string) => made(world.writer.api.put(secret(name), { body: { value } }));
+
+beforeAll(async () => {
+  home = await newHome();
+  broker = await startBroker();
+  world = await furnish(broker);
+  for (const version of [1, 2, 3]) await put("kept", `${CANARY} ${version}`);
+  await put("doomed", CANARY);
+  await put("purged before", CANARY).catch(() => put("purged-before", CANARY));
+  await made(world.keeper.api.delete(secret("purged-before", { purge: "true" })));
+  await made(world.writer.api.put(settingsUrl(world.project, "connect/S3/a"), { body: { value: S3 } }));
+  // More than one chunk of the file, and nothing that can be compressed.
+  for (let index = 0; index < 40; index++) await put(`bulk/n${index}`, randomBytes(3_000).toString("base64"));
+  enrolment = (await made(broker.admin.post("/users", { body: { name: "waiting" } }))).enrolment_code;
+  const asked = {
+    grant_type: "client_credentials",
+    client_id: world.writer.id,
+    client_secret: world.writer.api.token,
+  };
+  const answer = await fetch(`${broker.url}/auth/token`, {
+    method: "POST",
+    body: new URLSearchParams(asked),
+  });
+  access = ((await answer.json()) as { access_token: string }).access_token;
+  await made(broker.as(access).get("/auth/me"));
+  await backup("first");
+});
+afterAll(async () => {
+  await broker.close();
+  await home.remove();
+});
+
+async function backup(name: string, ...more: string[]): Promise<void> {
+  const args = ["backup", "--output", at(name), ...more];
+  expect(await coffer(args, environment(broker.databaseUrl))).toEqual({ code: 0, stdout: "", stderr: "" });
+}
+
+async function database(): Promise<string> {
+  const made = await emptyDatabase();
+  onTestFinished(() => made.drop());
+  return made.url;
+}
+
+/** The broker seals by itself; this only looks until it has. */
+async function allSealed(): Promise<void> {
+  for (;;) {
+    const [row] = await query(
+      broker.databaseUrl,
+      "SELECT (SELECT max(last_position) FROM audit_seals) = (SELECT count(*) FROM audit_events) AS sealed",
+    );
+    if (row?.["sealed"] === true) return;
+  }
+}
+
+const restore = (url: string, file: string, ...more: string[]) =>
+  coffer(["restore", "--input", at(file), ...more], environment(url));
+
+/** A broker on what was restored. */
+async function serve(url: string): Promise<BrokerProcess> {
+  const served = await spawnBroker(at(`served-${randomBytes(4).toString("hex")}`), environment(url, {}));
+  onTestFinished(async () => {
+    await served.stop();
+  });
+  return served;
+}
+
+async function query(url: string, text: string): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+const tokenFor = async (url: string, principal: string): Promise<string> =>
+  (await coffer(["token", "--principal", principal], environment(url))).stdout.trim();
+
+describe("a backup", () => {
+  test("is a private file that appears whole, and is not written over", async () => {
+    expect((await stat(at("first"))).mode & 0o777).toBe(0o600);
+    expect((await readdir(home.path)).filter((name) => name.endsWith(".part"))).toEqual([]);
+    const again = await coffer(["backup", "--output", at("first")], environment(broker.databaseUrl));
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining("is there already") });
+  });
+
+  test("holds no value and no token, even for who has its key: rows are in it as they rest", async () => {
+    const file = await readFile(at("first"));
+    const by = { master: createMasterKeys(Buffer.from(broker.masterKey, "hex")).backup, identity: null };
+    const plain = await textOf(Readable.from(openBackup(Readable.from([file]), by)).pipe(createGunzip()));
+    expect(plain).toContain("secret/Custom/kept");
+    expect(plain).toContain("#table audit_seals");
+    for (const text of [
+      CANARY,
+      S3.secret_access_key,
+      broker.masterKey,
+      enrolment,
+      world.writer.api.token,
+      access,
+    ]) {
+      expect(plain).not.toContain(text);
+      expect(file.includes(text)).toBe(false);
+    }
+    expect(file.includes("secret/Custom")).toBe(false);
+  });
+
+  test("is not made under a master key that is not the database's", async () => {
+    const wrong = { COFFER_MASTER_KEY: randomBytes(32).toString("hex") };
+    const made = await coffer(["backup", "--output", at("wrong")], environment(broker.databaseUrl, wrong));
+    expect(made).toMatchObject({ code: 1, stderr: expect.stringContaining("The master key is not the one") });
+    await expect(stat(at("wrong"))).rejects.toThrow("ENOENT");
+  });
+});
+
+describe("a restore", () => {
+  test("brings back every value, voids every token made before, and prints a new admin token that works", async () => {
+    const url = await database();
+    const { code, stdout, stderr } = await restore(url, "first");
+    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining("as it was sealed") });
+    expect(stdout).toMatch(TOKEN);
+    const restored = await serve(url);
+    const admin = restored.as(stdout.trim());
+    expect((await made(admin.get("/auth/me"))).admin).toBe(true);
+    for (const old of [
+      broker.admin,
+      world.owner.api,
+      world.writer.api,
+      world.keeper.api,
+      restored.as(access),
+    ])
+      expect((await restored.as(old.token).get("/auth/me")).status).toBe(401);
+    expect((await restored.as("").post("/auth/enrol", { body: { code: enrolment } })).status).toBe(401);
+    const worker = restored.as(await tokenFor(url, world.writer.id));
+    const { settings } = await made(worker.get(settingsUrl(world.project, undefined, { decrypt: "true" })));
+    expect(settings).toHaveLength(43);
+    expect(settings.every(({ decrypted }: { decrypted: boolean }) => decrypted)).toBe(true);
+    for (const version of [1, 2, 3]) {
+      const read = secret("kept", { version: String(version) }, "/settings/value");
+      expect((await made(worker.get(read))).value).toBe(`${CANARY} ${version}`);
+    }
+    expect(await coffer(["audit", "verify"], environment(url))).toMatchObject({ code: 0 });
+    const log = await made(admin.get("/audit?owner_type=instance&action=housekeep"));
+    expect(log.events.map(({ operation }: { operation: string }) => operation)).toContain("restoreBackup");
+  });
+
+  test("gives no version number twice: of a path that went on, that is new since, or that was purged", async () => {
+    await backup("numbers");
+    const given = {
+      kept: (await put("kept", "after the backup")).version,
+      fresh: (await put("fresh", "after the backup")).version,
+    };
+    const url = await database();
+    const { stdout } = await restore(url, "numbers");
+    const restored = await serve(url);
+    expect(stdout).toMatch(TOKEN);
+    const worker = restored.as(await tokenFor(url, world.writer.id));
+    const next = async (name: string) =>
+      (await made(worker.put(secret(name), { body: { value: "restored" } }))).version as number;
+    expect(await next("kept")).toBeGreaterThan(given.kept);
+    expect(await next("fresh")).toBeGreaterThan(given.fresh);
+    expect(await next("purged-before")).toBeGreaterThan(1);
+    const first = await next("never-heard-of");
+    await restored.stop();
+    // And again, of the restored one.
+    expect(await coffer(["backup", "--output", at("again")], environment(url))).toMatchObject({ code: 0 });
+    const other = await database();
+    await restore(other, "again");
+    const second = await serve(other);
+    const again = second.as(await tokenFor(other, world.writer.id));
+    const { version } = await made(again.put(secret("never-heard-of"), { body: { value: "x" } }));
+    expect(version).toBeGreaterThan(first + 1);
+  });
+
+  test("with the newer audit export it lists what was destroyed, taken and written since", async () => {
+    await put("destroyed-later", CANARY);
+    await backup("listed");
+    await put("doomed", `${CANARY} later`);
+    await made(world.keeper.api.delete(secret("doomed", { version: "1" }, "/settings/versions")));
+    await made(world.keeper.api.delete(secret("destroyed-later", { purge: "true" })));
+    await made(
+      world.owner.api.put(`/projects/${world.project.id}/members/${world.reader.id}`, {
+        body: { role: "write" },
+      }),
+    );
+    await made(world.owner.api.delete(`/projects/${world.project.id}/members/${world.reader.id}`));
+    await allSealed();
+    const exported = await coffer(["audit", "export"], environment(broker.databaseUrl));
+    await writeFile(at("newer.jsonl"), exported.stdout);
+    const url = await database();
+    const { code, stderr } = await restore(url, "listed", "--audit-export", at("newer.jsonl"));
+    expect(code).toBe(0);
+    const project = `project/${world.project.id}`;
+    expect(stderr).toContain(`destroy it again: ${project}/secret/Custom/doomed?version=1 (`);
+    expect(stderr).toContain(`destroy it again: ${project}/secret/Custom/destroyed-later (`);
+    expect(stderr).toContain(`taken since, and held again: write of ${world.reader.id} at ${project}`);
+    expect(stderr).toContain(`written since, and gone: ${project}/secret/Custom/doomed?version=2`);
+    expect(stderr).not.toContain("secret/Custom/bulk");
+    expect(stderr).not.toContain(CANARY);
+  });
+
+  test("refuses an audit export that is older than the backup, or that was tampered with, and restores nothing", async () => {
+    const lines = (await coffer(["audit", "export"], environment(broker.databaseUrl))).stdout.split("\n");
+    await writeFile(at("tampered.jsonl"), lines.toSpliced(4, 1).join("\n"));
+    await writeFile(at("older.jsonl"), lines.join("\n"));
+    await put("kept", "one more");
+    await allSealed();
+    await backup("newer");
+    const url = await database();
+    for (const file of ["tampered.jsonl", "older.jsonl"]) {
+      const { code, stdout, stderr } = await restore(url, "newer", "--audit-export", at(file));
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toContain("The audit export is not as it was sealed");
+    }
+    expect(await restore(url, "newer")).toMatchObject({ code: 0 });
+  });
+
+  test("refuses a database that is not empty, and leaves it as it is", async () => {
+    const before = await query(
+      broker.databaseUrl,
+      "SELECT count(*)::int FROM tokens WHERE revoked_at IS NULL",
+    );
+    const { code, stdout, stderr } = await restore(broker.databaseUrl, "first");
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain("The database is not empty");
+    expect(
+      await query(broker.databaseUrl, "SELECT count(*)::int FROM tokens WHERE revoked_at IS NULL"),
+    ).toEqual(before);
+  });
+
+  test("refuses a file that is cut off or altered, and restores nothing", async () => {
+    const whole = await readFile(at("first"));
+    expect(whole.length).toBeGreaterThan(140_000);
+    const url = await database();
+    const altered = Buffer.from(whole);
+    altered.writeUInt8(altered.readUInt8(100_000) ^ 1, 100_000);
+    const flawed = [whole.subarray(0, 20), whole.subarray(0, 100_000), whole.subarray(0, -1), altered];
+    for (const file of flawed) {
+      await writeFile(at("flawed"), file);
+      const { code, stdout, stderr } = await restore(url, "flawed");
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toMatch(
+        /The file is no backup|The backup does not open|The backup was cut off or altered/,
+      );
+    }
+    expect(await restore(url, "first")).toMatchObject({ code: 0 });
+  });
+
+  test("refuses another instance's master key", async () => {
+    const url = await database();
+    const wrong = { COFFER_MASTER_KEY: randomBytes(32).toString("hex") };
+    const { code, stderr } = await coffer(["restore", "--input", at("first")], environment(url, wrong));
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("for another key") });
+  });
+
+  test("refuses a backup of a log that was tampered with, naming the event", async () => {
+    const [event] = await query(broker.databaseUrl, "SELECT id FROM audit_events WHERE position = 5");
+    const set = async (count: number) => {
+      await query(
+        broker.databaseUrl,
+        `ALTER TABLE audit_events DISABLE TRIGGER USER; UPDATE audit_events SET count = ${count} WHERE position = 5;
+         ALTER TABLE audit_events ENABLE TRIGGER USER`,
+      );
+    };
+    await set(9);
+    await backup("tampered");
+    await set(1);
+    const url = await database();
+    const { code, stdout, stderr } = await restore(url, "tampered");
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain(`changed, event ${String(event?.["id"])}`);
+    expect(await query(url, "SELECT count(*)::int FROM audit_events")).toEqual([{ count: 0 }]);
+  });
+
+  test("is of one moment, whatever is written while the backup is made", async () => {
+    const state = { writing: true };
+    const writers = [0, 1, 2].map(async (writer) => {
+      for (let round = 0; state.writing; round++) await put(`busy/n${writer}`, `${CANARY} ${round}`);
+    });
+    await backup("busy");
+    state.writing = false;
+    await Promise.all(writers);
+    const url = await database();
+    expect(await restore(url, "busy")).toMatchObject({ code: 0 });
+    const restored = await serve(url);
+    const worker = restored.as(await tokenFor(url, world.writer.id));
+    const read = settingsUrl(world.project, "secret/Custom/busy", { decrypt: "true" });
+    for (const { decrypted } of (await made(worker.get(read))).settings) expect(decrypted).toBe(true);
+    // A version and its event committed together, so either both are there or neither.
+    const torn = await query(
+      url,
+      `SELECT v.version FROM setting_versions v JOIN settings s ON s.id = v.setting_id
+       WHERE s.path LIKE 'secret/Custom/busy/%' AND NOT EXISTS (SELECT FROM audit_events e, jsonb_array_elements(e.settings) a
+         WHERE a->>'id' = s.id::text AND (a->>'version')::int = v.version AND e.operation = 'putSetting')`,
+    );
+    expect(torn).toEqual([]);
+  });
+});
+
+describe("for a recipient", () => {
+  test("a backup is made without the master key, and opens with the identity alone", async () => {
+    const { stdout } = await coffer(["backup", "keygen"]);
+    const [recipient = "", identity = ""] = stdout.trim().split("\n");
+    await writeFile(at("identity"), identity, { mode: 0o600 });
+    const keyless = { COFFER_HOME: at("none"), DATABASE_URL: broker.databaseUrl };
+    const args = ["backup", "--output", at("received"), "--recipient", recipient];
+    expect(await coffer(args, keyless)).toEqual({ code: 0, stdout: "", stderr: "" });
+    const url = await database();
+    const without = await restore(url, "received");
+    expect(without).toMatchObject({ code: 1, stderr: expect.stringContaining("its identity is needed") });
+    const other = (await coffer(["backup", "keygen"])).stdout.trim().split("\n")[1] ?? "";
+    await writeFile(at("other"), other, { mode: 0o600 });
+    const foreign = await restore(url, "received", "--identity", at("other"));
+    expect(foreign).toMatchObject({ code: 1, stderr: expect.stringContaining("for another key") });
+    expect(await restore(url, "received", "--identity", at("identity"))).toMatchObject({ code: 0 });
+  });
+
+  test("that is none no backup is made", async () => {
+    const made = await coffer(
+      ["backup", "--output", at("none"), "--recipient", "age1nonsense"],
+      environment(broker.databaseUrl),
+    );
+    expect(made).toMatchObject({ code: 1, stderr: expect.stringContaining("That is no recipient") });
+  });
+});
+
+test("a fresh home with the same master key takes a backup in, and serves it", async () => {
+  const fresh = at("fresh");
+  await mkdir(fresh, { mode: 0o700 });
+  await writeFile(join(fresh, "master.key"), broker.masterKey, { mode: 0o600 });
+  const { code, stdout } = await coffer(["restore", "--input", at("first")], { COFFER_HOME: fresh });
+  expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(TOKEN) });
+  const restored = await spawnBroker(fresh);
+  onTestFinished(async () => {
+    await restored.stop();
+  });
+  expect((await made(restored.as(stdout.trim()).get("/auth/me"))).admin).toBe(true);
+  await restored.stop();
+  const again = await coffer(["restore", "--input", at("first")], { COFFER_HOME: fresh });
+  expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining("The database is not empty") });
+});
