@@ -6,7 +6,6 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip, createGzip } from "node:zlib";
 import { v7 as newId } from "uuid";
-import { keySourceOf, operate, withDatabase } from "./compose.ts";
 import type { Config } from "./config.ts";
 import { INSTANCE_TENANT, type AuditEvent } from "./domain/audit.ts";
 import type { Seal, SealMaker } from "./domain/audit-chain.ts";
@@ -14,9 +13,11 @@ import { readLines, verifyExport } from "./domain/audit-lines.ts";
 import { type Problem, verifyChain } from "./domain/audit-verify.ts";
 import { linesOf } from "./domain/lines.ts";
 import { type Since, sinceBackup } from "./domain/since-backup.ts";
+import { operate, withDatabase } from "./operate.ts";
 import { createSealMaker } from "./sealing/audit-seal.ts";
 import { type BackupBy, type BackupTo, openBackup, sealBackup } from "./sealing/backup-file.ts";
 import { readMasterKeys } from "./sealing/key-source.ts";
+import type { MasterKeys } from "./sealing/master-key.ts";
 import { dumpTables } from "./store/backup.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { type Restored, RestoreRefused, restoreTables } from "./store/restore.ts";
@@ -33,15 +34,20 @@ export async function backup(
   stdout: NodeJS.WritableStream,
 ): Promise<number> {
   const { output, recipient } = input;
-  const keys = recipient === null ? await readMasterKeys(keySourceOf(config)) : null;
-  const to: BackupTo = keys === null ? { recipient: recipient ?? "" } : { master: keys.backup };
   const now = new Date();
-  await withDatabase(config, async (url) => {
-    const rows = Readable.from(dumpTables(url, keys?.keyCheck ?? null, now));
+  const write = async (url: string, to: BackupTo): Promise<void> => {
+    const rows = Readable.from(dumpTables(url, now));
     const sealed = (content: AsyncIterable<Uint8Array>) => sealBackup(content, to, now);
     if (output === null) await pipeline(rows, createGzip(), sealed, stdout, { end: false });
     else await writeWhole(output, (out) => pipeline(rows, createGzip(), sealed, out));
-  });
+  };
+  if (recipient !== null) await withDatabase(config, (url) => write(url, { recipient }));
+  else
+    await operate(
+      config,
+      (_broker, { databaseUrl, keys }) => write(databaseUrl, { master: keys.backup }),
+      "leave",
+    );
   return 0;
 }
 
@@ -75,7 +81,7 @@ export type RestoreInput = {
 
 /** The new admin token goes to `out`, what else there is to say to `say`. */
 export async function restore(config: Config, input: RestoreInput, out: Say, say: Say): Promise<number> {
-  const keys = await readMasterKeys(keySourceOf(config));
+  const keys = await masterKeysOf(config);
   const maker = createSealMaker(keys.auditSealing);
   const identity = input.identity === null ? null : await readSecret(input.identity);
   const by: BackupBy = { master: keys.backup, identity };
@@ -107,6 +113,22 @@ export async function restore(config: Config, input: RestoreInput, out: Say, say
   );
   out(made.token);
   return 0;
+}
+
+/** The backup has to be opened before anything says in which of a manager's secrets the key is. */
+function masterKeysOf({ masterKey, home }: Config): Promise<MasterKeys> {
+  switch (masterKey.from) {
+    case "environment":
+      return readMasterKeys({ from: "environment", text: masterKey.text.reveal() });
+    case "file":
+      return readMasterKeys(masterKey);
+    case "home":
+      return readMasterKeys({ from: "home", home });
+    case "manager":
+      throw new Error(
+        "A restore needs the master key itself: take it out of the manager, and set COFFER_MASTER_KEY_FILE to it.",
+      );
+  }
 }
 
 async function* rowsOf(path: string, by: BackupBy): AsyncGenerator<string> {

@@ -11,6 +11,7 @@ const STOP_TIMEOUT_MS = 25_000;
 
 /** Loaded by the commands that are the server's alone: without it a client starts in a quarter of the time. */
 const server = () => import("./compose.ts");
+const operator = () => import("./operate.ts");
 const operations = () => import("./operations.ts");
 const backups = () => import("./backup.ts");
 
@@ -40,7 +41,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "",
     does: "sign access tokens with a new key, and print its id",
     run: async () => {
-      const { operate } = await server();
+      const { operate } = await operator();
       return print((await operate(readConfig(), (broker) => broker.rotateSigningKey())) ?? "");
     },
   },
@@ -187,7 +188,7 @@ async function token({
   if (typeof principal === "string" && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(principal))
     throw new Misuse("--principal is the id of a user or a service account.");
   const principal_id = typeof principal === "string" ? principal.toLowerCase() : null;
-  const { operate } = await server();
+  const { operate } = await operator();
   const made = await operate(readConfig(), (broker) => {
     return broker.createOperatorToken({ principal_id, name, expires_in_days });
   });

@@ -1,6 +1,6 @@
 // The composition root: a Config becomes a running service. The only file that names every implementation.
 // What was started is stopped in the reverse order, also when a later part fails to start.
-import { mkdir, open as openFile, rename, stat } from "node:fs/promises";
+import { mkdir, open as openFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { v7 as newId } from "uuid";
@@ -27,6 +27,7 @@ import { sealRegularly } from "./sealer.ts";
 import { createSealMaker } from "./sealing/audit-seal.ts";
 import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
 import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
+import type { MasterKeys } from "./sealing/master-key.ts";
 import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
 import { openVault } from "./sealing/open-vault.ts";
 import type { VaultAlert } from "./sealing/vault.ts";
@@ -72,79 +73,25 @@ export async function compose(config: Config, logger: Logger): Promise<Service> 
   }
 }
 
-/** The audit log, for who has the machine. */
-export type AuditTools = Pick<OpenStore, "auditStream"> & {
+/** What who has the machine needs beside the broker. */
+export type Tools = Pick<OpenStore, "auditStream"> & {
   readonly maker: SealMaker;
   readonly sealing: Sealing;
+  readonly keys: MasterKeys;
+  readonly databaseUrl: string;
 };
-
-/**
- * The broker at work for who has the machine: without HTTP, and gone when `work` has ended. What it wrote is sealed.
- * @throws Error as `compose` does; when the home's own broker runs, one that says what to do
- */
-export async function operate<Result>(
-  config: Config,
-  work: (broker: Broker, audit: AuditTools) => Promise<Result>,
-  afterwards: "seal" | "leave" = "seal",
-): Promise<Result> {
-  const started: (() => Promise<void>)[] = [];
-  try {
-    // A database made up in a wrong folder would be nobody's.
-    if (config.databaseUrl === null)
-      await stat(join(config.home, "postgres")).catch(() => noBrokerAt(config.home));
-    const { broker, audit } = await open(config, createLogger("silent"), started).catch((error: unknown) => {
-      throw config.databaseUrl === null ? withAdvice(error) : error;
-    });
-    const result = await work(broker, audit);
-    if (afterwards === "seal") await audit.sealing.seal();
-    return result;
-  } finally {
-    for (const stop of started.splice(0).toReversed()) await stop();
-  }
-}
-
-/**
- * The database alone, started where it is the embedded one: no broker, no migrations, no key.
- * @throws Error when the home's own broker runs, one that says what to do
- */
-export async function withDatabase<Result>(
-  config: Config,
-  work: (databaseUrl: string) => Promise<Result>,
-): Promise<Result> {
-  const started: (() => Promise<void>)[] = [];
-  try {
-    const url = await databaseOf(config, createLogger("silent"), started).catch((error: unknown) => {
-      throw withAdvice(error);
-    });
-    return await work(url);
-  } finally {
-    for (const stop of started.splice(0).toReversed()) await stop();
-  }
-}
-
-function noBrokerAt(home: string): never {
-  throw new Error(
-    `No broker has ever run in ${home}. Set COFFER_HOME to its home, or DATABASE_URL to its database.`,
-  );
-}
-
-function withAdvice(error: unknown): unknown {
-  if (!(error instanceof Error && error.message.includes("is in use"))) return error;
-  const advice = "Its embedded database is for one process: stop the broker, do this, and start it again.";
-  return new Error(`${error.message}. ${advice}`, { cause: error });
-}
 
 async function start(
   config: Config,
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
-  const { broker, metrics, signingKeys, audit, ping, managersHealth } = await open(config, logger, started);
+  const { broker, metrics, signingKeys, tools, ping, managersHealth } = await open(config, logger, started);
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
   await broker.createFirstSigningKey();
   started.push(sweepRegularly(broker, logger, config.clouds.names.length > 0));
-  started.push(sealRegularly(audit.sealing, () => broker.keepAudit(), logger));
+  started.push(sealRegularly(tools.sealing, () => broker.keepAudit(), logger));
   const app = await buildApp(
     {
       ...appSettings(config),
@@ -167,7 +114,7 @@ async function start(
 }
 
 /** The broker and what it stands on, the database first. */
-async function open(config: Config, logger: Logger, started: (() => Promise<void>)[]) {
+export async function open(config: Config, logger: Logger, started: (() => Promise<void>)[]) {
   const verifier = createIdentityVerifier({
     clock,
     allowedPrivate: config.privateAddressesAllowed,
@@ -238,8 +185,14 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   });
   started.push(() => broker.drain());
   const managersHealth = createManagerHealth(managers, ticks);
-  const audit: AuditTools = { auditStream: () => opened.auditStream(), maker, sealing };
-  return { broker, metrics, signingKeys, audit, ping: () => opened.ping(), managersHealth };
+  const tools: Tools = {
+    auditStream: () => opened.auditStream(),
+    maker,
+    sealing,
+    keys: masterKeys,
+    databaseUrl,
+  };
+  return { broker, metrics, signingKeys, tools, ping: () => opened.ping(), managersHealth };
 }
 
 /** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */
@@ -257,7 +210,11 @@ function assertIssuers({ identityProviders }: Config, verifier: IdentityVerifier
   if (problems.length > 0) throw new ConfigError(problems);
 }
 
-async function databaseOf(config: Config, logger: Logger, started: (() => Promise<void>)[]): Promise<string> {
+export async function databaseOf(
+  config: Config,
+  logger: Logger,
+  started: (() => Promise<void>)[],
+): Promise<string> {
   if (config.databaseUrl !== null) return config.databaseUrl.reveal();
   const quiet = {
     info: (message: string) => logger.debug(message),
@@ -269,7 +226,7 @@ async function databaseOf(config: Config, logger: Logger, started: (() => Promis
 }
 
 function keySourceOf(config: Config, managers: Managers): KeySource {
-  const { masterKey, manager } = config;
+  const { masterKey, manager, home } = config;
   if (masterKey.from === "manager") {
     const keeper = manager === "local" ? undefined : managers.get(manager);
     if (keeper === undefined) throw new Error("the manager that keeps the master key is open");

@@ -3,11 +3,11 @@
 import { createReadStream } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { operate } from "./compose.ts";
 import type { Config } from "./config.ts";
 import { exportLines, verifyExport } from "./domain/audit-lines.ts";
 import { type KnownHead, type Problem, type Verdict, verifyChain } from "./domain/audit-verify.ts";
 import { linesOf } from "./domain/lines.ts";
+import { operate } from "./operate.ts";
 import { createSealJudge } from "./sealing/audit-seal.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { grantServing } from "./store/roles.ts";

@@ -32,10 +32,19 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   "repeat.ts": [],
   "sealer.ts": ["domain"],
-  "operations.ts": ["compose.ts", "config.ts", "domain", "sealing", "store"],
-  "backup.ts": ["compose.ts", "config.ts", "domain", "sealing", "store"],
+  "operate.ts": ["compose.ts", "config.ts", "domain"],
+  "operations.ts": ["config.ts", "domain", "operate.ts", "sealing", "store"],
+  "backup.ts": ["config.ts", "domain", "operate.ts", "sealing", "store"],
   client: ["client"],
-  "cli.ts": ["backup.ts", "client", "config-describe.ts", "config.ts", "compose.ts", "operations.ts"],
+  "cli.ts": [
+    "backup.ts",
+    "client",
+    "config-describe.ts",
+    "config.ts",
+    "compose.ts",
+    "operate.ts",
+    "operations.ts",
+  ],
 };
 
 /** Packages by who may import them; node: modules are named where a layer must do without some. */

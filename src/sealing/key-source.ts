@@ -29,7 +29,9 @@ export async function openMasterKeys(source: KeySource, keyStore: KeyStore): Pro
  * The master key without the database that it belongs to, for a restore.
  * @throws Error when there is none, or it is none
  */
-export async function readMasterKeys(source: KeySource): Promise<MasterKeys> {
+export async function readMasterKeys(
+  source: Exclude<KeySource, { readonly from: "manager" }>,
+): Promise<MasterKeys> {
   switch (source.from) {
     case "environment":
       return createMasterKeys(parseMasterKey(source.text));
