@@ -81,7 +81,7 @@ export async function dropAuditMonths(db: Db, before: Date, make: MakeSeal): Pro
   const seal = await make(head, async () => []);
   if (head === null || seal === null) return [];
   // Whoever waits for one of these locks has all who come after wait, too: rather give up, and try again another day.
-  await db.prisma.$executeRaw`SET LOCAL lock_timeout = '1s'`;
+  await db.prisma.$executeRaw`SET LOCAL lock_timeout = '3s'`;
   const dropped: string[] = [];
   for (const { name, quoted } of months) {
     await db.prisma.$executeRawUnsafe(`LOCK TABLE ${quoted} IN ACCESS EXCLUSIVE MODE`);

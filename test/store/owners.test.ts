@@ -6,7 +6,8 @@ import { type Fixture, event, newId, openFixture, putSetting, sha256 } from "./f
 /** Every table that holds a column with one of the ids, but the log and its list of removed tenants. */
 async function tracesOf({ driver }: Fixture, ids: readonly string[]): Promise<string[]> {
   const { rows } = await driver.query<{ table_name: string; column_name: string }>(
-    "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' AND data_type = 'uuid'",
+    `SELECT c.table_name, c.column_name FROM information_schema.columns c JOIN pg_class p ON p.relname = c.table_name
+     WHERE c.table_schema = 'public' AND c.data_type = 'uuid' AND p.relkind IN ('r', 'p') AND NOT p.relispartition`,
   );
   const traces: string[] = [];
   for (const { table_name, column_name } of rows) {
