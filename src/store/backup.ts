@@ -4,7 +4,9 @@
 import pg from "pg";
 
 export const BACKUP_FORMAT = 1;
-const rowsAtOnce = 200;
+const rowsAtOnceMax = 500;
+/** About as much is held at once, however wide a table's rows are. */
+const bytesAtOnce = 1_048_576;
 
 export type BackupFacts = {
   readonly format: number;
@@ -24,7 +26,8 @@ export async function connectAlone(databaseUrl: string): Promise<pg.Client> {
   client.on("error", () => undefined);
   await client.connect();
   await client.query(
-    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET TimeZone = 'UTC'",
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET TimeZone = 'UTC'; " +
+      "SET plan_cache_mode = force_generic_plan",
   );
   return client;
 }
@@ -62,11 +65,14 @@ export async function* dumpTables(databaseUrl: string, now: Date): AsyncGenerato
       await client.query(
         `DECLARE rows NO SCROLL CURSOR FOR SELECT row_to_json(t)::text AS row FROM ${name} t`,
       );
-      for (;;) {
-        const { rows } = await client.query<{ row: string }>(`FETCH ${rowsAtOnce} FROM rows`);
+      for (let count = 1; ; ) {
+        const { rows } = await client.query<{ row: string }>(`FETCH ${count} FROM rows`);
         if (rows.length === 0) break;
         total += rows.length;
-        yield rows.map(({ row }) => `${row}\n`).join("");
+        const text = rows.map(({ row }) => `${row}\n`).join("");
+        yield text;
+        const fitting = Math.floor((bytesAtOnce * rows.length) / text.length);
+        count = Math.max(1, Math.min(rowsAtOnceMax, 2 * count, fitting));
       }
       await client.query("CLOSE rows");
     }
