@@ -24,7 +24,8 @@ export async function operate<Result>(
       throw config.databaseUrl === null ? withAdvice(error) : error;
     });
     const result = await work(broker, tools);
-    if (afterwards === "seal") await tools.sealing.seal();
+    // What it did is done, whether or not this goes well: a replica seals what is left.
+    if (afterwards === "seal") await tools.sealing.seal().catch(() => null);
     return result;
   } finally {
     for (const stop of started.splice(0).toReversed()) await stop();

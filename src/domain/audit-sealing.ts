@@ -58,7 +58,8 @@ export function createSealing({ seals, maker, clock, onAlert }: SealingDeps) {
           // Past a forged one, which has taken its number.
           number: Math.max(head?.number ?? 0, base?.number ?? 0) + 1,
           previous: base?.hash ?? null,
-          first_position: last + 1,
+          // The first of all begins where the log does.
+          first_position: base === null ? (events[0]?.position ?? 1) : last + 1,
           kept_from: base?.kept_from ?? null,
           sealed_at: base !== null && base.sealed_at > now ? base.sealed_at : now,
         },

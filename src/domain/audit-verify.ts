@@ -148,7 +148,8 @@ function sealFlaw(before: Seal | null, seal: Seal, judge: SealJudge): Problem | 
   if (seal.number !== number) return flaw("seal_removed", `Seal ${number} should come here.`);
   if (!sameBytes(seal.previous, before?.hash ?? null))
     return flaw("seal_forged", "It follows another seal than the one before it.");
-  const first = (before?.last_position ?? 0) + 1;
+  // The first of all says itself where the log begins: that of an older version may begin later.
+  const first = before === null ? seal.first_position : before.last_position + 1;
   if (seal.first_position !== first)
     return flaw("seal_removed", `Position ${first} should come here.`, first);
   if (before !== null && (before.kept_from ?? 0) > (seal.kept_from ?? 0))

@@ -28,11 +28,22 @@ CREATE TABLE "audit_seals" (
 -- Hashes do not compress: PostgreSQL need not try.
 ALTER TABLE "audit_seals" ALTER COLUMN "leaves" SET STORAGE EXTERNAL;
 
+-- One at a time gives positions; the index over all months cannot be unique, since they are no part of the months' key.
+DROP INDEX "audit_events_placed_idx";
+
+-- A seal covers positions without a gap. Where the version before gave an event a second position (a count that grew late)
+-- there is one: those before it move up, so that no collector's cursor passes over an event.
+UPDATE "audit_events" a SET "position" = moved."position"
+FROM (
+  SELECT "tenant_id", "id", max("position") OVER () - row_number() OVER (ORDER BY "position" DESC) + 1 AS "position"
+  FROM "audit_events" WHERE "position" IS NOT NULL
+) moved
+WHERE a."tenant_id" = moved."tenant_id" AND a."id" = moved."id" AND a."position" <> moved."position";
+
 -- The table there is becomes the first partition, of all events up to the end of this month. An event's id tells when
 -- it was made, and is in the primary key already: so months are ranges of ids, and no key changes.
 ALTER TABLE "audit_events" RENAME TO "audit_events_before";
 ALTER TABLE "audit_events_before" RENAME CONSTRAINT "audit_events_pkey" TO "audit_events_before_pkey";
-DROP INDEX "audit_events_placed_idx";
 
 CREATE TABLE "audit_events" (
     LIKE "audit_events_before" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE
@@ -51,7 +62,6 @@ BEGIN
     EXECUTE replace(i.definition, 'audit_events_before', 'audit_events');
   END LOOP;
 END $$;
--- Not unique any more, since positions are no part of what months are made by; one at a time gives them.
 CREATE INDEX "audit_events_placed_idx" ON "audit_events" ("tenant_id", "position") WHERE "position" IS NOT NULL;
 -- What the sealer and the verifier read by, whosever events they are.
 CREATE INDEX "audit_events_position_idx" ON "audit_events" ("position") WHERE "position" IS NOT NULL;
