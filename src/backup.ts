@@ -20,7 +20,7 @@ import { readMasterKeys } from "./sealing/key-source.ts";
 import type { MasterKeys } from "./sealing/master-key.ts";
 import { dumpTables } from "./store/backup.ts";
 import { applyMigrations } from "./store/migrate.ts";
-import { type Restored, RestoreRefused, restoreTables } from "./store/restore.ts";
+import { type Restored, RestoreRefused, assertRestorable, restoreTables } from "./store/restore.ts";
 
 export { generateBackupKey } from "./sealing/backup-file.ts";
 
@@ -86,6 +86,7 @@ export async function restore(config: Config, input: RestoreInput, out: Say, say
   const identity = input.identity === null ? null : await readSecret(input.identity);
   const by: BackupBy = { master: keys.backup, identity };
   const restored = await withDatabase(config, async (url) => {
+    await assertRestorable(url);
     await applyMigrations(url);
     return restoreTables(url, rowsOf(input.input, by), {
       keyCheck: keys.keyCheck,

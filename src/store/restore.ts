@@ -44,6 +44,25 @@ export type RestoreSteps = {
   readonly eventOf: (facts: Pick<Restored, "created_at" | "tokens_voided" | "version_floor">) => AuditEvent;
 };
 
+/**
+ * To be asked before anything is done to the database: it has no table, or it is Coffer's and has no row.
+ * @throws RestoreRefused
+ */
+export async function assertRestorable(databaseUrl: string): Promise<void> {
+  const client = await connectAlone(databaseUrl);
+  try {
+    const tables = await tablesOf(client);
+    if (tables.length === 0) return;
+    const { rows } = await client.query<{ ours: boolean }>(
+      "SELECT to_regclass('_prisma_migrations') IS NOT NULL AND to_regclass('audit_seals') IS NOT NULL AS ours",
+    );
+    if (rows[0]?.ours !== true) throw notEmpty();
+    await assertNoRows(client, tables);
+  } finally {
+    await client.end();
+  }
+}
+
 /** The schema must be there. @throws RestoreRefused, or what `lines` or `prove` throws; nothing is restored then */
 export async function restoreTables(
   databaseUrl: string,
@@ -54,7 +73,7 @@ export async function restoreTables(
   try {
     await client.query("BEGIN");
     const tables = await tablesOf(client);
-    await assertEmpty(client, tables);
+    await makeRoom(client, tables);
     const { created_at, rows } = await load(client, tables, lines);
     await assertKey(client, keyCheck);
     await client.query("ANALYZE audit_events, audit_seals");
@@ -78,16 +97,22 @@ function queryDb(client: pg.Client): Pick<Db, "query"> {
   };
 }
 
-/** No replica starts on it meanwhile, either: its first act waits for this lock. */
-async function assertEmpty(client: pg.Client, tables: readonly string[]): Promise<void> {
-  await client.query("LOCK TABLE instance IN ACCESS EXCLUSIVE MODE");
+const notEmpty = (): RestoreRefused =>
+  new RestoreRefused("The database is not empty: a backup is restored into an empty one only.");
+
+async function assertNoRows(client: pg.Client, tables: readonly string[]): Promise<void> {
   for (const table of tables) {
     // Rows that the migrations themselves put there.
     if (table.endsWith("_tail")) continue;
     const { rowCount } = await client.query(`SELECT FROM ${pg.escapeIdentifier(table)} LIMIT 1`);
-    if ((rowCount ?? 0) > 0)
-      throw new RestoreRefused("The database is not empty: a backup is restored into an empty one only.");
+    if ((rowCount ?? 0) > 0) throw notEmpty();
   }
+}
+
+/** No replica starts on it meanwhile, either: its first act waits for this lock. */
+async function makeRoom(client: pg.Client, tables: readonly string[]): Promise<void> {
+  await client.query("LOCK TABLE instance IN ACCESS EXCLUSIVE MODE");
+  await assertNoRows(client, tables);
   for (const table of tables)
     if (table.endsWith("_tail")) await client.query(`DELETE FROM ${pg.escapeIdentifier(table)}`);
 }

@@ -7,7 +7,7 @@ import { Readable } from "node:stream";
 import { text as textOf } from "node:stream/consumers";
 import { createGunzip } from "node:zlib";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openBackup } from "../../src/sealing/backup-file.ts";
 import { createMasterKeys } from "../../src/sealing/master-key.ts";
 import {
@@ -21,6 +21,9 @@ import {
 } from "../harness/broker.ts";
 import { emptyDatabase } from "../harness/postgres.ts";
 import { type BrokerProcess, coffer, newHome, spawnBroker } from "../harness/process.ts";
+
+// Each of these starts a dozen processes.
+vi.setConfig({ testTimeout: 120_000 });
 
 const CANARY = `canary-${randomBytes(12).toString("hex")}`;
 const TOKEN = /^cfr_[0-9A-Za-z]{49}\n$/;
@@ -266,6 +269,17 @@ describe("a restore", () => {
     expect(
       await query(broker.databaseUrl, "SELECT count(*)::int FROM tokens WHERE revoked_at IS NULL"),
     ).toEqual(before);
+  });
+
+  test("refuses a database that is somebody else's, and makes no table in it", async () => {
+    const url = await database();
+    await query(url, "CREATE TABLE theirs (x int)");
+    expect(await restore(url, "first")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("The database is not empty"),
+    });
+    const names = await query(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'");
+    expect(names).toEqual([{ tablename: "theirs" }]);
   });
 
   test("refuses a file that is cut off or altered, and restores nothing", async () => {
