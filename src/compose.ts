@@ -144,16 +144,12 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     for (const manager of managers.values()) await manager.close();
   });
   const masterKeys = await openMasterKeys(keySourceOf(config, managers), keys);
-  const onAlert = (alert: VaultAlert): void => {
+  const onAlert = (alert: VaultAlert | SealAlert): void => {
     metrics.alert(alert.kind);
     logger.error(alert, "ALERT: what is stored is damaged, or was altered outside the broker");
   };
   const maker = createSealMaker(masterKeys.auditSealing);
-  const onSealAlert = (alert: SealAlert): void => {
-    metrics.alert(alert.kind);
-    logger.error(alert, "ALERT: the audit log was cut back, or its seals were altered, outside the broker");
-  };
-  const sealing = createSealing({ seals: opened.seals, maker, clock, onAlert: onSealAlert });
+  const sealing = createSealing({ seals: opened.seals, maker, clock, onAlert });
   const vault = openVault({
     masterKeys,
     managers,
