@@ -7,10 +7,15 @@ import { v7 as newId } from "uuid";
 import packageJson from "../package.json" with { type: "json" };
 import { tokenMaker } from "./auth/api-token.ts";
 import { createIdentityVerifier } from "./auth/foreign-identity.ts";
+import { createValueGenerator } from "./auth/generated-values.ts";
+import { askDns } from "./auth/outbound.ts";
 import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
+import { createWebhookSender } from "./auth/webhook-sender.ts";
+import { createWake, startBackground } from "./background.ts";
 import { type Config, ConfigError, silenceGoogle } from "./config.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
+import { createDeliveries } from "./domain/deliver.ts";
 import type { IdentityVerifier } from "./domain/federation-ports.ts";
 import type { Clock } from "./domain/ports.ts";
 import { startEmbeddedPostgres } from "./embedded/postgres.ts";
@@ -20,8 +25,8 @@ import { createLogger } from "./http/logging.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
-import { repeat } from "./repeat.ts";
 import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
+import { createLifecycleSealer } from "./sealing/lifecycle-sealer.ts";
 import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
 import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
 import { openVault } from "./sealing/open-vault.ts";
@@ -29,10 +34,6 @@ import type { VaultAlert } from "./sealing/vault.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { createStore } from "./store/store.ts";
 
-const SWEEP_INTERVAL_MS = 60_000;
-/** What a crash left in a manager is seen to soon after its lease has run out. */
-const SETTLE_INTERVAL_MS = 2_000;
-const SWEEP_BATCH = 100;
 const DRAIN_SECONDS = 10;
 
 export { createLogger } from "./http/logging.ts";
@@ -106,11 +107,15 @@ async function start(
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
-  const { broker, metrics, signingKeys, ping, managersHealth } = await open(config, logger, started);
+  const { broker, metrics, signingKeys, ping, managersHealth, ...background } = await open(
+    config,
+    logger,
+    started,
+  );
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
   await broker.createFirstSigningKey();
-  started.push(sweepRegularly(broker, logger));
+  started.push(startBackground({ ...background, broker, clock, logger }));
   const app = await buildApp(
     {
       ...appSettings(config),
@@ -145,11 +150,13 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   const metrics = createMetrics({ ofProcess: true });
   const onBackgroundError = (error: unknown): void =>
     logger.error({ err: error }, "a background task failed");
+  const wake = createWake();
   const opened = createStore({
     databaseUrl,
     poolSize: config.databasePoolSize,
     clock,
     onBackgroundError,
+    onAnnounced: wake.ring,
   });
   started.push(() => opened.close());
   const { store, keys } = opened;
@@ -181,8 +188,17 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   });
   const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
   const signingKeys = createSigningKeys(() => keys.signingKeys(), sealer, clock, newId);
+  const lifecycle = createLifecycleSealer(masterKeys.lifecycleSealing);
+  const webhookSender = createWebhookSender({
+    clock,
+    rules: { allowedPrivate: config.privateAddressesAllowed, resolve: askDns },
+    sealer: lifecycle.webhookSecret,
+  });
   const broker = createBroker({
     store,
+    changes: opened.changes,
+    values: createValueGenerator(lifecycle.publicPart),
+    webhookSender,
     vault,
     verifier,
     instanceIssuers: config.identityProviders,
@@ -196,7 +212,18 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   });
   started.push(() => broker.drain());
   const managersHealth = createManagerHealth(managers, () => performance.now());
-  return { broker, metrics, signingKeys, ping: () => opened.ping(), managersHealth };
+  const deliveries = createDeliveries({
+    queue: opened.deliveries,
+    sender: webhookSender,
+    clock,
+    random: Math.random,
+    onError: onBackgroundError,
+    onEnded: wake.ring,
+  });
+  return {
+    ...{ broker, metrics, signingKeys, managersHealth, deliveries, wake, changes: opened.changes },
+    ping: () => opened.ping(),
+  };
 }
 
 /** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */
@@ -247,20 +274,6 @@ async function keepPrivately(path: string, text: string): Promise<void> {
     await file.close();
   }
   await rename(aside, path);
-}
-
-/** The broker's own work, now and then; replicas share it, since each takes only rows that no other holds. */
-function sweepRegularly(broker: Broker, logger: Logger): () => Promise<void> {
-  const every = (pauseMs: number, work: () => Promise<unknown>, failure: string) =>
-    repeat(pauseMs, work, (error) => logger.error({ err: error }, failure));
-  const stops = [
-    every(SWEEP_INTERVAL_MS, () => broker.purgeDue(SWEEP_BATCH), "purging what is due failed"),
-    every(SETTLE_INTERVAL_MS, () => broker.settleManagedSecrets(SWEEP_BATCH), "settling secrets failed"),
-    every(SETTLE_INTERVAL_MS, () => broker.runMoves(), "moving values failed"),
-  ];
-  return async () => {
-    await Promise.all(stops.map((stop) => stop()));
-  };
 }
 
 /** What the app needs to know of the configuration. */

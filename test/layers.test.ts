@@ -18,7 +18,18 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "config-clouds.ts": ["domain"],
   "config-describe.ts": ["config-clouds.ts", "config.ts"],
   // `..`: package.json, for its version.
-  "compose.ts": ["..", "auth", "config.ts", "domain", "embedded", "http", "repeat.ts", "sealing", "store"],
+  "background.ts": ["domain", "repeat.ts"],
+  "compose.ts": [
+    "..",
+    "auth",
+    "background.ts",
+    "config.ts",
+    "domain",
+    "embedded",
+    "http",
+    "sealing",
+    "store",
+  ],
   "repeat.ts": [],
   client: ["client"],
   "cli.ts": ["client", "config-describe.ts", "config.ts", "compose.ts"],
@@ -29,7 +40,7 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(fastify|@fastify\/.*|typebox(\/.*)?|prom-client|yaml)$/, ["http"]],
   [/^(pg|@prisma\/.*)$/, ["store"]],
   [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
-  [/^pino$/, ["http", "compose.ts", "cli.ts"]],
+  [/^pino$/, ["http", "background.ts", "compose.ts", "cli.ts"]],
   [/^jose$/, ["auth"]],
   [/^uuid$/, ["compose.ts", "http"]],
 ];

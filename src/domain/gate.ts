@@ -13,6 +13,7 @@ import {
   createAdmission,
 } from "./admission.ts";
 import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
+import { type Happening, changesOf } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
@@ -98,6 +99,17 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     throw told;
   }
 
+  /** A change is on record and in the outbox together: whoever listens is told of all that was committed. */
+  async function recordChange(
+    tx: Transaction,
+    event: AuditEvent,
+    happenings: readonly Happening[] | undefined,
+  ): Promise<void> {
+    await tx.record(event);
+    const changes = changesOf(event, happenings, newId);
+    if (changes.length > 0) await tx.announce(changes);
+  }
+
   /** Runs the whole of a request; one that ends in 503 is no use of the caller's token. */
   async function counted<Result>(caller: Caller, work: () => Promise<Result>): Promise<Result> {
     try {
@@ -120,7 +132,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
       const who = { principal_id: null, token_id: null };
       const what = { action: "housekeep" as const, path: null };
-      await tx.record(eventOf(context, who, what, done.key, "allowed", done));
+      await recordChange(tx, eventOf(context, who, what, done.key, "allowed", done), done.happenings);
       return done.result;
     });
   }
@@ -136,6 +148,14 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     async locate<Place>(caller: Caller, look: (reader: Reader) => Promise<Place>): Promise<Place> {
       await this.identify(caller);
       return look(store.reader);
+    },
+
+    /**
+     * Whether a caller who was let in still would be, for what stays open long after its answer has begun. A refusal
+     * or denial is on record like any other; that all is as it was is not.
+     */
+    async stillMay(caller: Caller, need: Need): Promise<Grant> {
+      return counted(caller, () => admitted(caller, need));
     },
 
     /**
@@ -212,8 +232,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         const attempt = async (): Promise<Result> => {
           const prepared = await steps.prepare(grant, store.reader, permit, stage);
           return stage(async (tx, again, locked) => {
-            const { result, ...report } = await steps.apply(tx, again, prepared, locked);
-            await tx.record(eventFor(caller, need, again, "allowed", report));
+            const { result, happenings, ...report } = await steps.apply(tx, again, prepared, locked);
+            await recordChange(tx, eventFor(caller, need, again, "allowed", report), happenings);
             return result;
           });
         };

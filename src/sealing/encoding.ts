@@ -12,7 +12,9 @@ export type Purpose =
   | "coffer setting row v1"
   | "coffer version row v1"
   | "coffer version row v2"
-  | "coffer signing key v1";
+  | "coffer signing key v1"
+  | "coffer webhook secret v1"
+  | "coffer public part v1";
 
 /**
  * The purpose and the fields as netstrings, each after one letter for its kind: `s5:local,n12:170000000000,z0:,`.

@@ -12,6 +12,8 @@ export type MasterKeys = {
   readonly rowMac: KeyObject;
   /** Seals the private keys that access tokens are signed with. */
   readonly signingKeySealing: KeyObject;
+  /** Seals what webhooks are signed with, and the public parts of generated key pairs. */
+  readonly lifecycleSealing: KeyObject;
   /** 32 bytes that rest in the database and tell nothing of the other subkeys. */
   readonly keyCheck: Uint8Array;
 };
@@ -57,6 +59,7 @@ export function createMasterKeys(bytes: Buffer): MasterKeys {
     kekWrapping: takeKey(derive("coffer master v1: kek wrapping")),
     rowMac: takeKey(derive("coffer master v1: row mac")),
     signingKeySealing: takeKey(derive("coffer master v1: signing key sealing")),
+    lifecycleSealing: takeKey(derive("coffer master v1: lifecycle sealing")),
     keyCheck: derive("coffer master v1: key check"),
   };
 }

@@ -1,11 +1,13 @@
 // The Store: every port of domain/ports.ts that rests in PostgreSQL, put together from a file a noun. All failures of
 // the database come out as BrokerErrors that quote nothing of it.
+import type { ChangeLog, DeliveryQueue } from "../domain/lifecycle-ports.ts";
 import type { Clock, Reader, Store, Transaction } from "../domain/ports.ts";
 import type { KeyStore } from "../domain/sealing-ports.ts";
 import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
 import { admitWith, standingReads } from "./admission.ts";
 import { type Within, auditRead } from "./audit.ts";
 import { createAuditWriter, recordIn } from "./audit-write.ts";
+import { announceIn, changeLog } from "./changes.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { asBrokerError, translated } from "./failures.ts";
@@ -16,10 +18,13 @@ import { memberReads, memberWrites } from "./members.ts";
 import { ownerManagerReads, ownerManagerWrites } from "./owner-managers.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
+import { reportReads } from "./report.ts";
+import { rotationReads, rotationWrites } from "./rotations.ts";
 import { settingReads } from "./settings.ts";
 import { settingWrites } from "./settings-write.ts";
 import { tokenReads, tokenWrites, usesWith } from "./tokens.ts";
 import { createTransact } from "./transactions.ts";
+import { deliveryQueue, webhookReads, webhookWrites } from "./webhooks.ts";
 
 export type StoreOptions = {
   readonly databaseUrl: string;
@@ -27,11 +32,15 @@ export type StoreOptions = {
   readonly clock: Clock;
   /** Told of what fails where nobody waits: a lost idle connection, a note that could not be written. */
   readonly onBackgroundError: (error: unknown) => void;
+  /** Told of each transaction of this store that was committed and announced something. */
+  readonly onAnnounced?: () => void;
 };
 
 export type OpenStore = {
   readonly store: Store;
   readonly keys: KeyStore;
+  readonly changes: ChangeLog;
+  readonly deliveries: DeliveryQueue;
   /**
    * Whether the audit can be written: this server takes writes, and this role may make them.
    * @throws BrokerError `unavailable` when the database cannot be had
@@ -61,6 +70,9 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...federationReads(db),
     ...managedSecretReads(db),
     ...ownerManagerReads(db),
+    ...reportReads(db, notes),
+    ...webhookReads(db),
+    ...rotationReads(db),
     audit: auditRead(db, within, clock.now),
   };
 }
@@ -76,6 +88,9 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...federationWrites(db),
     ...managedSecretWrites(db),
     ...ownerManagerWrites(db),
+    ...announceIn(db),
+    ...webhookWrites(db),
+    ...rotationWrites(db),
     admit: admitWith(db, notes),
     record: recordIn(db),
   };
@@ -95,17 +110,30 @@ export function createStore(options: StoreOptions): OpenStore {
   const store: Store = {
     reader: translated(readerOf(db, notes, within, clock)),
     ...translated({ admit: admitWith(db, notes), ...usesWith(db) }),
-    transact: (work) =>
-      transact((tx, onFailure) => work(translated(transactionOf(tx, notes, clock), onFailure))),
+    async transact(work) {
+      let announced = false;
+      const result = await transact((tx, onFailure) => {
+        const { announce, ...whole } = transactionOf(tx, notes, clock);
+        const told: typeof announce = (changes) => {
+          announced = true;
+          return announce(changes);
+        };
+        return work(translated({ ...whole, announce: told }, onFailure));
+      });
+      if (announced) options.onAnnounced?.();
+      return result;
+    },
     record: (event) => audit.record(event),
     countRefusal: (event) => audit.countRefusal(event),
-    noteAccess: (rows, at) => notes.noteAccess(rows, at),
+    noteAccess: (rows, at, principalId) => notes.noteAccess(rows, at, principalId),
     noteTokenUse: (tokenId, at) => notes.noteTokenUse(tokenId, at),
   };
 
   return {
     store,
     keys: translated(keyStore(db, within, clock.now)),
+    changes: translated(changeLog(db, within)),
+    deliveries: translated(deliveryQueue(db)),
     async ping() {
       const [row] = await db.query<{ audit: boolean }>(pingStatement, []).catch(rethrow);
       return { audit: row?.audit === true };

@@ -1,0 +1,107 @@
+// What a replica does without being asked: it sweeps, delivers, asks rotation hooks, and tells listeners. Each is a loop
+// that runs now and then, and at once when it is woken. Replicas share the work, since each takes only rows that no other
+// holds. Nothing here decides anything: the use cases do.
+import type { Logger } from "pino";
+import type { Broker } from "./domain/broker.ts";
+import type { createDeliveries } from "./domain/deliver.ts";
+import type { ChangeLog } from "./domain/lifecycle-ports.ts";
+import type { Clock } from "./domain/ports.ts";
+
+const SWEEP_MS = 60_000;
+const SWEEP_BATCH = 100;
+const DELIVER_MS = 1_000;
+const HOOKS_MS = 2_000;
+/** How late a listener hears of a change that another replica made. */
+const FEED_MS = 250;
+/** How long events and ended deliveries are kept. */
+const KEEP_MS = 7 * 86_400_000;
+/** How long stopping waits for receivers; what they have not answered by then is sent again by the next start. */
+const DRAIN_MS = 3_000;
+
+/** One bell for all loops: something was announced, or there is room again. */
+export function createWake() {
+  const sleepers = new Set<() => void>();
+  return {
+    ring: (): void => {
+      for (const wake of sleepers) wake();
+    },
+    listen: (wake: () => void): void => void sleepers.add(wake),
+  };
+}
+
+type Loop = { readonly wake: () => void; readonly stop: () => Promise<void> };
+
+/** Runs `work` every so often and when woken, one at a time; woken while it runs, it runs once more. */
+function startLoop(everyMs: number, work: () => Promise<unknown>, onError: (error: unknown) => void): Loop {
+  let running: Promise<void> | null = null;
+  let timer: NodeJS.Timeout | null = null;
+  let isAsked = false;
+  let isStopped = false;
+
+  async function run(): Promise<void> {
+    while (isAsked && !isStopped) {
+      isAsked = false;
+      await work().catch(onError);
+    }
+    running = null;
+    if (!isStopped) timer = setTimeout(wake, everyMs).unref();
+  }
+
+  function wake(): void {
+    isAsked = true;
+    if (running !== null || isStopped) return;
+    if (timer !== null) clearTimeout(timer);
+    running = run();
+  }
+
+  wake();
+  return {
+    wake,
+    stop: async () => {
+      isStopped = true;
+      if (timer !== null) clearTimeout(timer);
+      await running;
+    },
+  };
+}
+
+export type BackgroundDeps = {
+  readonly broker: Broker;
+  readonly deliveries: ReturnType<typeof createDeliveries>;
+  readonly changes: ChangeLog;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly wake: ReturnType<typeof createWake>;
+};
+
+/** Starts all of it; the answer stops it. */
+export function startBackground({ broker, deliveries, changes, clock, logger, wake }: BackgroundDeps) {
+  const failed = (what: string) => (error: unknown) => logger.error({ err: error }, `${what} failed`);
+  const sweep = async (): Promise<void> => {
+    const steps: readonly (readonly [string, () => Promise<unknown>])[] = [
+      ["purging what is due", () => broker.purgeDue(SWEEP_BATCH)],
+      ["retiring old versions", () => broker.retireOldVersions(SWEEP_BATCH)],
+      ["telling what is due", () => broker.tellDue(SWEEP_BATCH)],
+      ["telling of denials", () => broker.tellBursts(SWEEP_BATCH)],
+      ["forgetting old events", () => changes.forget(new Date(clock.now().getTime() - KEEP_MS))],
+    ];
+    for (const [what, step] of steps) await step().catch(failed(what));
+  };
+  const tell = async (): Promise<void> => {
+    if (broker.feed.count() === 0) return;
+    await broker.feed.pump();
+    await broker.feed.recheckDue(clock.now());
+  };
+  const woken = [
+    startLoop(DELIVER_MS, () => deliveries.begin(), failed("delivering")),
+    startLoop(HOOKS_MS, () => broker.askRotationHooks(failed("settling a hook")), failed("asking hooks")),
+    startLoop(FEED_MS, tell, failed("telling listeners")),
+  ];
+  for (const loop of woken) wake.listen(loop.wake);
+  const loops = [...woken, startLoop(SWEEP_MS, sweep, failed("sweeping"))];
+  return async (): Promise<void> => {
+    await Promise.all(loops.map(({ stop }) => stop()));
+    const drained = Promise.all([deliveries.drained(), broker.rotationHooksDrained()]);
+    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
+  };
+}
