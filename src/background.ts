@@ -6,9 +6,12 @@ import type { Broker } from "./domain/broker.ts";
 import type { createDeliveries } from "./domain/deliver.ts";
 import type { ChangeLog } from "./domain/lifecycle-ports.ts";
 import type { Clock } from "./domain/ports.ts";
+import { repeat } from "./repeat.ts";
 
 const SWEEP_MS = 60_000;
 const SWEEP_BATCH = 100;
+/** What a crash left in a manager is seen to soon after its lease has run out. */
+const SETTLE_MS = 2_000;
 const DELIVER_MS = 1_000;
 const HOOKS_MS = 2_000;
 /** How late a listener hears of a change that another replica made. */
@@ -39,12 +42,12 @@ function startLoop(everyMs: number, work: () => Promise<unknown>, onError: (erro
   let isStopped = false;
 
   async function run(): Promise<void> {
-    while (isAsked && !isStopped) {
-      isAsked = false;
-      await work().catch(onError);
-    }
+    isAsked = false;
+    await work().catch(onError);
     running = null;
-    if (!isStopped) timer = setTimeout(wake, everyMs).unref();
+    if (isStopped) return;
+    if (isAsked) wake();
+    else timer = setTimeout(wake, everyMs).unref();
   }
 
   function wake(): void {
@@ -98,9 +101,14 @@ export function startBackground({ broker, deliveries, changes, clock, logger, wa
     startLoop(FEED_MS, tell, failed("telling listeners")),
   ];
   for (const loop of woken) wake.listen(loop.wake);
-  const loops = [...woken, startLoop(SWEEP_MS, sweep, failed("sweeping"))];
+  const stops = [
+    ...woken.map(({ stop }) => stop),
+    repeat(SWEEP_MS, sweep, failed("sweeping")),
+    repeat(SETTLE_MS, () => broker.settleManagedSecrets(SWEEP_BATCH), failed("settling secrets")),
+    repeat(SETTLE_MS, () => broker.runMoves(), failed("moving values")),
+  ];
   return async (): Promise<void> => {
-    await Promise.all(loops.map(({ stop }) => stop()));
+    await Promise.all(stops.map((stop) => stop()));
     const drained = Promise.all([deliveries.drained(), broker.rotationHooksDrained()]);
     await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
   };

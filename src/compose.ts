@@ -221,7 +221,13 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     onEnded: wake.ring,
   });
   return {
-    ...{ broker, metrics, signingKeys, managersHealth, deliveries, wake, changes: opened.changes },
+    broker,
+    metrics,
+    signingKeys,
+    managersHealth,
+    deliveries,
+    wake,
+    changes: opened.changes,
     ping: () => opened.ping(),
   };
 }

@@ -53,8 +53,8 @@ async function made(generator: Generator): Promise<{ value: string; public_part:
 }
 
 export function createValueGenerator(publicPart: {
-  seal(settingId: string, version: number, text: string): Uint8Array;
-  open(settingId: string, version: number, sealed: Uint8Array): string;
+  readonly seal: ValueGenerator["sealPublicPart"];
+  readonly open: ValueGenerator["openPublicPart"];
 }): ValueGenerator {
   return { generate: made, sealPublicPart: publicPart.seal, openPublicPart: publicPart.open };
 }

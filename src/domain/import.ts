@@ -27,7 +27,7 @@ export type ImportInput = {
   readonly conflict: ConflictPolicy;
   readonly dry_run: boolean;
   /** `dotenv`: the text of a .env file, each of whose names becomes a setting under `under`. */
-  readonly from:
+  readonly source:
     | { readonly kind: "settings"; readonly settings: readonly ImportItem[] }
     | { readonly kind: "dotenv"; readonly text: string; readonly under: string };
 };
@@ -201,7 +201,7 @@ function checkedItems(input: ImportInput, grant: Grant): readonly Checked[] {
   const errors: InputProblem[] = [];
   const checked = new Map<string, Checked>();
   for (const [index, item] of given.entries()) {
-    const pointer = input.from.kind === "settings" ? `/settings/${index}` : "/dotenv";
+    const pointer = input.source.kind === "settings" ? `/settings/${index}` : "/dotenv";
     try {
       const path = parseSettingPath(item.path);
       const plaintext = checkValue(typeOfPath(path), item.value);
@@ -221,10 +221,10 @@ function checkedItems(input: ImportInput, grant: Grant): readonly Checked[] {
   return [...checked.values()].toSorted(({ path: one }, { path: other }) => (one < other ? -1 : 1));
 }
 
-function itemsOf({ from }: ImportInput): readonly ImportItem[] {
-  if (from.kind === "settings") return from.settings;
-  return parseDotenv(from.text, "/dotenv").map(({ name, value }) => ({
-    path: `${from.under.replace(/\/$/, "")}/${name}`,
+function itemsOf({ source }: ImportInput): readonly ImportItem[] {
+  if (source.kind === "settings") return source.settings;
+  return parseDotenv(source.text, "/dotenv").map(({ name, value }) => ({
+    path: `${source.under.replace(/\/$/, "")}/${name}`,
     value,
     // A rendered name is in capitals unless a label says otherwise.
     metadata: name === name.toUpperCase() ? {} : { labels: { env_name: name } },

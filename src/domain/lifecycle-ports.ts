@@ -260,6 +260,6 @@ export type Generator =
 export type ValueGenerator = {
   generate(generator: Generator): Promise<{ readonly value: string; readonly public_part: string | null }>;
   /** As the public part rests: sealed, so that only a broker can have written it. */
-  sealPublicPart(settingId: string, version: number, text: string): Uint8Array;
-  openPublicPart(settingId: string, version: number, sealed: Uint8Array): string;
+  readonly sealPublicPart: (settingId: string, version: number, text: string) => Uint8Array;
+  readonly openPublicPart: (settingId: string, version: number, sealed: Uint8Array) => string;
 };

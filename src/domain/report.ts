@@ -97,7 +97,12 @@ export function createReport(gate: Gate, vault: Vault) {
           const { owner_type, owner_id } = input.owner;
           const { within_days, unused_days } = input;
           return {
-            ...{ owner_type, owner_id, at: grant.at.toISOString(), within_days, unused_days, totals },
+            owner_type,
+            owner_id,
+            at: grant.at.toISOString(),
+            within_days,
+            unused_days,
+            totals,
             settings: page.rows.map(shownRow),
             tokens: tokens.map((each) => shownToken(each, query)),
             next_cursor:
@@ -181,7 +186,12 @@ async function tokensFor(query: ReportQuery, { principal }: Grant, reader: Reade
 function shownRow(row: ReportRow): ReportedSetting {
   const { owner_type, owner_id, id, path, version, findings } = row;
   return {
-    ...{ owner_type, owner_id, id, path, version, findings },
+    owner_type,
+    owner_id,
+    id,
+    path,
+    version,
+    findings,
     rotation_due_at: rotationDue(row),
     expires_at: timeOrNull(row.expires_at),
     last_accessed_at: timeOrNull(row.last_accessed_at),

@@ -71,11 +71,17 @@ export function createRotate(
     const { id, state, old_version, new_version, overlap_seconds, destroy_old } = record;
     const { webhook_id, attempts, reason, created_by } = record;
     return {
-      ...{ id, state, old_version, new_version, overlap_seconds, destroy_old },
+      id,
+      state,
+      old_version,
+      new_version,
+      overlap_seconds,
+      destroy_old,
       public_key: publicKeyOf(record),
       webhook_id,
       confirm_by: time(record.confirm_by),
-      ...{ attempts, reason },
+      attempts,
+      reason,
       created_at: record.created_at.toISOString(),
       created_by,
       activated_at: time(record.activated_at),
@@ -138,8 +144,18 @@ export function createRotate(
     const { overlap_seconds, destroy_old } = input;
     const { tenant_id, owner_type, owner_id } = key;
     return {
-      ...{ tenant_id, id: newId(), owner_type, owner_id, path, setting_id, overlap_seconds, destroy_old },
-      ...{ attempts: 0, reason: null, created_at: grant.at, created_by: grant.principal.id },
+      tenant_id,
+      id: newId(),
+      owner_type,
+      owner_id,
+      path,
+      setting_id,
+      overlap_seconds,
+      destroy_old,
+      attempts: 0,
+      reason: null,
+      created_at: grant.at,
+      created_by: grant.principal.id,
     };
   }
 
@@ -162,9 +178,11 @@ export function createRotate(
     const new_version = row.version.version;
     const rotation: RotationRecord = {
       ...begun(writing, input, live.setting.id),
-      ...{ old_version: live.version.version, new_version },
+      old_version: live.version.version,
+      new_version,
       public_part: sealedPart(made, live.setting, new_version),
-      ...{ webhook_id: null, confirm_by: null },
+      webhook_id: null,
+      confirm_by: null,
       ...afterActivation(input, grant.at),
     };
     await tx.insertRotation(rotation);
@@ -188,13 +206,15 @@ export function createRotate(
     const { version: new_version } = await addPending(writing, content, live.setting);
     const rotation: RotationRecord = {
       ...begun(writing, input, live.setting.id),
-      ...{ old_version: live.version.version, new_version },
+      old_version: live.version.version,
+      new_version,
       public_part: sealedPart(made, live.setting, new_version),
       state: "pending",
       webhook_id,
       confirm_by: later(grant.at, input.hook?.confirm_within_seconds ?? 0),
       next_at: grant.at,
-      ...{ activated_at: null, ended_at: null },
+      activated_at: null,
+      ended_at: null,
     };
     await tx.insertRotation(rotation);
     const subject = { ...subjectOf(live), version: new_version };

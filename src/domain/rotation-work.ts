@@ -220,7 +220,12 @@ function bodyOf(rotation: RotationRecord): string {
     timestamp: rotation.created_at.toISOString(),
     data: {
       rotation_id: id,
-      ...{ owner_type, owner_id, setting_id, path, old_version, new_version },
+      owner_type,
+      owner_id,
+      setting_id,
+      path,
+      old_version,
+      new_version,
       confirm_by: confirm_by?.toISOString() ?? null,
     },
   });

@@ -19,8 +19,8 @@ export type TransferInput = {
   readonly overwrite: boolean;
 };
 type UseCases = {
-  put(caller: Caller, input: PutInput): Promise<PutAnswer>;
-  softDelete(caller: Caller, input: AddressInput): Promise<void>;
+  readonly put: (caller: Caller, input: PutInput) => Promise<PutAnswer>;
+  readonly softDelete: (caller: Caller, input: AddressInput) => Promise<void>;
 };
 
 export function createTransfer(gate: Gate, vault: Vault, { put, softDelete }: UseCases) {

@@ -170,7 +170,13 @@ async function webhookAt(reader: Pick<Reader, "webhook">, grant: Grant, id: stri
 function toView(record: WebhookRecord): Webhook {
   const { owner_type, owner_id, id, url, description, events, disabled_at, created_by } = record;
   return {
-    ...{ owner_type, owner_id, id, url, description, events, disabled: disabled_at !== null },
+    owner_type,
+    owner_id,
+    id,
+    url,
+    description,
+    events,
+    disabled: disabled_at !== null,
     created_at: record.created_at.toISOString(),
     created_by,
     updated_at: record.updated_at.toISOString(),
@@ -180,10 +186,15 @@ function toView(record: WebhookRecord): Webhook {
 function toDelivery(record: DeliveryRecord): Delivery {
   const { id, event_id, kind, state, attempts, last_status, last_flaw } = record;
   return {
-    ...{ id, event_id, type: kind, state, attempts },
+    id,
+    event_id,
+    type: kind,
+    state,
+    attempts,
     next_attempt_at: state === "pending" ? record.next_attempt_at.toISOString() : null,
     last_attempt_at: record.last_attempt_at?.toISOString() ?? null,
-    ...{ last_status, last_flaw },
+    last_status,
+    last_flaw,
     created_at: record.created_at.toISOString(),
   };
 }

@@ -232,8 +232,11 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
 
     /** Writes what is noted so far, for whoever is about to count on it. */
     async flush(): Promise<void> {
-      while (writing !== null) await writing;
-      if (isAnyDue()) await start();
+      const underWay = writing;
+      if (underWay === null) return isAnyDue() ? start() : undefined;
+      // What was noted while that one was written is in the next one.
+      await underWay;
+      await (writing ?? (isAnyDue() ? start() : undefined));
     },
 
     /** Writes what is noted, and takes no more. */

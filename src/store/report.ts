@@ -1,6 +1,5 @@
 // What is due and what is dead among settings, and who reads what. One statement decides what a setting's findings are;
 // rows and totals are made of it, so that they agree.
-import type { OwnerType } from "../domain/address.ts";
 import type {
   Finding,
   LifecycleReads,
@@ -82,7 +81,7 @@ const commonOf = ({ key, now, expiring_before, unread_before, with_projects }: R
 function toRow({ pinned, ...row }: Row): ReportRow {
   const { id, path, version, current_since, rotate_after_days, expires_at, last_accessed_at } = row;
   return {
-    owner_type: row.owner_type as OwnerType,
+    owner_type: row.owner_type,
     owner_id: row.owner_id,
     id,
     path,

@@ -113,12 +113,12 @@ export function createStore(options: StoreOptions): OpenStore {
     async transact(work) {
       let announced = false;
       const result = await transact((tx, onFailure) => {
-        const { announce, ...whole } = transactionOf(tx, notes, clock);
-        const told: typeof announce = (changes) => {
+        const whole = transactionOf(tx, notes, clock);
+        const announce: Transaction["announce"] = (changes) => {
           announced = true;
-          return announce(changes);
+          return whole.announce(changes);
         };
-        return work(translated({ ...whole, announce: told }, onFailure));
+        return work(translated({ ...whole, announce }, onFailure));
       });
       if (announced) options.onAnnounced?.();
       return result;

@@ -21,7 +21,7 @@ const perWebhook = 4;
 function toWebhook(row: WebhookModel): WebhookRecord {
   return { ...row, owner_type: row.owner_type as OwnerType, events: row.events as ChangeKind[] };
 }
-function toDelivery({ body: _, ...row }: WebhookDeliveryModel): DeliveryRecord {
+function toDelivery({ body: _body, ...row }: WebhookDeliveryModel): DeliveryRecord {
   return { ...row, kind: row.kind as ChangeKind, state: row.state as DeliveryState };
 }
 const webhookData = ({ sealed, events, ...row }: WebhookRecord) => ({

@@ -112,6 +112,9 @@ CREATE TABLE "rotations" (
 );
 
 -- CreateIndex
+CREATE INDEX "change_events_at_idx" ON "change_events"("at");
+
+-- CreateIndex
 CREATE INDEX "webhooks_tenant_id_owner_type_owner_id_idx" ON "webhooks"("tenant_id", "owner_type", "owner_id");
 
 -- CreateIndex
@@ -139,7 +142,6 @@ ALTER TABLE "rotations"
 -- What has no position yet, and what a listener reads.
 CREATE INDEX "change_events_unplaced_idx" ON "change_events" ("id") WHERE "position" IS NULL;
 CREATE UNIQUE INDEX "change_events_placed_idx" ON "change_events" ("position") WHERE "position" IS NOT NULL;
-CREATE INDEX "change_events_at_idx" ON "change_events" ("at");
 -- What there is to do, and nothing else: what is done leaves these.
 CREATE INDEX "webhook_deliveries_due_idx" ON "webhook_deliveries" ("webhook_id", "next_attempt_at") WHERE "state" = 'pending';
 CREATE INDEX "webhook_deliveries_ended_idx" ON "webhook_deliveries" ("ended_at") WHERE "state" <> 'pending';

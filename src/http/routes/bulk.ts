@@ -42,7 +42,7 @@ export function bulkRoutes(app: App, broker: Broker): void {
         owner: parseOwner(owner_type, owner_id),
         dry_run: dry_run ?? false,
         conflict: conflict ?? "fail",
-        from: sourceOf(request.body),
+        source: sourceOf(request.body),
       });
     },
   );
@@ -75,17 +75,16 @@ export function bulkRoutes(app: App, broker: Broker): void {
         const target = { owner: parseOwner(to.owner_type, to.owner_id), path: to.path };
         const source = { owner: parseOwner(owner_type, owner_id), path };
         const input = { ...source, to: target, overwrite: overwrite ?? false };
-        const setting = await (verb === "copy" ? broker.copySetting : broker.moveSetting)(
-          callerOf(request),
-          input,
-        );
+        const setting = await (verb === "copy"
+          ? broker.copySetting(callerOf(request), input)
+          : broker.moveSetting(callerOf(request), input));
         reply.header("etag", setting.etag);
         return setting;
       },
     );
 }
 
-function sourceOf({ settings, dotenv, under }: Static<typeof S.ImportBody>): ImportInput["from"] {
+function sourceOf({ settings, dotenv, under }: Static<typeof S.ImportBody>): ImportInput["source"] {
   const bad = (detail: string) => badInput("invalid_request", "body", "/settings", detail);
   if (settings !== undefined && dotenv === undefined) {
     if (under !== undefined) throw bad("`under` goes with `dotenv`.");

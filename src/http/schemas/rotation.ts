@@ -10,7 +10,6 @@ const DAY_SECONDS = 86_400;
 export const KINDS = ["password", "hex", "base64", "uuid", "ed25519", "ecdsa", "rsa"] as const;
 export const CLASSES = ["lower", "upper", "digits", "symbols"] as const;
 export const CURVES = ["P-256", "P-384", "P-521"] as const;
-export const RSA_BITS = [2048, 3072, 4096] as const;
 
 const Generator = component(
   "Generator",
