@@ -42,6 +42,7 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
   [/^pino$/, ["http", "background.ts", "compose.ts", "cli.ts"]],
   [/^jose$/, ["auth"]],
+  [/^age-encryption$/, ["client"]],
   [/^uuid$/, ["compose.ts", "http"]],
 ];
 

@@ -193,11 +193,6 @@ export function createChangeFeed(gate: Gate, changes: ChangeLog) {
     },
 
     count: (): number => listeners.size,
-
-    /** Ends all of them: they come back to another replica, and miss nothing. */
-    close(): void {
-      for (const listener of listeners) drop(listener);
-    },
   };
 }
 

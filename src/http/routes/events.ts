@@ -20,7 +20,6 @@ export function eventsRoutes(app: App, broker: Broker): void {
   const streams = new Set<Readable>();
   // Open streams would hold up the closing of the server: they end first, and come back to another replica.
   app.addHook("preClose", (done) => {
-    broker.feed.close();
     for (const each of streams) each.push(null);
     done();
   });
