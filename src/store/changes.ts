@@ -1,6 +1,6 @@
 // What became of settings, for listeners. Events are written with the change; the order in which listeners get them is
 // given afterwards, to what is committed, by one asker at a time: so an event that commits late gets a late position,
-// and no listener has passed it (docs/decisions/0009). A delivery for each webhook is written with its event.
+// and no listener has passed it (docs/decisions/0010). A delivery for each webhook is written with its event.
 import { type ChangeEvent, RIGHTS_CHANGED, payloadOf } from "../domain/change-events.ts";
 import type { ChangeLog, LifecycleWrites } from "../domain/lifecycle-ports.ts";
 import type { Within } from "./audit.ts";
