@@ -1,6 +1,6 @@
 // The composition root: a Config becomes a running service. The only file that names every implementation.
 // What was started is stopped in the reverse order, also when a later part fails to start.
-import { mkdir, open as openFile, rename, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { v7 as newId } from "uuid";
@@ -18,6 +18,7 @@ import { type Broker, createBroker } from "./domain/broker.ts";
 import { createDeliveries } from "./domain/deliver.ts";
 import type { IdentityVerifier } from "./domain/federation-ports.ts";
 import type { Clock } from "./domain/ports.ts";
+import { noBrokerAt, withAdvice } from "./embedded/advice.ts";
 import { startEmbeddedPostgres } from "./embedded/postgres.ts";
 import { type App, buildApp } from "./http/app.ts";
 import { DEFAULT_LIMITS } from "./http/limits.ts";
@@ -25,6 +26,7 @@ import { createLogger } from "./http/logging.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
+import { keepPrivately } from "./private-file.ts";
 import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
 import { createLifecycleSealer } from "./sealing/lifecycle-sealer.ts";
 import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
@@ -88,18 +90,6 @@ export async function operate<Result>(
   } finally {
     for (const stop of started.splice(0).toReversed()) await stop();
   }
-}
-
-function noBrokerAt(home: string): never {
-  throw new Error(
-    `No broker has ever run in ${home}. Set COFFER_HOME to its home, or DATABASE_URL to its database.`,
-  );
-}
-
-function withAdvice(error: unknown): unknown {
-  if (!(error instanceof Error && error.message.includes("is in use"))) return error;
-  const advice = "Its embedded database is for one process: stop the broker, do this, and start it again.";
-  return new Error(`${error.message}. ${advice}`, { cause: error });
 }
 
 async function start(
@@ -266,20 +256,6 @@ function keySourceOf({ masterKey, manager, home }: Config, managers: Managers): 
   }
   if (masterKey.from === "environment") return { from: "environment", text: masterKey.text.reveal() };
   return masterKey.from === "file" ? masterKey : { from: "home", home };
-}
-
-/** Whole or not at all, for its owner's eyes alone, and on disk when it resolves. */
-async function keepPrivately(path: string, text: string): Promise<void> {
-  await mkdir(join(path, ".."), { recursive: true, mode: 0o700 });
-  const aside = `${path}.${process.pid}`;
-  const file = await openFile(aside, "w", 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(aside, path);
 }
 
 /** What the app needs to know of the configuration. */

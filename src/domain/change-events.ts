@@ -1,7 +1,7 @@
 // What became of settings, as listeners are told it: worded from the audit event of the change itself, so that no
 // writer can forget to, and committed with it. An event names owner, path, version and who; it never holds a value.
 import type { AuditEvent } from "./audit.ts";
-import type { OwnerKey } from "./ports.ts";
+import type { NewId, OwnerKey, Transaction } from "./ports.ts";
 
 /** What listeners may ask for. */
 export const CHANGE_KINDS = [
@@ -60,10 +60,10 @@ const KIND_OF_CHANGE: Readonly<Record<string, ChangeKind>> = {
  * What a committed change is told as. A change of settings that says nothing of itself is `setting.changed`; whatever
  * else was changed may have changed rights.
  */
-export function changesOf(
+function changesOf(
   event: AuditEvent,
   happenings: readonly Happening[] | undefined,
-  newId: () => string,
+  newId: NewId,
 ): readonly ChangeEvent[] {
   const { at, tenant_id, principal_id, owner_type } = event;
   const place = { tenant_id, at, owner_type, owner_id: event.owner_id ?? tenant_id, principal_id };
@@ -86,6 +86,18 @@ export function changesOf(
   if (isOfSettings) return changes;
   const rights = { kind: RIGHTS_CHANGED, setting_id: null, path: null, version: null, details: {} } as const;
   return [{ ...place, id: newId(), ...rights }, ...changes];
+}
+
+/** A change is on record and in the outbox together: whoever listens is told of all that was committed. */
+export async function recordChange(
+  tx: Pick<Transaction, "record" | "announce">,
+  event: AuditEvent,
+  happenings: readonly Happening[] | undefined,
+  newId: NewId,
+): Promise<void> {
+  await tx.record(event);
+  const changes = changesOf(event, happenings, newId);
+  if (changes.length > 0) await tx.announce(changes);
 }
 
 /** Whether an event is of an owner, or of a project of that organization. */

@@ -13,7 +13,7 @@ import {
   createAdmission,
 } from "./admission.ts";
 import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
-import { type Happening, changesOf } from "./change-events.ts";
+import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
@@ -99,17 +99,6 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     throw told;
   }
 
-  /** A change is on record and in the outbox together: whoever listens is told of all that was committed. */
-  async function recordChange(
-    tx: Transaction,
-    event: AuditEvent,
-    happenings: readonly Happening[] | undefined,
-  ): Promise<void> {
-    await tx.record(event);
-    const changes = changesOf(event, happenings, newId);
-    if (changes.length > 0) await tx.announce(changes);
-  }
-
   /** Runs the whole of a request; one that ends in 503 is no use of the caller's token. */
   async function counted<Result>(caller: Caller, work: () => Promise<Result>): Promise<Result> {
     try {
@@ -132,7 +121,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
       const who = { principal_id: null, token_id: null };
       const what = { action: "housekeep" as const, path: null };
-      await recordChange(tx, eventOf(context, who, what, done.key, "allowed", done), done.happenings);
+      const event = eventOf(context, who, what, done.key, "allowed", done);
+      await recordChange(tx, event, done.happenings, newId);
       return done.result;
     });
   }
@@ -233,7 +223,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
           const prepared = await steps.prepare(grant, store.reader, permit, stage);
           return stage(async (tx, again, locked) => {
             const { result, happenings, ...report } = await steps.apply(tx, again, prepared, locked);
-            await recordChange(tx, eventFor(caller, need, again, "allowed", report), happenings);
+            const event = eventFor(caller, need, again, "allowed", report);
+            await recordChange(tx, event, happenings, newId);
             return result;
           });
         };
