@@ -6,7 +6,7 @@ import { type Owner, isAtOrUnder, parsePathQuery } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import { INSTANCE_TENANT } from "./audit.ts";
 import { type ChangeEvent, RIGHTS_CHANGED, isAt } from "./change-events.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, unavailable } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { ChangeLog } from "./lifecycle-ports.ts";
 import { placeOf } from "./settings-read.ts";
@@ -14,6 +14,8 @@ import { placeOf } from "./settings-read.ts";
 const BATCH = 1_000;
 const RECHECKS_AT_ONCE = 8;
 const RECHECK_MS = 30_000;
+/** What one replica bears, and what of it one principal may have. */
+const LIMITS = { all: 10_000, perPrincipal: 2_000 };
 
 export type Told = ChangeEvent & { readonly position: bigint };
 export type ListenInput = {
@@ -46,7 +48,11 @@ type Listener = Omit<ListenInput, "after"> & {
   isLive: boolean;
 };
 
-export function createChangeFeed(gate: Gate, changes: ChangeLog) {
+export function createChangeFeed(
+  gate: Pick<Gate, "read" | "stillMay">,
+  changes: ChangeLog,
+  limits: typeof LIMITS = LIMITS,
+) {
   const listeners = new Set<Listener>();
   let position: bigint | null = null;
   let pumping: Promise<void> | null = null;
@@ -158,6 +164,18 @@ export function createChangeFeed(gate: Gate, changes: ChangeLog) {
     }
   }
 
+  /** @throws BrokerError `rate_limited`, `unavailable` */
+  function assertRoom({ principal }: Grant): void {
+    if (listeners.size >= limits.all) throw unavailable("Too many listen here; try again, or elsewhere.");
+    const own = [...listeners].filter(({ grant }) => grant.principal.id === principal.id).length;
+    if (own < limits.perPrincipal) return;
+    const limit = limits.perPrincipal;
+    throw new BrokerError("rate_limited", "This principal has too many streams open.", {
+      retry_after_seconds: 10,
+      limit,
+    });
+  }
+
   return {
     /** Listens until `end` is called, or the answer is: what is told to it comes in order, and nothing twice. */
     async listen(caller: Caller, input: ListenInput): Promise<Listening> {
@@ -173,9 +191,12 @@ export function createChangeFeed(gate: Gate, changes: ChangeLog) {
         async () => ({ found: await changes.place() }),
         async (last, _permit, grant) => {
           const start = after !== null && after < last ? after : last;
+          assertRoom(grant);
           const checkedAt = grant.at.getTime();
           const state = { checkedAt, position: start, isLive: false };
           const listener: Listener = { ...rest, owner, path, caller, need, grant, ...state };
+          // With nobody there, nobody looked: what came meanwhile is told by catching up.
+          if (listeners.size === 0) position = last;
           listeners.add(listener);
           position ??= last;
           await catchUp(listener);

@@ -7,6 +7,7 @@ import type { ImportInput } from "../../domain/import.ts";
 import type { App } from "../app.ts";
 import { callerOf } from "../authenticate.ts";
 import { given, metadataOf } from "../input.ts";
+import { charge } from "../limits.ts";
 import { problems } from "../problem.ts";
 import * as S from "../schemas/bulk.ts";
 import { ETAG, answer } from "../schemas/kit.ts";
@@ -78,6 +79,7 @@ export function bulkRoutes(app: App, broker: Broker): void {
         const setting = await (verb === "copy"
           ? broker.copySetting(callerOf(request), input)
           : broker.moveSetting(callerOf(request), input));
+        charge(request, 1);
         reply.header("etag", setting.etag);
         return setting;
       },

@@ -17,10 +17,10 @@ const BEHIND_BYTES_MAX = 1_048_576;
 const RETRY_MS = 1_000;
 
 export function eventsRoutes(app: App, broker: Broker): void {
-  const streams = new Set<Readable>();
+  const streams = new Set<() => void>();
   // Open streams would hold up the closing of the server: they end first, and come back to another replica.
   app.addHook("preClose", (done) => {
-    for (const each of streams) each.push(null);
+    for (const end of streams) end();
     done();
   });
 
@@ -48,10 +48,18 @@ export function eventsRoutes(app: App, broker: Broker): void {
       const { owner_type, owner_id, path } = request.query;
       const given = request.headers["last-event-id"];
       const out = new Readable({ read: () => undefined });
-      const say = (id: bigint, type: string, data: object): void => {
-        out.push(`id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
+      let isOver = false;
+      const write = (text: string): void => {
+        if (isOver || out.destroyed) return;
+        out.push(text);
         if (out.readableLength > BEHIND_BYTES_MAX) out.destroy();
       };
+      const finish = (): void => {
+        if (!isOver && !out.destroyed) out.push(null);
+        isOver = true;
+      };
+      const say = (id: bigint, type: string, data: object): void =>
+        write(`id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
       const start = typeof given === "string" && given !== "" ? parsePosition(given) : null;
       const waiting: (() => void)[] = [];
       let listening: Listening | null = null;
@@ -62,23 +70,23 @@ export function eventsRoutes(app: App, broker: Broker): void {
         path: path ?? null,
         after: start,
         tell: (event) => inOrder(() => say(event.position, event.kind, payloadOf(event))),
-        missed: () => inOrder(() => out.push("event: missed\ndata: {}\n\n")),
-        end: () => inOrder(() => out.push(null)),
+        missed: () => inOrder(() => write("event: missed\ndata: {}\n\n")),
+        end: () => inOrder(finish),
       });
       const { position, stop } = listening;
-      out.push(`retry: ${RETRY_MS}\n`);
+      write(`retry: ${RETRY_MS}\n`);
       if (waiting.length === 0) say(position(), "ready", {});
-      else out.push("event: ready\ndata: {}\n\n");
+      else write("event: ready\ndata: {}\n\n");
       for (const act of waiting) act();
-      const beat = setInterval(() => out.push(`: still here\nid: ${position()}\n\n`), HEARTBEAT_MS).unref();
-      streams.add(out);
+      const beat = setInterval(() => write(`: still here\nid: ${position()}\n\n`), HEARTBEAT_MS).unref();
+      streams.add(finish);
       out.once("close", () => {
         clearInterval(beat);
-        streams.delete(out);
+        streams.delete(finish);
         stop();
       });
       // The answer to a HEAD has no body, and no end to wait for.
-      if (request.method === "HEAD") out.push(null);
+      if (request.method === "HEAD") finish();
       return reply.type("text/event-stream; charset=utf-8").header("x-accel-buffering", "no").send(out);
     },
   );
