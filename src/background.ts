@@ -21,14 +21,19 @@ const KEEP_MS = 7 * 86_400_000;
 /** How long stopping waits for receivers; what they have not answered by then is sent again by the next start. */
 const DRAIN_MS = 3_000;
 
-/** One bell for all loops: something was announced, or there is room again. */
+/** A bell for each loop that need not wait for its turn: there is something to tell, something to deliver, or room. */
 export function createWake() {
-  const sleepers = new Set<() => void>();
+  const sleepers = { feed: new Set<() => void>(), deliveries: new Set<() => void>() };
+  const ring = (which: keyof typeof sleepers): void => {
+    for (const wake of sleepers[which]) wake();
+  };
   return {
-    ring: (): void => {
-      for (const wake of sleepers) wake();
+    announced: (deliveries: number): void => {
+      ring("feed");
+      if (deliveries > 0) ring("deliveries");
     },
-    listen: (wake: () => void): void => void sleepers.add(wake),
+    delivered: (): void => ring("deliveries"),
+    listen: (which: keyof typeof sleepers, wake: () => void): void => void sleepers[which].add(wake),
   };
 }
 
@@ -95,14 +100,15 @@ export function startBackground({ broker, deliveries, changes, clock, logger, wa
     await broker.feed.pump();
     await broker.feed.recheckDue(clock.now());
   };
-  const woken = [
-    startLoop(DELIVER_MS, () => deliveries.begin(), failed("delivering")),
-    startLoop(HOOKS_MS, () => broker.askRotationHooks(failed("settling a hook")), failed("asking hooks")),
-    startLoop(FEED_MS, tell, failed("telling listeners")),
-  ];
-  for (const loop of woken) wake.listen(loop.wake);
+  const delivering = startLoop(DELIVER_MS, () => deliveries.begin(), failed("delivering"));
+  const telling = startLoop(FEED_MS, tell, failed("telling listeners"));
+  wake.listen("deliveries", delivering.wake);
+  wake.listen("feed", telling.wake);
+  const settleHook = failed("settling a hook");
   const stops = [
-    ...woken.map(({ stop }) => stop),
+    delivering.stop,
+    telling.stop,
+    repeat(HOOKS_MS, () => broker.askRotationHooks(settleHook), failed("asking hooks")),
     repeat(SWEEP_MS, sweep, failed("sweeping")),
     repeat(SETTLE_MS, () => broker.settleManagedSecrets(SWEEP_BATCH), failed("settling secrets")),
     repeat(SETTLE_MS, () => broker.runMoves(), failed("moving values")),

@@ -146,7 +146,7 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     poolSize: config.databasePoolSize,
     clock,
     onBackgroundError,
-    onAnnounced: wake.ring,
+    onAnnounced: wake.announced,
   });
   started.push(() => opened.close());
   const { store, keys } = opened;
@@ -208,7 +208,7 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     clock,
     random: Math.random,
     onError: onBackgroundError,
-    onEnded: wake.ring,
+    onEnded: wake.delivered,
   });
   return {
     broker,

@@ -38,7 +38,8 @@ const deliverStatement: Statement = {
     FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[], $5::text[], $6::text[]::timestamptz[])
       AS n (tenant_id, owner_id, id, kind, body, at)
     JOIN webhooks w ON w.tenant_id = n.tenant_id AND w.owner_id IN (n.owner_id, n.tenant_id)
-      AND w.disabled_at IS NULL AND n.kind = ANY(w.events)`,
+      AND w.disabled_at IS NULL AND n.kind = ANY(w.events)
+    RETURNING 1`,
 };
 
 export function announceIn(db: Db): Pick<LifecycleWrites, "announce"> {
@@ -47,8 +48,8 @@ export function announceIn(db: Db): Pick<LifecycleWrites, "announce"> {
       const params: Param[] = columns.map(([, , of]) => changes.map(of));
       await db.query(insertStatement, params);
       const told = changes.filter(({ kind }) => kind !== RIGHTS_CHANGED);
-      if (told.length === 0) return;
-      await db.query(deliverStatement, [
+      if (told.length === 0) return 0;
+      const made = await db.query(deliverStatement, [
         told.map(({ tenant_id }) => tenant_id),
         told.map(({ owner_id }) => owner_id),
         told.map(({ id }) => id),
@@ -56,6 +57,7 @@ export function announceIn(db: Db): Pick<LifecycleWrites, "announce"> {
         told.map((each) => JSON.stringify(payloadOf(each))),
         told.map(({ at }) => at.toISOString()),
       ]);
+      return made.length;
     },
   };
 }

@@ -32,8 +32,8 @@ export type StoreOptions = {
   readonly clock: Clock;
   /** Told of what fails where nobody waits: a lost idle connection, a note that could not be written. */
   readonly onBackgroundError: (error: unknown) => void;
-  /** Told of each transaction of this store that was committed and announced something. */
-  readonly onAnnounced?: () => void;
+  /** Told of each transaction of this store that was committed and announced something, with how many deliveries. */
+  readonly onAnnounced?: (deliveries: number) => void;
 };
 
 export type OpenStore = {
@@ -111,16 +111,17 @@ export function createStore(options: StoreOptions): OpenStore {
     reader: translated(readerOf(db, notes, within, clock)),
     ...translated({ admit: admitWith(db, notes), ...usesWith(db) }),
     async transact(work) {
-      let announced = false;
+      let announced: number | null = null;
       const result = await transact((tx, onFailure) => {
         const whole = transactionOf(tx, notes, clock);
-        const announce: Transaction["announce"] = (changes) => {
-          announced = true;
-          return whole.announce(changes);
+        const announce: Transaction["announce"] = async (changes) => {
+          const deliveries = await whole.announce(changes);
+          announced = (announced ?? 0) + deliveries;
+          return deliveries;
         };
         return work(translated({ ...whole, announce }, onFailure));
       });
-      if (announced) options.onAnnounced?.();
+      if (announced !== null) options.onAnnounced?.(announced);
       return result;
     },
     record: (event) => audit.record(event),
