@@ -1,18 +1,22 @@
 // The composition root: a Config becomes a running service. The only file that names every implementation.
 // What was started is stopped in the reverse order, also when a later part fails to start.
-import { mkdir, open as openFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { v7 as newId } from "uuid";
 import packageJson from "../package.json" with { type: "json" };
 import { tokenMaker } from "./auth/api-token.ts";
 import { createIdentityVerifier } from "./auth/foreign-identity.ts";
+import { createValueGenerator } from "./auth/generated-values.ts";
+import { askDns } from "./auth/outbound.ts";
 import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
+import { createWebhookSender } from "./auth/webhook-sender.ts";
+import { createWake, startBackground } from "./background.ts";
 import { type Config, ConfigError, silenceGoogle } from "./config.ts";
 import type { SealMaker } from "./domain/audit-chain.ts";
 import { type SealAlert, type Sealing, createSealing } from "./domain/audit-sealing.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
+import { createDeliveries } from "./domain/deliver.ts";
 import type { IdentityVerifier } from "./domain/federation-ports.ts";
 import type { Clock } from "./domain/ports.ts";
 import { startEmbeddedPostgres } from "./embedded/postgres.ts";
@@ -22,10 +26,11 @@ import { createLogger } from "./http/logging.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
-import { repeat } from "./repeat.ts";
 import { sealRegularly } from "./sealer.ts";
 import { createSealMaker } from "./sealing/audit-seal.ts";
+import { keepPrivately } from "./private-file.ts";
 import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
+import { createLifecycleSealer } from "./sealing/lifecycle-sealer.ts";
 import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
 import type { MasterKeys } from "./sealing/master-key.ts";
 import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
@@ -34,10 +39,6 @@ import type { VaultAlert } from "./sealing/vault.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { type OpenStore, createStore } from "./store/store.ts";
 
-const SWEEP_INTERVAL_MS = 60_000;
-/** What a crash left in a manager is seen to soon after its lease has run out. */
-const SETTLE_INTERVAL_MS = 2_000;
-const SWEEP_BATCH = 100;
 const DRAIN_SECONDS = 10;
 
 export { createLogger } from "./http/logging.ts";
@@ -86,11 +87,16 @@ async function start(
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
-  const { broker, metrics, signingKeys, tools, ping, managersHealth } = await open(config, logger, started);
+  const { broker, metrics, signingKeys, tools, ping, managersHealth, ...background } = await open(
+    config,
+    logger,
+    started,
+  );
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
   await broker.createFirstSigningKey();
-  started.push(sweepRegularly(broker, logger, config.clouds.names.length > 0));
+  const hasClouds = config.clouds.names.length > 0;
+  started.push(startBackground({ ...background, broker, clock, logger, hasClouds }));
   started.push(sealRegularly(tools.sealing, () => broker.keepAudit(), logger));
   const app = await buildApp(
     {
@@ -126,11 +132,13 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   const metrics = createMetrics({ ofProcess: true });
   const onBackgroundError = (error: unknown): void =>
     logger.error({ err: error }, "a background task failed");
+  const wake = createWake();
   const opened = createStore({
     databaseUrl,
     poolSize: config.databasePoolSize,
     clock,
     onBackgroundError,
+    onAnnounced: wake.announced,
   });
   started.push(() => opened.close());
   const { store, keys } = opened;
@@ -164,8 +172,17 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   });
   const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
   const signingKeys = createSigningKeys(() => keys.signingKeys(), sealer, clock, newId);
+  const lifecycle = createLifecycleSealer(masterKeys.lifecycleSealing);
+  const webhookSender = createWebhookSender({
+    clock,
+    rules: { allowedPrivate: config.privateAddressesAllowed, resolve: askDns },
+    sealer: lifecycle.webhookSecret,
+  });
   const broker = createBroker({
     store,
+    changes: opened.changes,
+    values: createValueGenerator(lifecycle.publicPart),
+    webhookSender,
     vault,
     verifier,
     instanceIssuers: config.identityProviders,
@@ -181,6 +198,14 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   });
   started.push(() => broker.drain());
   const managersHealth = createManagerHealth(managers, ticks);
+  const deliveries = createDeliveries({
+    queue: opened.deliveries,
+    sender: webhookSender,
+    clock,
+    random: Math.random,
+    onError: onBackgroundError,
+    onEnded: wake.delivered,
+  });
   const tools: Tools = {
     auditStream: () => opened.auditStream(),
     maker,
@@ -188,7 +213,17 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     keys: masterKeys,
     databaseUrl,
   };
-  return { broker, metrics, signingKeys, tools, ping: () => opened.ping(), managersHealth };
+  return {
+    broker,
+    metrics,
+    signingKeys,
+    tools,
+    managersHealth,
+    deliveries,
+    wake,
+    changes: opened.changes,
+    ping: () => opened.ping(),
+  };
 }
 
 /** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */
@@ -230,36 +265,6 @@ function keySourceOf(config: Config, managers: Managers): KeySource {
   }
   if (masterKey.from === "environment") return { from: "environment", text: masterKey.text.reveal() };
   return masterKey.from === "file" ? masterKey : { from: "home", home };
-}
-
-/** Whole or not at all, for its owner's eyes alone, and on disk when it resolves. */
-async function keepPrivately(path: string, text: string): Promise<void> {
-  await mkdir(join(path, ".."), { recursive: true, mode: 0o700 });
-  const aside = `${path}.${process.pid}`;
-  const file = await openFile(aside, "w", 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(aside, path);
-}
-
-/** The broker's own work, now and then; replicas share it, since each takes only rows that no other holds. */
-function sweepRegularly(broker: Broker, logger: Logger, hasClouds: boolean): () => Promise<void> {
-  const every = (pauseMs: number, work: () => Promise<unknown>, failure: string) =>
-    repeat(pauseMs, work, (error) => logger.error({ err: error }, failure));
-  const stops = [every(SWEEP_INTERVAL_MS, () => broker.purgeDue(SWEEP_BATCH), "purging what is due failed")];
-  if (hasClouds)
-    stops.push(
-      every(SETTLE_INTERVAL_MS, () => broker.settleManagedSecrets(SWEEP_BATCH), "settling secrets failed"),
-      every(SETTLE_INTERVAL_MS, () => broker.runMoves(), "moving values failed"),
-    );
-  // What is under way is told to end first: a move would go on for as long as there is something to move.
-  return async () => {
-    await Promise.all([broker.drain(), ...stops.map((stop) => stop())]);
-  };
 }
 
 /** What the app needs to know of the configuration. */

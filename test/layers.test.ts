@@ -18,18 +18,21 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "config-clouds.ts": ["domain"],
   "config-describe.ts": ["config-clouds.ts", "config.ts"],
   // `..`: package.json, for its version.
+  "background.ts": ["domain", "repeat.ts"],
   "compose.ts": [
     "..",
     "auth",
+    "background.ts",
     "config.ts",
     "domain",
     "embedded",
     "http",
-    "repeat.ts",
+    "private-file.ts",
     "sealer.ts",
     "sealing",
     "store",
   ],
+  "private-file.ts": [],
   "repeat.ts": [],
   "sealer.ts": ["domain"],
   "operate.ts": ["compose.ts", "config.ts", "domain"],
@@ -52,8 +55,9 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(fastify|@fastify\/.*|typebox(\/.*)?|prom-client|yaml)$/, ["http"]],
   [/^(pg|@prisma\/.*)$/, ["store"]],
   [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
-  [/^pino$/, ["http", "compose.ts", "cli.ts", "sealer.ts"]],
+  [/^pino$/, ["http", "background.ts", "compose.ts", "cli.ts", "sealer.ts"]],
   [/^jose$/, ["auth"]],
+  [/^age-encryption$/, ["client"]],
   [/^uuid$/, ["backup.ts", "compose.ts", "http"]],
 ];
 

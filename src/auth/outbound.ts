@@ -31,6 +31,7 @@ export type OutboundRules = {
 
 const URL_LENGTH_MAX = 2_048;
 const BODY_BYTES_MAX = 256 * 1_024;
+const REPLY_BYTES_MAX = 4_096;
 const ADDRESSES_MAX = 16;
 const LOOPBACK = ["127.0.0.0/8", "::1/128"];
 
@@ -140,7 +141,37 @@ export async function fetchJson(text: string, rules: OutboundRules, signal: Abor
   }
 }
 
-function ask(url: URL, addresses: readonly string[], signal: AbortSignal): Promise<IncomingMessage> {
+export type Message = { readonly headers: Readonly<Record<string, string>>; readonly body: string };
+
+/**
+ * Posts a message to an address that a tenant named, by the same rules; answers the status, whatever it is, and the
+ * beginning of what was said.
+ * @throws OutboundError
+ */
+export async function post(
+  text: string,
+  message: Message,
+  rules: OutboundRules,
+  signal: AbortSignal,
+): Promise<{ readonly status: number; readonly body: string }> {
+  try {
+    const url = parseAddress(text, rules.allowedPrivate);
+    const addresses = await addressesOf(url, rules, signal);
+    signal.throwIfAborted();
+    const response = await ask(url, addresses, signal, message);
+    return { status: response.statusCode ?? 0, body: await beginningOf(response) };
+  } catch (error) {
+    if (signal.aborted) throw new OutboundError("time");
+    throw error instanceof OutboundError ? error : new OutboundError("connection");
+  }
+}
+
+function ask(
+  url: URL,
+  addresses: readonly string[],
+  signal: AbortSignal,
+  message: Message | null = null,
+): Promise<IncomingMessage> {
   const pinned = addresses.map((address) => ({ address, family: isIP(address) }));
   const lookup: LookupFunction = (_host, options, done) => {
     const [first] = pinned;
@@ -153,7 +184,12 @@ function ask(url: URL, addresses: readonly string[], signal: AbortSignal): Promi
     // A connection of its own, closed afterwards: no tenant's request travels on another's.
     agent: false,
     maxHeaderSize: 16_384,
-    headers: { accept: "application/json, application/jwk-set+json", "user-agent": "coffer" },
+    ...(message === null ? {} : { method: "POST" }),
+    headers: {
+      accept: "application/json, application/jwk-set+json",
+      "user-agent": "coffer",
+      ...message?.headers,
+    },
     rejectUnauthorized: true,
   };
   return new Promise((resolve, reject) => {
@@ -162,8 +198,20 @@ function ask(url: URL, addresses: readonly string[], signal: AbortSignal): Promi
     request.on("error", reject);
     // An answer that is none, such as a change of protocol, ends without an error.
     request.on("close", () => reject(new OutboundError("connection")));
-    request.end();
+    request.end(message?.body);
   });
+}
+
+/** As much of an answer as anything is made of; the rest is not waited for. */
+async function beginningOf(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length >= REPLY_BYTES_MAX) break;
+  }
+  return Buffer.concat(chunks).subarray(0, REPLY_BYTES_MAX).toString("utf8");
 }
 
 async function bodyOf(response: IncomingMessage): Promise<Buffer> {

@@ -17,6 +17,7 @@ export type Answer = {
   readonly status: number;
   readonly headers: Headers;
   readonly body: unknown;
+  readonly text: string;
   readonly reason: string;
 };
 export type Call = {
@@ -25,6 +26,8 @@ export type Call = {
   readonly query?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** Whether a success is text, and not JSON. */
+  readonly isText?: boolean;
   /** Whether an answer that is a success is to be asked for again all the same. */
   readonly isPassing?: (body: unknown) => boolean;
 };
@@ -35,7 +38,7 @@ export function createAsk({ url, identity }: ClientConfig): Ask {
   const credentials = createCredentials(identity, (client_id, subject_token) =>
     exchange(url, client_id, subject_token),
   );
-  return async ({ method, path, query, body, isPassing = () => false }) => {
+  return async ({ method, path, query, body, isText = false, isPassing = () => false }) => {
     const address = url + path + (query === undefined ? "" : `?${new URLSearchParams(query).toString()}`);
     const send = async (): Promise<Answer> => {
       const token = await credentials.token();
@@ -53,7 +56,8 @@ export function createAsk({ url, identity }: ClientConfig): Ask {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     const answer = await patiently(send, isPassing);
-    return successOf(answer, url);
+    const success = successOf(answer, url);
+    return isText ? answer.text : success;
   };
 }
 
@@ -76,14 +80,10 @@ async function attempt(address: string, init: RequestInit): Promise<Answer> {
   try {
     const signal = AbortSignal.timeout(ATTEMPT_MS_MAX);
     const response = await fetch(address, { ...init, redirect: "manual", signal });
-    return {
-      status: response.status,
-      headers: response.headers,
-      body: parsed(await response.text()),
-      reason: "",
-    };
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, body: parsed(text), text, reason: "" };
   } catch (error) {
-    return { status: 0, headers: new Headers(), body: null, reason: codeOf(error) };
+    return { status: 0, headers: new Headers(), body: null, text: "", reason: codeOf(error) };
   }
 }
 

@@ -34,6 +34,24 @@ export const CLIENT_COMMANDS: Readonly<Record<string, ClientCommand>> = {
     does: "list settings, without their values",
     run: async (args) => (await import("./values.ts")).ls(args),
   },
+  report: {
+    usage: "OWNER_TYPE/OWNER_ID [--within-days N] [--unused-days N] [--json]",
+    does: "what is due (rotation, expiry) and what is dead (unread settings, idle tokens)",
+    run: async (args) => (await import("./report.ts")).report(args),
+  },
+  export: {
+    usage:
+      "OWNER_TYPE/OWNER_ID[/PATH] [--format json|dotenv] [--out F --recipient age1… | --passphrase-file F]",
+    does: "print settings with their values, or write them to an encrypted file (age)",
+    run: async (args) => (await import("./bulk.ts")).exportSettings(args),
+  },
+  import: {
+    usage:
+      "OWNER_TYPE/OWNER_ID [--file F] [--format json|dotenv] [--under PATH] [--conflict fail|skip|overwrite] [--dry-run] " +
+      "[--identity-file F | --passphrase-file F]",
+    does: "write settings from standard input or a file: all of them or none",
+    run: async (args) => (await import("./bulk.ts")).importSettings(args),
+  },
   explain: {
     usage: "[REFERENCE…]",
     does: "say what references (or those of the environment) would resolve to, or what stops them",

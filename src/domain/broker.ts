@@ -2,18 +2,25 @@
 import { createAuditRead } from "./audit-read.ts";
 import { type RetentionDeps, createAuditRetention } from "./audit-retention.ts";
 import { type Caller } from "./admission.ts";
+import { createChangeFeed } from "./change-feed.ts";
+import { createDue } from "./due.ts";
 import { createGate } from "./gate.ts";
 import type { IdentityVerifier, SigningKeyMaker, TrustedIssuer } from "./federation-ports.ts";
 import { createIdentityProviders } from "./identity-providers.ts";
+import { createImport } from "./import.ts";
 import { createManagedSecrets } from "./managed-secrets.ts";
 import { createMembers } from "./members.ts";
 import { createMoves } from "./moves.ts";
 import { createOwnerManagers } from "./owner-managers.ts";
 import { createOwners } from "./owners.ts";
+import type { ChangeLog, ValueGenerator, WebhookSender } from "./lifecycle-ports.ts";
 import type { Clock, NewId, RefusalLimit, Store, TokenMaker } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { createRender } from "./render.ts";
+import { createReport } from "./report.ts";
 import { createResolve } from "./resolve.ts";
+import { createRotate } from "./rotate.ts";
+import { createRotationWork } from "./rotation-work.ts";
 import { createServiceAccounts } from "./service-accounts.ts";
 import { createSettingChange } from "./setting-change.ts";
 import { createSettingsRead } from "./settings-read.ts";
@@ -23,8 +30,10 @@ import { createSignIn } from "./sign-in.ts";
 import { createSigning } from "./signing.ts";
 import { createStandings } from "./standings.ts";
 import { createTokens } from "./tokens.ts";
+import { createTransfer } from "./transfer.ts";
 import { createUsers } from "./users.ts";
 import { createValueRead } from "./value-read.ts";
+import { createWebhooks } from "./webhooks.ts";
 
 export type BrokerDeps = {
   readonly store: Store;
@@ -35,6 +44,9 @@ export type BrokerDeps = {
   /** The identity providers whose subjects may sign in as persons. */
   readonly instanceIssuers: readonly TrustedIssuer[];
   readonly signingKeys: SigningKeyMaker;
+  readonly changes: ChangeLog;
+  readonly values: ValueGenerator;
+  readonly webhookSender: WebhookSender;
   readonly clock: Clock;
   readonly newId: NewId;
   /** Milliseconds of a clock that only goes forward. */
@@ -54,6 +66,8 @@ export function createBroker(deps: BrokerDeps) {
   const change = createSettingChange(gate, vault);
   const managed = createManagedSecrets({ ...deps, gate });
   const moves = createMoves({ ...deps, gate, managed });
+  const write = createSettingsWrite(change, vault, managed, newId);
+  const remove = createSettingsRemove(gate, change, vault, managed, recoveryDays);
   return {
     /** Finds out who calls, and nothing else. @throws BrokerError `unauthenticated` */
     identify: (caller: Caller): Promise<void> => gate.identify(caller),
@@ -61,8 +75,16 @@ export function createBroker(deps: BrokerDeps) {
     ...createValueRead(gate, vault, store),
     ...createResolve(gate, vault, store),
     ...createRender(gate, vault, store),
-    ...createSettingsWrite(change, vault, managed, newId),
-    ...createSettingsRemove(gate, change, vault, managed, recoveryDays),
+    ...write,
+    ...remove,
+    ...createImport(gate, change, vault, newId),
+    ...createRotate(gate, change, vault, managed, deps.values, newId),
+    ...createRotationWork(gate, vault, deps.webhookSender),
+    ...createWebhooks(gate, deps.webhookSender, newId),
+    ...createDue(gate),
+    feed: createChangeFeed(gate, deps.changes),
+    ...createTransfer(gate, vault, { ...write, ...remove }),
+    ...createReport(gate, vault),
     /** Sees to secrets in managers that the database no longer points at, or not yet; answers how many. */
     settleManagedSecrets: (limit: number): Promise<number> => managed.settle(null, limit),
     /** Works on moves of owners' values, until there is none that nobody works on. */

@@ -13,6 +13,7 @@ import {
   createAdmission,
 } from "./admission.ts";
 import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
+import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
@@ -122,7 +123,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
       const who = { principal_id: null, token_id: null };
       const what = { action: "housekeep" as const, path: null };
-      await tx.record(eventOf(context, who, what, done.key, "allowed", done));
+      const event = eventOf(context, who, what, done.key, "allowed", done);
+      await recordChange(tx, event, done.happenings, newId);
       return done.result;
     });
   }
@@ -142,6 +144,14 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         const { principal } = await admitted(caller, SELF);
         return look(store.reader, principal);
       });
+    },
+
+    /**
+     * Whether a caller who was let in still would be, for what stays open long after its answer has begun. A refusal
+     * or denial is on record like any other; that all is as it was is not.
+     */
+    async stillMay(caller: Caller, need: Need): Promise<Grant> {
+      return counted(caller, () => admitted(caller, need));
     },
 
     /**
@@ -218,8 +228,9 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         const attempt = async (): Promise<Result> => {
           const prepared = await steps.prepare(grant, store.reader, permit, stage);
           return stage(async (tx, again, locked) => {
-            const { result, ...report } = await steps.apply(tx, again, prepared, locked);
-            await tx.record(eventFor(caller, need, again, "allowed", report));
+            const { result, happenings, ...report } = await steps.apply(tx, again, prepared, locked);
+            const event = eventFor(caller, need, again, "allowed", report);
+            await recordChange(tx, event, happenings, newId);
             return result;
           });
         };

@@ -91,7 +91,7 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
           }));
           const text = renderAs(format, items, { prefix, place });
           if (Buffer.byteLength(text) > RENDER_BYTES_MAX) throw tooLarge();
-          store.noteAccess(rows, grant.at);
+          store.noteAccess(rows, grant.at, grant.principal.id);
           return { text, opened: rows.length };
         },
       );

@@ -91,7 +91,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
     job: Job,
     targets: readonly Target[],
     permit: Permit,
-    at: Date,
+    { at, principal }: Grant,
     reader: Reader,
   ): Promise<Undisclosed[]> {
     const rows = targets.map(({ row }) => row);
@@ -115,7 +115,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       if (failed?.kind === "failed") failures.push({ reason: failed.error.code, row });
       else shown.push(row);
     }
-    store.noteAccess(shown, at);
+    store.noteAccess(shown, at, principal.id);
     return [...Map.groupBy(failures, ({ reason }) => reason)].map(([reason, each]) => ({
       reason,
       subjects: each.map(({ row }) => subjectOf(row)),
@@ -137,7 +137,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       need,
       (grant, reader) => locate(job, grant, reader, items),
       async (targets, permit, grant, now) => {
-        if (!job.explain) return { undisclosed: await open(job, targets, permit, grant.at, now) };
+        if (!job.explain) return { undisclosed: await open(job, targets, permit, grant, now) };
         for (const { row, items: each } of targets)
           for (const { at } of each) job.outcomes.set(at, { kind: "resolved", ...identityOf(row) });
         return { undisclosed: [] };

@@ -19,6 +19,7 @@ import {
   type Setting,
   type SettingRecord,
   type SettingRow,
+  type VersionRecord,
   addressIn,
   toSetting,
 } from "./setting.ts";
@@ -119,21 +120,20 @@ export function createSettingChange(gate: Gate, vault: Vault) {
   }
 
   /**
-   * Writes a new version and what it makes of the setting.
+   * The path's next version, signed; what it holds is taken over.
    * @throws Stale when the value that lies in a manager is no longer this write's to point at
    */
-  async function addVersion(
-    { tx, key, path, last, grant }: Writing,
+  async function nextVersion(
+    { tx, key, last, grant }: Writing,
     content: Content,
     setting: Omit<SettingRecord, "mac" | "current_version" | "current_since">,
-    insert: boolean,
-  ): Promise<SettingRow> {
+  ): Promise<VersionRecord> {
     const number = last + 1;
     const { id: setting_id, type, owner_type, owner_id } = setting;
     const place = { owner_type, owner_id, setting_id, version: number, type };
     const { storage, manager } = content;
     if (content.storage === "manager") await takeOver(tx, setting, content.deposit);
-    const version = vault.signVersion(setting, {
+    return vault.signVersion(setting, {
       tenant_id: key.tenant_id,
       setting_id,
       version: number,
@@ -148,11 +148,38 @@ export function createSettingChange(gate: Gate, vault: Vault) {
       created_by: grant.principal.id,
       last_accessed_at: null,
     });
+  }
+
+  /** Writes a new version and what it makes of the setting. @throws Stale as nextVersion does */
+  async function addVersion(
+    writing: Writing,
+    content: Content,
+    setting: Omit<SettingRecord, "mac" | "current_version" | "current_since">,
+    insert: boolean,
+  ): Promise<SettingRow> {
+    const { tx, key, path, grant } = writing;
+    const version = await nextVersion(writing, content, setting);
+    const number = version.version;
     const signed = vault.signSetting({ ...setting, current_version: number, current_since: grant.at });
     await (insert ? tx.insertSetting(signed) : tx.updateSetting(signed));
     await tx.insertVersion(version);
     await tx.setLastVersion(key, path, number);
     return { setting: signed, version };
+  }
+
+  /** Writes a new version beside the current one, which stays current: only who names its number reads it. */
+  async function addPending(
+    writing: Writing,
+    content: Content,
+    setting: SettingRecord,
+  ): Promise<VersionRecord> {
+    const { tx, key, path } = writing;
+    const version = await nextVersion(writing, content, setting);
+    await tx.insertVersion(version);
+    await tx.setLastVersion(key, path, version.version);
+    // The manager, too, is to call the other one current.
+    if (version.storage === "manager") await tx.unsettle(key.tenant_id, setting.id);
+    return version;
   }
 
   /** The row is about to point at what the manager has taken; where that took another version's place, that one ends. */
@@ -172,7 +199,7 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     if (displaced.length > 0) await tx.unsettle(tenant_id, setting_id);
   }
 
-  return { changeAt, saved, current, addVersion };
+  return { changeAt, saved, current, addVersion, addPending };
 }
 
 export const shown = (row: SettingRow): Setting => toSetting(row, { kind: "metadata" });

@@ -169,7 +169,9 @@ export function namesThisState(tag: string, setting: SettingRecord): boolean {
 const timeOrNull = (date: Date | null): string | null => (date === null ? null : date.toISOString());
 
 /** When the current value is due for rotation: `rotate_after_days` after its version was made. */
-function rotationDue(setting: SettingRecord): string | null {
+export function rotationDue(
+  setting: Pick<SettingRecord, "rotate_after_days" | "current_since">,
+): string | null {
   const { rotate_after_days: days, current_since: since } = setting;
   return days === null ? null : new Date(since.getTime() + days * DAY_MS).toISOString();
 }

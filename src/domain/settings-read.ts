@@ -103,12 +103,12 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
             const etag = etagOf(first.row, !input.decrypt ? "metadata" : (first.withhold ?? "opened"));
             const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(first.row.version);
             if (isKnown && wanted.every((row) => vault.isGenuine(row) && vault.isAllowed(row))) {
-              store.noteAccess(wanted, grant.at);
+              store.noteAccess(wanted, grant.at, grant.principal.id);
               return { status: "not_modified" as const, etag };
             }
           }
           const { opened, failed } = await openAll(vault, reader, permit, wanted, input.on_error);
-          store.noteAccess([...opened.keys()], grant.at);
+          store.noteAccess([...opened.keys()], grant.at, grant.principal.id);
           const settings = choices.map((choice) => toAnswer(choice, opened, input.decrypt));
           return {
             status: "ok" as const,

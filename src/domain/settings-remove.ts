@@ -6,7 +6,7 @@ import { type Gate, nothing } from "./gate.ts";
 import type { ManagedSecrets } from "./managed-secrets.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
-import type { Setting } from "./setting.ts";
+import type { Setting, VersionRecord } from "./setting.ts";
 import { type AddressInput, type SettingChange, shown, touched } from "./setting-change.ts";
 import { assertGenuine, atVersion, subjectOf } from "./opening.ts";
 
@@ -78,13 +78,9 @@ export function createSettingsRemove(
         }
         const { id, tenant_id } = live.setting;
         if (version.state === "enabled") {
-          // A manager has to confirm it: until then the row says where the value is, for the sweeper alone.
           const isHeld = version.storage === "manager";
-          const ended = isHeld
-            ? { ...version, state: "destroying" as const }
-            : { ...version, state: "destroyed" as const, data_key_id: null, sealed: null, location: null };
           if (isHeld) assertGenuine(vault, { setting: live.setting, version });
-          await tx.updateVersion(vault.signVersion(live.setting, ended));
+          await tx.updateVersion(vault.signVersion(live.setting, ended(version)));
           if (isHeld) await tx.unsettle(tenant_id, id);
           await saved(tx, live, touched(live.setting, grant, {}));
         }
@@ -116,4 +112,10 @@ export function createSettingsRemove(
       }
     },
   };
+}
+
+/** A version whose value is to be gone. A manager has to confirm it: until then the row says where, for the sweeper alone. */
+export function ended(version: VersionRecord): Omit<VersionRecord, "mac"> {
+  if (version.storage === "manager") return { ...version, state: "destroying" };
+  return { ...version, state: "destroyed", data_key_id: null, sealed: null, location: null };
 }

@@ -145,11 +145,14 @@ export function createSettingsWrite(
               const row = isChanged(live.setting, next)
                 ? await saved(writing.tx, live, { ...live.setting, ...next })
                 : live;
-              return { result: { created: false, setting: shown(row) }, subjects: [subjectOf(row)] };
+              const details = { change: row === live ? "none" : "changed" };
+              return { result: { created: false, setting: shown(row) }, subjects: [subjectOf(row)], details };
             }
             if (content === null) throw new Error("a setting that is not there has no current value");
             const row = await addVersion(writing, content, next, insert);
-            return { result: { created: live === null, setting: shown(row) }, subjects: [subjectOf(row)] };
+            const details = { change: live === null ? "created" : "version_added" };
+            const result = { created: live === null, setting: shown(row) };
+            return { result, subjects: [subjectOf(row)], details };
           },
         ),
       );
@@ -166,7 +169,8 @@ export function createSettingsWrite(
         const row = isChanged(live.setting, metadata)
           ? await saved(tx, live, touched(live.setting, grant, metadata))
           : live;
-        return { result: shown(row), subjects: [subjectOf(row)] };
+        const details = { change: row === live ? "none" : "changed" };
+        return { result: shown(row), subjects: [subjectOf(row)], details };
       });
     },
 
@@ -263,7 +267,7 @@ function pointerOf({ version: { storage, manager, location } }: SettingRow) {
   return { storage, manager, location };
 }
 
-function fresh(key: OwnerKey, path: SettingPath, id: string, grant: Grant) {
+export function fresh(key: OwnerKey, path: SettingPath, id: string, grant: Grant) {
   const { tenant_id, owner_type, owner_id } = key;
   const created = { created_at: grant.at, created_by: grant.principal.id, last_accessed_at: null };
   return { tenant_id, id, owner_type, owner_id, path, type: typeOfPath(path), ...created };

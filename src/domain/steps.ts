@@ -1,6 +1,7 @@
 // What use cases hand the gate and get from it: the steps of a read, of a change, and of the broker's own work.
 import type { Action } from "./access.ts";
 import type { Grant } from "./admission.ts";
+import type { Happening } from "./change-events.ts";
 import type { Report } from "./events.ts";
 import type { OwnerKey, Transaction } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
@@ -27,7 +28,8 @@ export type SignedIn<Result> = Done<Result> & {
   readonly token_id: string;
   readonly key: OwnerKey;
 };
-export type Done<Result> = Report & { readonly result: Result };
+/** `happenings`: what listeners are told, where it is more than the event says by itself. */
+export type Done<Result> = Report & { readonly result: Result; readonly happenings?: readonly Happening[] };
 /** Work in a transaction of its own, ahead of the change: under the same lock, the right decided there as well. */
 export type Stage<Locked> = <Staged>(
   work: (tx: Transaction, grant: Grant, locked: Locked) => Promise<Staged>,

@@ -60,12 +60,12 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
           const etag = `${etagOf(row, "opened").slice(0, -1)}.${input.as}${input.field === undefined ? "" : `.${input.field}`}"`;
           const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(row.version);
           if (isKnown && vault.isGenuine(row) && vault.isAllowed(row)) {
-            store.noteAccess([row], grant.at);
+            store.noteAccess([row], grant.at, grant.principal.id);
             return { status: "not_modified" as const, etag };
           }
           const { opened } = await openAll(vault, reader, permit, [row], "fail");
           const value = fieldOf(opened.get(row)?.reveal(), input.field);
-          store.noteAccess([row], grant.at);
+          store.noteAccess([row], grant.at, grant.principal.id);
           const { path: at, type } = row.setting;
           return { status: "ok" as const, etag, path: at, type, version: row.version.version, value };
         },

@@ -4,6 +4,8 @@
 export const TAGS: readonly (readonly [string, string])[] = [
   ["Settings", "Secrets: reading, writing, versions. A setting's address is its owner and its path."],
   ["References", "Text that names a setting, resolved; settings rendered for the programs that use them."],
+  ["Lifecycle", "What is due, what is unused, what changed: reports, rotation, bulk."],
+  ["Webhooks", "Who is told of changes: by signed messages, or by a stream of events."],
   ["Organizations", "Owners that hold projects, service accounts and settings."],
   ["Projects", "Owners within an organization."],
   ["Members", "Who holds which role at an organization or project."],

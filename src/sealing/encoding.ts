@@ -17,7 +17,9 @@ export type Purpose =
   | "coffer audit event v1"
   | "coffer audit seal v1"
   | "coffer audit export v1"
-  | "coffer backup chunk v1";
+  | "coffer backup chunk v1"
+  | "coffer webhook secret v1"
+  | "coffer public part v1";
 
 /**
  * The purpose and the fields as netstrings, each after one letter for its kind: `s5:local,n12:170000000000,z0:,`.

@@ -16,6 +16,8 @@ export type MasterKeys = {
   readonly auditSealing: KeyObject;
   /** What the keys of backups are derived from. */
   readonly backup: KeyObject;
+  /** Seals what webhooks are signed with, and the public parts of generated key pairs. */
+  readonly lifecycleSealing: KeyObject;
   /** 32 bytes that rest in the database and tell nothing of the other subkeys. */
   readonly keyCheck: Uint8Array;
 };
@@ -63,6 +65,7 @@ export function createMasterKeys(bytes: Buffer): MasterKeys {
     signingKeySealing: takeKey(derive("coffer master v1: signing key sealing")),
     auditSealing: takeKey(derive("coffer master v1: audit seal signing")),
     backup: takeKey(derive("coffer master v1: backup")),
+    lifecycleSealing: takeKey(derive("coffer master v1: lifecycle sealing")),
     keyCheck: derive("coffer master v1: key check"),
   };
 }

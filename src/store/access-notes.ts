@@ -1,4 +1,4 @@
-// When values were last disclosed and tokens last used. Noted in memory, written soon after in one statement a table,
+// When values were last disclosed (and to whom) and tokens last used. Noted in memory, written soon after in one statement a table,
 // never waited for by an answer, and lost in a crash; until written, this replica's reads show it all the same.
 // Times only move forward. Rows that a writer has locked are passed over and taken the next time.
 import type { TokenRecord } from "../domain/ports.ts";
@@ -6,7 +6,9 @@ import type { SettingRow, VersionRecord } from "../domain/setting.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { asBrokerError } from "./failures.ts";
 
-const notesMax = 10_000;
+const notesMax = 50_000;
+/** So many that wait are written at once, and not when the interval is over. */
+const hurryAt = 5_000;
 /** A note whose row cannot be had this often is given up. */
 const triesMax = 5;
 const writeIntervalMs = 1_000;
@@ -41,6 +43,20 @@ const tokenStatement: Statement = {
     FROM held h JOIN noted n ON n.id = h.id WHERE t.id = h.id RETURNING t.id AS key`,
 };
 
+// One row for each who and which: who is still with an old version, and since when nobody is.
+const readerStatement: Statement = {
+  name: "note_readers",
+  text: `INSERT INTO setting_readers AS r (tenant_id, setting_id, version, principal_id, last_read_at)
+    SELECT n.tenant_id, n.id, n.version, n.principal_id, n.at
+    FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::timestamptz[])
+      AS n (tenant_id, id, version, principal_id, at)
+    JOIN setting_versions v ON v.tenant_id = n.tenant_id AND v.setting_id = n.id AND v.version = n.version
+    ORDER BY n.tenant_id, n.id, n.version, n.principal_id
+    ON CONFLICT (tenant_id, setting_id, version, principal_id)
+      DO UPDATE SET last_read_at = greatest(r.last_read_at, EXCLUDED.last_read_at)
+    RETURNING setting_id || '.' || version || '.' || principal_id AS key`,
+};
+
 /** `written`: the time that the database has, as far as this replica knows. */
 type Note = {
   at: Date;
@@ -49,6 +65,8 @@ type Note = {
   readonly tenant_id: string;
   readonly id: string;
   readonly version: number;
+  /** Who read; of notes about readers alone. */
+  readonly principal_id: string | null;
 };
 type Notes = Map<string, Note>;
 
@@ -69,12 +87,20 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
   const settings: Notes = new Map();
   const versions: Notes = new Map();
   const tokens: Notes = new Map();
+  const readers: Notes = new Map();
+  let unwritten = 0;
   let writing: Promise<void> | null = null;
   let timer: NodeJS.Timeout | null = null;
   let lastWriteMs = Number.NEGATIVE_INFINITY;
   let closed = false;
 
-  function note(notes: Notes, key: string, at: Date, row: Pick<Note, "tenant_id" | "id" | "version">): void {
+  function note(
+    notes: Notes,
+    key: string,
+    at: Date,
+    row: Pick<Note, "tenant_id" | "id" | "version" | "principal_id">,
+  ): void {
+    unwritten += 1;
     const known = notes.get(key);
     if (known !== undefined) {
       if (at > known.at) known.at = at;
@@ -84,20 +110,28 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     if (notes.size < notesMax) notes.set(key, { at, written: null, tries: 0, ...row });
   }
 
-  /** At once when the last write is long enough ago; else when it will be. One write at a time. */
+  /** One write at a time. */
+  function start(): Promise<void> {
+    if (timer !== null) clearTimeout(timer);
+    timer = null;
+    unwritten = 0;
+    writing = write().finally(() => {
+      writing = null;
+      lastWriteMs = performance.now();
+      if (isAnyDue()) schedule();
+    });
+    return writing;
+  }
+
+  const isAnyDue = (): boolean =>
+    [settings, versions, readers].some((notes) => [...notes.values()].some(isDue));
+
+  /** At once when the last write is long enough ago, or very much waits; else when it will be. */
   function schedule(): void {
-    if (closed || writing !== null || timer !== null) return;
-    const start = (): void => {
-      timer = null;
-      writing = write().finally(() => {
-        writing = null;
-        lastWriteMs = performance.now();
-        if ([...settings.values(), ...versions.values()].some(isDue)) schedule();
-      });
-    };
-    const delayMs = lastWriteMs + writeIntervalMs - performance.now();
-    if (delayMs > 0) timer = setTimeout(start, delayMs).unref();
-    else start();
+    if (closed || writing !== null) return;
+    const delayMs = unwritten >= hurryAt ? 0 : lastWriteMs + writeIntervalMs - performance.now();
+    if (delayMs <= 0) void start();
+    else timer ??= setTimeout(() => void start(), delayMs).unref();
   }
 
   async function put(
@@ -131,6 +165,13 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
         all.map(({ version }) => String(version)),
         timesOf(all),
       ]);
+      await put(readers, dueOf(readers), readerStatement, (all) => [
+        tenantsOf(all),
+        idsOf(all),
+        all.map(({ version }) => String(version)),
+        all.map(({ principal_id }) => principal_id),
+        timesOf(all),
+      ]);
       await put(
         tokens,
         dueOf(tokens).filter(([, each]) => closed || isOldEnough(each)),
@@ -140,7 +181,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     } catch (error) {
       onBackgroundError(asBrokerError(error));
     }
-    for (const notes of [settings, versions, tokens]) makeRoom(notes);
+    for (const notes of [settings, versions, tokens, readers]) makeRoom(notes);
   }
 
   /** Written notes stay while there is room: a row that was fetched before the write may yet be shown. */
@@ -157,17 +198,20 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
   }
 
   return {
-    noteAccess(rows: readonly SettingRow[], at: Date): void {
+    noteAccess(rows: readonly SettingRow[], at: Date, principalId: string): void {
       for (const { setting, version } of rows) {
         const { tenant_id, id } = setting;
-        note(settings, id, at, { tenant_id, id, version: 0 });
-        note(versions, `${id}.${version.version}`, at, { tenant_id, id, version: version.version });
+        const of = { tenant_id, id, version: version.version, principal_id: null };
+        note(settings, id, at, { ...of, version: 0 });
+        note(versions, `${id}.${version.version}`, at, of);
+        const reader = { ...of, principal_id: principalId };
+        note(readers, `${id}.${version.version}.${principalId}`, at, reader);
       }
       if (rows.length > 0) schedule();
     },
 
     noteTokenUse(id: string, at: Date): void {
-      note(tokens, id, at, { tenant_id: id, id, version: 0 });
+      note(tokens, id, at, { tenant_id: id, id, version: 0, principal_id: null });
       const known = tokens.get(id);
       const since = known?.written ?? null;
       if (known !== undefined && (since === null || at.getTime() - since.getTime() >= tokenIntervalMs))
@@ -184,6 +228,15 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     overlayToken(token: TokenRecord): TokenRecord {
       const at = tokens.get(token.id)?.at;
       return at === undefined ? token : { ...token, last_used_at: later(token.last_used_at, at) };
+    },
+
+    /** Writes what is noted so far, for whoever is about to count on it. */
+    async flush(): Promise<void> {
+      const underWay = writing;
+      if (underWay === null) return isAnyDue() ? start() : undefined;
+      // What was noted while that one was written is in the next one.
+      await underWay;
+      await (writing ?? (isAnyDue() ? start() : undefined));
     },
 
     /** Writes what is noted, and takes no more. */

@@ -73,6 +73,7 @@ export function ownerWrites(db: Db): OwnerWrites {
     const where = { tenant_id: project.organization_id, owner_type: "project", owner_id: id };
     const settings = await prisma.setting.findMany({ where, select: purged, orderBy: { path: "asc" } });
     await db.query(deleteVersionsStatement, [project.organization_id, id]);
+    await removeLifecycleOf(project.organization_id, id, settings);
     await prisma.setting.deleteMany({ where });
     await prisma.pathLedger.deleteMany({ where });
     await prisma.dataKey.deleteMany({ where });
@@ -82,6 +83,22 @@ export function ownerWrites(db: Db): OwnerWrites {
     await prisma.membership.deleteMany({ where });
     await prisma.project.delete({ where: { id } });
     return settings;
+  }
+
+  /** Who read a project's settings, what was to become of them, and whom to tell of it. */
+  async function removeLifecycleOf(
+    tenant_id: string,
+    owner_id: string,
+    settings: readonly PurgedSetting[],
+  ): Promise<void> {
+    const ids = settings.map(({ id }) => id);
+    await prisma.settingReader.deleteMany({ where: { tenant_id, setting_id: { in: ids } } });
+    await prisma.lifecycleNotice.deleteMany({ where: { tenant_id, subject_id: { in: [...ids, owner_id] } } });
+    await prisma.rotation.deleteMany({ where: { tenant_id, owner_id } });
+    const webhooks = await prisma.webhook.findMany({ where: { tenant_id, owner_id }, select: { id: true } });
+    const webhook_id = { in: webhooks.map(({ id }) => id) };
+    await prisma.webhookDelivery.deleteMany({ where: { tenant_id, webhook_id } });
+    await prisma.webhook.deleteMany({ where: { tenant_id, owner_id } });
   }
 
   /** All that leads with the tenant's id; its log is the instance's from now on. */
@@ -97,6 +114,11 @@ export function ownerWrites(db: Db): OwnerWrites {
     await prisma.move.deleteMany({ where });
     await unsettleSecrets(db, where);
     await prisma.membership.deleteMany({ where });
+    await prisma.settingReader.deleteMany({ where });
+    await prisma.lifecycleNotice.deleteMany({ where });
+    await prisma.rotation.deleteMany({ where });
+    await prisma.webhookDelivery.deleteMany({ where });
+    await prisma.webhook.deleteMany({ where });
     await prisma.removedTenant.createMany({ data: where, skipDuplicates: true });
     return settings;
   }

@@ -19,6 +19,19 @@ const lockPathStatement: Statement = {
     ON CONFLICT (tenant_id, owner_type, owner_id, path) DO UPDATE SET last_version = path_ledger.last_version
     RETURNING last_version`,
 };
+/** Of many, in the order of the paths, so that two who lock many never wait for each other both. */
+const lockPathsStatement: Statement = {
+  name: "lock_paths",
+  text: `INSERT INTO path_ledger (tenant_id, owner_type, owner_id, path, last_version)
+    SELECT $1::uuid, $2::text, $3::uuid, path, 0 FROM unnest($4::text[]) AS p (path) ORDER BY path COLLATE "C"
+    ON CONFLICT (tenant_id, owner_type, owner_id, path) DO UPDATE SET last_version = path_ledger.last_version
+    RETURNING path, last_version`,
+};
+const setLastStatement: Statement = {
+  name: "set_last_versions",
+  text: `UPDATE path_ledger l SET last_version = p.version FROM unnest($4::text[], $5::text[]::int[]) AS p (path, version)
+    WHERE l.tenant_id = $1::uuid AND l.owner_type = $2::text AND l.owner_id = $3::uuid AND l.path = p.path`,
+};
 const duePurgesStatement: Statement = {
   name: "lock_due_purges",
   text: `SELECT * FROM settings WHERE purge_at <= $1::timestamptz ORDER BY purge_at LIMIT $2::int FOR UPDATE SKIP LOCKED`,
@@ -44,6 +57,8 @@ const versionData = (version: VersionRecord) => ({
 type SettingWrites = Pick<
   Transaction,
   | "lockPath"
+  | "lockPaths"
+  | "insertBatch"
   | "setLastVersion"
   | "insertSetting"
   | "updateSetting"
@@ -63,6 +78,22 @@ export function settingWrites(db: Db): SettingWrites {
       const params = [key.tenant_id, key.owner_type, key.owner_id, path];
       const [row] = await db.query<{ last_version: number }>(lockPathStatement, params);
       return row?.last_version ?? 0;
+    },
+
+    async lockPaths(key, paths) {
+      await holdOwner(db, key);
+      const params = [key.tenant_id, key.owner_type, key.owner_id, [...paths]];
+      const rows = await db.query<{ path: string; last_version: number }>(lockPathsStatement, params);
+      return new Map(rows.map(({ path, last_version }) => [path, last_version]));
+    },
+
+    async insertBatch(key, { settings, versions, lastVersions }) {
+      await prisma.setting.createMany({ data: settings.map(settingData) });
+      await prisma.settingVersion.createMany({ data: versions.map(versionData) });
+      const paths = lastVersions.map(({ path }) => path);
+      const numbers = lastVersions.map(({ version }) => String(version));
+      const params = [key.tenant_id, key.owner_type, key.owner_id, paths, numbers];
+      await db.query(setLastStatement, params);
     },
 
     async setLastVersion(key, path, version) {
@@ -97,8 +128,12 @@ export function settingWrites(db: Db): SettingWrites {
     async purgeSetting({ tenant_id, id }) {
       const { count } = await prisma.setting.deleteMany({ where: { tenant_id, id } });
       if (count !== 1) throw raced();
-      await prisma.settingVersion.deleteMany({ where: { tenant_id, setting_id: id } });
-      await unsettleSecrets(db, { tenant_id, setting_id: id });
+      const where = { tenant_id, setting_id: id };
+      await prisma.settingVersion.deleteMany({ where });
+      await prisma.settingReader.deleteMany({ where });
+      await prisma.rotation.deleteMany({ where });
+      await prisma.lifecycleNotice.deleteMany({ where: { tenant_id, subject_id: id } });
+      await unsettleSecrets(db, where);
     },
 
     async lockDuePurges(now, limit) {

@@ -55,6 +55,13 @@ function underSelect(sealed: boolean, reach: string): string {
   ) cut WHERE bytes_before < $11::bigint AND metadata_before < ${metadataBytesMax}`;
 }
 
+/** Many full paths at once, deleted or not. */
+const atPathsStatement: Statement = {
+  name: "settings_at",
+  text: `SELECT ${columns(true)}, TRUE AS at_path, TRUE AS fits, 1 AS found FROM ${source}
+    WHERE ${ofOwner} AND s.path = ANY($4::text[])`,
+};
+
 type Kind = "exact" | "auto" | "under";
 type Row = SettingModel & {
   version: number | null;
@@ -184,7 +191,10 @@ function missingVersion(setting: SettingRecord): VersionRecord {
   };
 }
 
-type SettingReads = Pick<Reader, "settings" | "setting" | "version" | "versions" | "lastVersion">;
+type SettingReads = Pick<
+  Reader,
+  "settings" | "setting" | "settingsAt" | "version" | "versions" | "lastVersion"
+>;
 
 export function settingReads(db: Db, notes: AccessNotes): SettingReads {
   async function settings(query: SettingQuery): Promise<SettingPage> {
@@ -206,6 +216,11 @@ export function settingReads(db: Db, notes: AccessNotes): SettingReads {
       const params = [key.tenant_id, key.owner_type, key.owner_id, true, null, null, path];
       const [row] = await db.query<Row>(statementFor("exact", true), params);
       return row === undefined ? null : toRow(row, notes);
+    },
+    async settingsAt({ tenant_id, owner_type, owner_id }, paths) {
+      const params = [tenant_id, owner_type, owner_id, [...paths]];
+      const rows = await db.query<Row>(atPathsStatement, params);
+      return new Map(rows.map((row) => [row.path, toRow(row, notes)]));
     },
     async version({ tenant_id, id }, version) {
       const where = { tenant_id, setting_id: id, version };

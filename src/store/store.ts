@@ -1,6 +1,7 @@
 // The Store: every port of domain/ports.ts that rests in PostgreSQL, put together from a file a noun. All failures of
 // the database come out as BrokerErrors that quote nothing of it.
 import type { SealStore } from "../domain/audit-chain.ts";
+import type { ChangeLog, DeliveryQueue } from "../domain/lifecycle-ports.ts";
 import type { Clock, Reader, Store, Transaction } from "../domain/ports.ts";
 import type { KeyStore } from "../domain/sealing-ports.ts";
 import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
@@ -10,6 +11,7 @@ import { auditMonths, dropAuditMonths } from "./audit-months.ts";
 import { auditSeals } from "./audit-seals.ts";
 import { type AuditStream, auditStream } from "./audit-stream.ts";
 import { createAuditWriter, recordIn } from "./audit-write.ts";
+import { announceIn, changeLog } from "./changes.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { asBrokerError, translated } from "./failures.ts";
@@ -20,10 +22,13 @@ import { memberReads, memberWrites } from "./members.ts";
 import { ownerManagerReads, ownerManagerWrites } from "./owner-managers.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
+import { reportReads } from "./report.ts";
+import { rotationReads, rotationWrites } from "./rotations.ts";
 import { settingReads } from "./settings.ts";
 import { settingWrites } from "./settings-write.ts";
 import { tokenReads, tokenWrites, usesWith } from "./tokens.ts";
 import { createTransact } from "./transactions.ts";
+import { deliveryQueue, webhookReads, webhookWrites } from "./webhooks.ts";
 
 export type StoreOptions = {
   readonly databaseUrl: string;
@@ -31,6 +36,8 @@ export type StoreOptions = {
   readonly clock: Clock;
   /** Told of what fails where nobody waits: a lost idle connection, a note that could not be written. */
   readonly onBackgroundError: (error: unknown) => void;
+  /** Told of each transaction of this store that was committed and announced something, with how many deliveries. */
+  readonly onAnnounced?: (deliveries: number) => void;
 };
 
 export type OpenStore = {
@@ -39,6 +46,8 @@ export type OpenStore = {
   readonly seals: SealStore;
   /** The audit log and its seals, for verifying and exporting. */
   auditStream(): Promise<AuditStream>;
+  readonly changes: ChangeLog;
+  readonly deliveries: DeliveryQueue;
   /**
    * Whether the audit can be written: this server takes writes, and this role may make them.
    * @throws BrokerError `unavailable` when the database cannot be had
@@ -68,6 +77,9 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...federationReads(db),
     ...managedSecretReads(db),
     ...ownerManagerReads(db),
+    ...reportReads(db, notes),
+    ...webhookReads(db),
+    ...rotationReads(db),
     audit: auditRead(db, within, clock.now),
   };
 }
@@ -83,6 +95,9 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...federationWrites(db),
     ...managedSecretWrites(db),
     ...ownerManagerWrites(db),
+    ...announceIn(db),
+    ...webhookWrites(db),
+    ...rotationWrites(db),
     admit: admitWith(db, notes),
     record: recordIn(db),
     dropAuditMonths: (before, make) => dropAuditMonths(db, before, make),
@@ -103,11 +118,23 @@ export function createStore(options: StoreOptions): OpenStore {
   const store: Store = {
     reader: translated(readerOf(db, notes, within, clock)),
     ...translated({ admit: admitWith(db, notes), ...usesWith(db) }),
-    transact: (work) =>
-      transact((tx, onFailure) => work(translated(transactionOf(tx, notes, clock), onFailure))),
+    async transact(work) {
+      let announced: number | null = null;
+      const result = await transact((tx, onFailure) => {
+        const whole = transactionOf(tx, notes, clock);
+        const announce: Transaction["announce"] = async (changes) => {
+          const deliveries = await whole.announce(changes);
+          announced = (announced ?? 0) + deliveries;
+          return deliveries;
+        };
+        return work(translated({ ...whole, announce }, onFailure));
+      });
+      if (announced !== null) options.onAnnounced?.(announced);
+      return result;
+    },
     record: (event) => audit.record(event),
     countRefusal: (event) => audit.countRefusal(event),
-    noteAccess: (rows, at) => notes.noteAccess(rows, at),
+    noteAccess: (rows, at, principalId) => notes.noteAccess(rows, at, principalId),
     noteTokenUse: (tokenId, at) => notes.noteTokenUse(tokenId, at),
   };
 
@@ -117,6 +144,8 @@ export function createStore(options: StoreOptions): OpenStore {
     seals: translated({ ...auditSeals(db, within, clock.now), ...auditMonths(db) }),
     auditStream: () =>
       auditStream({ ...db, query: (...query) => db.query(...query).catch(rethrow) as never }),
+    changes: translated(changeLog(db, within)),
+    deliveries: translated(deliveryQueue(db)),
     async ping() {
       const [row] = await db.query<{ audit: boolean }>(pingStatement, []).catch(rethrow);
       return { audit: row?.audit === true };

@@ -366,15 +366,15 @@ function send({ method, url, headers, body }: Sent): Promise<Got> {
       { agent, hostname, port, method, path: url, headers: { ...headers, ...length } },
       (response) => {
         const chunks: Buffer[] = [];
+        const { statusCode: status = 0, headers: got } = response;
+        // A stream has no end to wait for.
+        if (got["content-type"]?.startsWith("text/event-stream") === true) {
+          response.destroy();
+          return resolve({ status, headers: got, text: "" });
+        }
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
         response.on("error", reject);
-        response.on("end", () =>
-          resolve({
-            status: response.statusCode ?? 0,
-            headers: response.headers,
-            text: Buffer.concat(chunks).toString(),
-          }),
-        );
+        response.on("end", () => resolve({ status, headers: got, text: Buffer.concat(chunks).toString() }));
       },
     );
     call.on("error", reject);

@@ -18,7 +18,7 @@ let ids: Ids;
 let callers: Record<string, Api>;
 let reader: Api;
 
-type Ids = Record<"organization" | "project" | "user" | "member" | "account" | "token", string>;
+type Ids = Record<"organization" | "project" | "user" | "member" | "account" | "token" | "webhook", string>;
 const nothing: Ids = {
   organization: NOBODY,
   project: NOBODY,
@@ -26,6 +26,7 @@ const nothing: Ids = {
   member: NOBODY,
   account: NOBODY,
   token: NOBODY,
+  webhook: NOBODY,
 };
 
 beforeAll(async () => {
@@ -34,6 +35,11 @@ beforeAll(async () => {
   const { owner, organization, project, writer } = world;
   for (const place of [organization, project, { type: "user", id: owner.id }])
     await made(owner.api.put(settingsUrl(place, "secret/Custom/a"), { body: { value: "v" } }));
+  const webhook = await made(
+    owner.api.post(settingsUrl(project, undefined, {}, "/webhooks"), {
+      body: { url: "https://hooks.example.com/x", events: [] },
+    }),
+  );
   ids = {
     organization: organization.id,
     project: project.id,
@@ -41,6 +47,7 @@ beforeAll(async () => {
     member: writer.id,
     account: writer.id,
     token: writer.token_id,
+    webhook: webhook.id,
   };
   callers = {
     "a person": (await person(broker)).api,
@@ -55,6 +62,25 @@ type Try = readonly [route: string, request: (api: Api, ids: Ids) => ReturnType<
 const role = { body: { role: "read" } };
 const name = { body: { name: "n" } };
 const value = { body: { value: "w" } };
+
+/** The routes of an owner's webhooks: those of the project are there. */
+function ofWebhooks(type: "organization" | "project" | "user"): readonly Try[] {
+  const url = (at: Ids, rest = "") => settingsUrl({ type, id: at[type] }, undefined, {}, `/webhooks${rest}`);
+  const hook = { body: { url: "https://hooks.example.com/x", events: [] } };
+  const one = "/webhooks/{webhook_id}";
+  return [
+    ["post /webhooks", (api, at) => api.post(url(at), hook)],
+    ["get /webhooks", (api, at) => api.get(url(at))],
+    [`get ${one}`, (api, at) => api.get(url(at, `/${at.webhook}`))],
+    [`patch ${one}`, (api, at) => api.patch(url(at, `/${at.webhook}`), { body: { disabled: true } })],
+    [`delete ${one}`, (api, at) => api.delete(url(at, `/${at.webhook}`))],
+    [`get ${one}/deliveries`, (api, at) => api.get(url(at, `/${at.webhook}/deliveries`))],
+    [
+      `post ${one}/deliveries/{delivery_id}/replay`,
+      (api, at) => api.post(url(at, `/${at.webhook}/deliveries/${NOBODY}/replay`)),
+    ],
+  ];
+}
 
 /** The routes below an owner of settings, for each kind of owner. */
 const ofSettings: readonly Try[] = (["organization", "project", "user"] as const).flatMap((type) => {
@@ -85,6 +111,44 @@ const ofSettings: readonly Try[] = (["organization", "project", "user"] as const
     ["post /settings/restore", (api, at) => api.post(url(at, {}, "/settings/restore"))],
     ["post /settings/rollback", (api, at) => api.post(url(at, { version: "1" }, "/settings/rollback"))],
     ["delete /settings/versions", (api, at) => api.delete(url(at, { version: "1" }, "/settings/versions"))],
+    [
+      "get /settings/report",
+      (api, at) => api.get(settingsUrl({ type, id: at[type] }, undefined, {}, "/settings/report")),
+    ],
+    [
+      "get /settings/events",
+      (api, at) => api.get(settingsUrl({ type, id: at[type] }, undefined, {}, "/settings/events")),
+    ],
+    ["get /settings/rotations", (api, at) => api.get(url(at, {}, "/settings/rotations"))],
+    ["post /settings/rotate", (api, at) => api.post(url(at, {}, "/settings/rotate"), value)],
+    [
+      "post /settings/rotate",
+      (api, at) =>
+        api.post(url(at, {}, "/settings/rotate"), {
+          body: { value: "w", destroy_old: true, hook: { webhook_id: at.webhook } },
+        }),
+    ],
+    ["delete /settings", (api, at) => api.delete(url(at, { dry_run: "true" }))],
+    [
+      "delete /settings/versions",
+      (api, at) => api.delete(url(at, { version: "1", dry_run: "true" }, "/settings/versions")),
+    ],
+    ...["true", "false"].map((dry_run): Try => {
+      const body = { settings: [{ path: "secret/Custom/a", value: "w" }] };
+      return [
+        "post /settings/import",
+        (api, at) =>
+          api.post(settingsUrl({ type, id: at[type] }, undefined, { dry_run }, "/settings/import"), { body }),
+      ];
+    }),
+    ...(["copy", "move"] as const).map((verb): Try => {
+      const to = { owner_type: "user", owner_id: NOBODY, path: "secret/Custom/b" };
+      return [
+        `post /settings/${verb}`,
+        (api, at) => api.post(url(at, {}, `/settings/${verb}`), { body: { to } }),
+      ];
+    }),
+    ...ofWebhooks(type),
     ["get /audit", (api, at) => api.get(`/audit?owner_type=${type}&owner_id=${at[type]}`)],
     [
       "get /access",

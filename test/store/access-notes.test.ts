@@ -12,7 +12,7 @@ test("a disclosure shows at once, of the setting and of that version alone", asy
   await setting(key, "connect/S3/a");
   const made = await setting(key, "connect/S3/a");
   const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
-  store.noteAccess([row], at(1));
+  store.noteAccess([row], at(1), row.setting.created_by);
   const seen = await store.reader.setting(key, path("connect/S3/a"));
   expect([seen?.setting.last_accessed_at, seen?.version.last_accessed_at]).toEqual([at(1), at(1)]);
   const versions = await store.reader.versions(made);
@@ -27,7 +27,8 @@ test("what was noted is written at the latest when the store closes, and never m
   const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
   for (const minute of [5, 3, 9, 4]) {
     const replica = open();
-    for (const each of [minute - 1, minute, minute - 2]) replica.store.noteAccess([row], at(each));
+    for (const each of [minute - 1, minute, minute - 2])
+      replica.store.noteAccess([row], at(each), row.setting.created_by);
     await replica.close();
   }
   const { rows } = await driver.query(
@@ -45,11 +46,11 @@ test("a writer neither waits for notes nor undoes them", async () => {
   await transact(async (tx) => {
     await putSetting(tx, key, "connect/S3/a", time.now);
     // The row is locked here: closing must pass it over, not wait for it.
-    replica.store.noteAccess([row], at(1));
+    replica.store.noteAccess([row], at(1), row.setting.created_by);
     await replica.close();
   });
   const again = open();
-  again.store.noteAccess([row], at(2));
+  again.store.noteAccess([row], at(2), row.setting.created_by);
   await again.close();
   await transact(async (tx) => {
     const found = (await tx.setting(key, path("connect/S3/a"))) as SettingRow;
@@ -81,7 +82,7 @@ test("notes of rows that are gone are given up without an error", async () => {
   const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
   await transact((tx) => tx.purgeSetting(made));
   const replica = open();
-  replica.store.noteAccess([row], at(1));
+  replica.store.noteAccess([row], at(1), row.setting.created_by);
   await replica.close();
   expect(backgroundErrors).toEqual([]);
 });

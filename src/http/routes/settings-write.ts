@@ -6,10 +6,12 @@ import { callerOf } from "../authenticate.ts";
 import { contentOf, given, metadataOf, preconditionsOf } from "../input.ts";
 import { problems } from "../problem.ts";
 import { ETAG, answer, empty } from "../schemas/kit.ts";
+import { RemovalPreview } from "../schemas/report.ts";
 import { Setting } from "../schemas/settings.ts";
 import * as S from "../schemas/settings-input.ts";
 
 const tags = ["Settings"];
+const DAYS_DEFAULT = 90;
 
 type Addressed = {
   readonly query: { readonly owner_type: string; readonly owner_id: string; readonly path: string };
@@ -98,15 +100,24 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
         summary: "Delete a setting",
         description:
           "Soft: it can be restored for a time, and is purged then. With `purge=true` (needs `destroy`) every value is " +
-          "destroyed at once.",
+          "destroyed at once. With `dry_run=true` nothing happens, and the answer says who read it lately.",
         querystring: S.DeleteQuery,
         headers: S.WriteHeaders,
-        response: { 204: empty("Deleted."), ...problems(404, 412, 413, 415, 422, 502) },
+        response: {
+          200: answer("With `dry_run`: who would miss it. Nothing is changed.", RemovalPreview),
+          204: empty("Deleted."),
+          ...problems(404, 412, 413, 415, 422, 502),
+        },
       },
     },
     async (request, reply) => {
       const address = addressOf(request);
-      if (request.query.purge === true) await broker.purge(callerOf(request), address);
+      const { purge, dry_run, days = DAYS_DEFAULT } = request.query;
+      if (dry_run === true) {
+        const action = purge === true ? "destroy" : "write";
+        return broker.previewRemoval(callerOf(request), { ...address, days, action });
+      }
+      if (purge === true) await broker.purge(callerOf(request), address);
       else await broker.softDelete(callerOf(request), address);
       return reply.code(204).send();
     },
@@ -169,14 +180,21 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
         tags,
         summary: "Destroy one version's value",
         description: "For ever, and at once. The version stays in the list, as `destroyed`.",
-        querystring: S.VersionQuery,
+        querystring: S.DestroyQuery,
         headers: S.WriteHeaders,
-        response: { 204: empty("Destroyed."), ...problems(404, 410, 412, 413, 415, 422, 502) },
+        response: {
+          200: answer("With `dry_run`: who would miss it. Nothing is changed.", RemovalPreview),
+          204: empty("Destroyed."),
+          ...problems(404, 410, 412, 413, 415, 422, 502),
+        },
       },
     },
     async (request, reply) => {
-      const { version } = request.query;
-      await broker.destroyVersion(callerOf(request), { ...addressOf(request), version });
+      const { version, dry_run, days = DAYS_DEFAULT } = request.query;
+      const asked = { ...addressOf(request), version };
+      if (dry_run === true)
+        return broker.previewRemoval(callerOf(request), { ...asked, days, action: "destroy" });
+      await broker.destroyVersion(callerOf(request), asked);
       return reply.code(204).send();
     },
   );

@@ -1,6 +1,7 @@
 // How this API's schemas are written. One object validates, serializes and is published, in the dialect of
 // OpenAPI 3.0 (no const, no type lists, `nullable` for null). Where the validator or the serializer needs what that
 // dialect cannot say, the published form stands beside it under PUBLISHED, and `published` puts it in its place.
+import type { Readable } from "node:stream";
 import { type Static, type TSchema, type TUnsafe, Type } from "typebox";
 
 /** The keyword under which a schema carries what openapi.yaml says instead of it. */
@@ -110,6 +111,12 @@ export function answerOrText<Schema extends TSchema>(
 ): TUnsafe<Static<Schema> | string> {
   const media = { "text/plain": { schema: { type: "string" }, example: told.text } };
   return Type.Unsafe<Static<Schema> | string>(responseOf(description, schema, told, media));
+}
+
+/** An answer that goes on: text, as it comes. What may be in it is up to the handler. */
+export function stream(description: string, example: string): TUnsafe<Readable> {
+  const media = { "text/event-stream": { schema: { type: "string" }, example } };
+  return Type.Unsafe<Readable>({ description, content: media });
 }
 
 /** An answer without a body: 204, 304. */

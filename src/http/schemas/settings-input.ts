@@ -29,7 +29,7 @@ function labelMap<Label extends string | null>(label: object, maxProperties: num
   );
 }
 
-const metadata = {
+export const metadata = {
   description: Type.Optional(Nullable(Text(1024, "Plain text; null clears it."))),
   expires_at: Type.Optional(
     Nullable(
@@ -76,6 +76,11 @@ const ExternalSecret = component(
   ),
 );
 
+/** All the labels of a setting. */
+export const labelled = Type.Optional(
+  labelMap<string>(labelText, 64, "All the labels that there are to be; null clears them."),
+);
+
 export const PutSettingBody = component(
   "PutSettingBody",
   Fields(
@@ -83,9 +88,7 @@ export const PutSettingBody = component(
       value: Type.Optional(ValueInput),
       external: Type.Optional(ExternalSecret),
       ...metadata,
-      labels: Type.Optional(
-        labelMap<string>(labelText, 64, "All the labels that there are to be; null clears them."),
-      ),
+      labels: labelled,
       storage: Type.Optional(
         OneOf(STORAGE_NAMES, { description: "Where the value is to rest; needs `manage`." }),
       ),
@@ -121,7 +124,7 @@ export const PatchSettingBody = component(
   ),
 );
 
-const address = {
+export const address = {
   owner_type: OneOf(OWNER_TYPES, { description: "What kind of owner.", examples: ["project"] }),
   owner_id: IdInput("Who owns the setting.", EXAMPLE.project),
 };
@@ -135,14 +138,29 @@ const version = Type.Integer({
 
 /** The address of one setting, on every verb. */
 export const AddressQuery = Fields({ ...address, path });
+const dryRun = {
+  dry_run: Type.Optional(
+    Type.Boolean({ default: false, description: "Change nothing: answer who would miss it." }),
+  ),
+  days: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 3650,
+      default: 90,
+      description: "With `dry_run`: how far back to look for readers.",
+    }),
+  ),
+};
 export const DeleteQuery = Fields({
   ...address,
   path,
+  ...dryRun,
   purge: Type.Optional(
     Type.Boolean({ default: false, description: "Destroy every value at once, for ever; needs `destroy`." }),
   ),
 });
 export const VersionQuery = Fields({ ...address, path, version });
+export const DestroyQuery = Fields({ ...address, path, version, ...dryRun });
 export const ValueQuery = Fields({
   ...address,
   path,

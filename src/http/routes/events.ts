@@ -1,0 +1,93 @@
+// GET /settings/events: changes as they happen, as Server-Sent Events. Each carries an id; a listener that comes back with
+// the last one it heard misses nothing. A listener that does not keep up is let go, and comes back.
+import { Readable } from "node:stream";
+import { parseOwner } from "../../domain/address.ts";
+import type { Broker } from "../../domain/broker.ts";
+import { payloadOf } from "../../domain/change-events.ts";
+import { type Listening, parsePosition } from "../../domain/change-feed.ts";
+import type { App } from "../app.ts";
+import { callerOf } from "../authenticate.ts";
+import { problems } from "../problem.ts";
+import { stream } from "../schemas/kit.ts";
+import { EventsHeaders, EventsQuery } from "../schemas/webhooks.ts";
+
+const HEARTBEAT_MS = 15_000;
+/** What a listener may leave unread. */
+const BEHIND_BYTES_MAX = 1_048_576;
+const RETRY_MS = 1_000;
+
+export function eventsRoutes(app: App, broker: Broker): void {
+  const streams = new Set<() => void>();
+  // Open streams would hold up the closing of the server: they end first, and come back to another replica.
+  app.addHook("preClose", (done) => {
+    for (const end of streams) end();
+    done();
+  });
+
+  app.get(
+    "/settings/events",
+    {
+      config: { action: "list" },
+      schema: {
+        operationId: "streamSettingEvents",
+        tags: ["Webhooks"],
+        summary: "Hear of changes as they happen",
+        description:
+          "A stream of Server-Sent Events: the `event` is the change's type, the `data` JSON as webhooks get it, without " +
+          "any value. `ready` comes first, and `missed` in place of events that are no longer kept (seven days): list " +
+          "anew then. Rights are looked up again all the while; the stream ends when they are gone.",
+        querystring: EventsQuery,
+        headers: EventsHeaders,
+        response: {
+          200: stream("The events.", "id: 42\nevent: setting.version_added\ndata: {}\n\n"),
+          ...problems(),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { owner_type, owner_id, path } = request.query;
+      const given = request.headers["last-event-id"];
+      const out = new Readable({ read: () => undefined });
+      let isOver = false;
+      const write = (text: string): void => {
+        if (isOver || out.destroyed) return;
+        out.push(text);
+        if (out.readableLength > BEHIND_BYTES_MAX) out.destroy();
+      };
+      const finish = (): void => {
+        if (!isOver && !out.destroyed) out.push(null);
+        isOver = true;
+      };
+      const say = (id: bigint, type: string, data: object): void =>
+        write(`id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
+      const start = typeof given === "string" && given !== "" ? parsePosition(given) : null;
+      const waiting: (() => void)[] = [];
+      let listening: Listening | null = null;
+      // Until it is known from where it hears, what it hears waits.
+      const inOrder = (act: () => void): void => void (listening === null ? waiting.push(act) : act());
+      listening = await broker.feed.listen(callerOf(request), {
+        owner: parseOwner(owner_type, owner_id),
+        path: path ?? null,
+        after: start,
+        tell: (event) => inOrder(() => say(event.position, event.kind, payloadOf(event))),
+        missed: () => inOrder(() => write("event: missed\ndata: {}\n\n")),
+        end: () => inOrder(finish),
+      });
+      const { position, stop } = listening;
+      write(`retry: ${RETRY_MS}\n`);
+      if (waiting.length === 0) say(position(), "ready", {});
+      else write("event: ready\ndata: {}\n\n");
+      for (const act of waiting) act();
+      const beat = setInterval(() => write(`: still here\nid: ${position()}\n\n`), HEARTBEAT_MS).unref();
+      streams.add(finish);
+      out.once("close", () => {
+        clearInterval(beat);
+        streams.delete(finish);
+        stop();
+      });
+      // The answer to a HEAD has no body, and no end to wait for.
+      if (request.method === "HEAD") finish();
+      return reply.type("text/event-stream; charset=utf-8").header("x-accel-buffering", "no").send(out);
+    },
+  );
+}

@@ -1,0 +1,153 @@
+// A broker that is killed, PostgreSQL and all: between a change and its delivery, and at every point of a rotation. No
+// event is lost, and what is current is always readable.
+import { setTimeout as pause } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Api, client, made, settingsUrl } from "../harness/broker.ts";
+import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
+import { type Behave, type Receiver, isSigned, startReceiver } from "../http/receiver.ts";
+
+const environment = { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" };
+
+let home: Awaited<ReturnType<typeof newHome>>;
+let broker: BrokerProcess;
+let token: string;
+let project: { type: string; id: string };
+const receivers: Receiver[] = [];
+
+beforeAll(async () => {
+  home = await newHome();
+  broker = await spawnBroker(home.path, environment);
+  const admin = await broker.admin();
+  token = admin.token;
+  const organization = await made(admin.post("/organizations", { body: { name: "acme" } }));
+  const { id } = await made(
+    admin.post(`/organizations/${organization.id}/projects`, { body: { name: "p" } }),
+  );
+  project = { type: "project", id };
+});
+
+afterAll(async () => {
+  await broker.killAll();
+  await home.remove();
+  await Promise.all(receivers.map((each) => each.close()));
+});
+
+const api = (): Api => client(broker.url, token);
+const url = (path?: string, at = "/settings") => settingsUrl(project, path, {}, at);
+
+async function restart(): Promise<void> {
+  broker = await spawnBroker(home.path, environment);
+}
+
+async function hooked(behave: Behave, events: readonly string[]) {
+  const receiver = await startReceiver(behave);
+  receivers.push(receiver);
+  const body = { url: receiver.url, events };
+  const { id, secret } = await made(api().post(url(undefined, "/webhooks"), { body }));
+  return { receiver, id: id as string, secret: secret as string };
+}
+
+test("what was committed is delivered after the restart, and what comes twice has the same id", async () => {
+  let isHealed = false;
+  const { receiver, secret } = await hooked(() => (isHealed ? 204 : "hang"), ["setting.created"]);
+  const paths = Array.from({ length: 12 }, (_, each) => `secret/Custom/delivered/${each}`);
+  for (const path of paths) await made(api().put(url(path), { body: { value: "x" } }));
+  // Some are on their way and unanswered, the others not even that.
+  await receiver.until(({ length }) => length >= 2);
+  await broker.killAll();
+  const before = receiver.received.length;
+  expect(before).toBeLessThan(paths.length);
+  isHealed = true;
+  await restart();
+  const heard = () => receiver.received.slice(before);
+  await receiver.until(() => new Set(heard().map(({ id }) => id)).size >= paths.length);
+  const idOf = new Map<unknown, string>();
+  for (const message of receiver.received) {
+    expect(isSigned(message, secret)).toBe(true);
+    const { path } = message.body.data;
+    expect(idOf.get(path) ?? message.id).toBe(message.id);
+    idOf.set(path, message.id);
+  }
+  expect(new Set(idOf.keys())).toEqual(new Set(paths));
+  expect(new Set(idOf.values()).size).toBe(paths.length);
+}, 90_000);
+
+type Round = {
+  readonly path: string;
+  readonly hook: boolean;
+  readonly kill: "sent" | "asked" | "answered" | "done";
+};
+const ROUNDS: readonly Round[] = (
+  [
+    [false, "sent"],
+    [false, "done"],
+    [true, "sent"],
+    [true, "asked"],
+    [true, "answered"],
+    [false, "sent"],
+    [true, "answered"],
+  ] as const
+).map(([hook, kill], index) => ({ path: `secret/Custom/rotated/${index}`, hook, kill }));
+
+test("a rotation that is killed at any point leaves the old or the new value current, never neither", async () => {
+  let round: Round | null = null;
+  const killed = { done: Promise.withResolvers<void>() };
+  const kill = (delayMs: number): void => {
+    void pause(delayMs)
+      .then(() => broker.killAll())
+      .then(killed.done.resolve, killed.done.reject);
+  };
+  const { id } = await hooked(({ body }) => {
+    if (round === null || body.data["path"] !== round.path) return { confirmed: true };
+    if (round.kill === "asked") {
+      kill(0);
+      return "hang";
+    }
+    // From before the answer arrives to after all that follows is committed.
+    if (round.kill === "answered") kill(ROUNDS.indexOf(round));
+    return { confirmed: true };
+  }, []);
+  for (const each of ROUNDS)
+    await made(api().put(url(each.path), { body: { value: `old of ${each.path}` } }));
+  const outcomes: string[] = [];
+  for (const each of ROUNDS) {
+    killed.done = Promise.withResolvers<void>();
+    round = each;
+    const body = { value: `new of ${each.path}`, ...(each.hook ? { hook: { webhook_id: id } } : {}) };
+    const asked = api()
+      .post(url(each.path, "/settings/rotate"), { body })
+      .catch(() => null);
+    if (each.kill === "sent") kill(2 + 4 * ROUNDS.indexOf(each));
+    if (each.kill === "done") {
+      await asked;
+      kill(0);
+    }
+    await killed.done.promise;
+    await asked;
+    round = null;
+    await restart();
+    const found = await made(api().get(url(each.path, "/settings/value")));
+    expect([`old of ${each.path}`, `new of ${each.path}`]).toContain(found.value);
+    expect(found.version).toBe(found.value.startsWith("old") ? 1 : 2);
+    outcomes.push(`${each.hook ? "hook " : ""}${each.kill}: ${found.value.slice(0, 3)}`);
+    // A writer is not held up by what a crash left.
+    const { versions } = await made(api().get(url(each.path, "/settings/versions")));
+    expect(versions.find(({ version }: { version: number }) => version === found.version).state).toBe(
+      "enabled",
+    );
+  }
+  console.log(`what was current after each kill: ${outcomes.join("; ")}`);
+  // What waited for a hook is asked again once its lease is over, and each ends one way or the other.
+  for (const each of ROUNDS)
+    for (;;) {
+      const { rotations } = await made(api().get(url(each.path, "/settings/rotations")));
+      const { value } = await made(api().get(url(each.path, "/settings/value")));
+      if (rotations.every(({ state }: { state: string }) => state === "done")) {
+        expect(value).toBe(`${rotations.length === 0 ? "old" : "new"} of ${each.path}`);
+        break;
+      }
+      expect(rotations[0].state).toBe("pending");
+      expect(value).toBe(`old of ${each.path}`);
+      await pause(200);
+    }
+}, 180_000);

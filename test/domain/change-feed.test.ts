@@ -1,0 +1,143 @@
+// The feed by itself, over a log that the test moves by hand: what is heard between catching up and hearing with the
+// others, which no clock can be trusted to hit; and how many may listen.
+import { expect, test } from "vitest";
+import { type Told, createChangeFeed } from "../../src/domain/change-feed.ts";
+import type { Caller, Grant } from "../../src/domain/admission.ts";
+import { RIGHTS_CHANGED } from "../../src/domain/change-events.ts";
+import type { ChangeLog } from "../../src/domain/lifecycle-ports.ts";
+
+const TENANT = "01900000-0000-7000-8000-000000000001";
+const caller = {} as Caller;
+const owner = { owner_type: "organization" as const, owner_id: TENANT };
+
+function grantOf(principal: string): Grant {
+  return {
+    principal: { id: principal, ceilings: [], organization_id: TENANT },
+    token: { expires_at: null },
+    access: null,
+    key: { ...owner, tenant_id: TENANT },
+    at: new Date(0),
+    decide: () => ({ verdict: "allow" }),
+  } as unknown as Grant;
+}
+
+function world(limits?: { all: number; perPrincipal: number }) {
+  const log: Told[] = [];
+  /** Runs in the middle of a look at the log, after it was read and before it is answered. */
+  let between: (() => Promise<void>) | null = null;
+  const changes: ChangeLog = {
+    place: async () => BigInt(log.length),
+    async after(position, _tenant, limit) {
+      const found = log.filter((each) => each.position > position).slice(0, limit);
+      const act = between;
+      between = null;
+      await act?.();
+      return found;
+    },
+    keptSince: async () => 0n,
+    forget: async () => undefined,
+  };
+  let allowed = true;
+  const gate = {
+    read: async (
+      _caller: Caller,
+      _need: unknown,
+      find: (grant: Grant) => Promise<{ found: bigint }>,
+      answer: (found: bigint, permit: unknown, grant: Grant) => Promise<unknown>,
+    ) => {
+      const grant = grantOf("p");
+      const { found } = await find(grant);
+      return answer(found, null, grant);
+    },
+    stillMay: async () => {
+      if (!allowed) throw new Error("no");
+      return grantOf("p");
+    },
+  };
+  const feed = createChangeFeed(gate as unknown as Parameters<typeof createChangeFeed>[0], changes, limits);
+  const add = (kind: Told["kind"] = "setting.created"): void => {
+    const position = BigInt(log.length + 1);
+    const place = { tenant_id: TENANT, ...owner, setting_id: null, path: `secret/Custom/${position}` };
+    log.push({
+      ...place,
+      id: String(position),
+      at: new Date(0),
+      kind,
+      version: 1,
+      principal_id: null,
+      details: {},
+      position,
+    });
+  };
+  return {
+    feed,
+    add,
+    interrupt: (act: () => Promise<void>) => (between = act),
+    forbid: () => (allowed = false),
+    listen: async (after: bigint | null = null) => {
+      const heard: number[] = [];
+      let isEnded = false;
+      const listening = await feed.listen(caller, {
+        owner,
+        path: null,
+        after,
+        tell: ({ position }) => heard.push(Number(position)),
+        missed: () => heard.push(-1),
+        end: () => (isEnded = true),
+      });
+      return { heard, listening, isEnded: () => isEnded };
+    },
+  };
+}
+
+test("what comes while a listener catches up, and is told to the others, is told to it as well, in order and once", async () => {
+  const { feed, add, interrupt, listen } = world();
+  const other = await listen();
+  for (let each = 0; each < 5; each++) add();
+  await feed.pump();
+  interrupt(async () => {
+    // The late one has read up to 5 and has not been answered: now 6 comes, and all others hear of it.
+    add();
+    await feed.pump();
+  });
+  const late = await listen(2n);
+  add();
+  await feed.pump();
+  expect(other.heard).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  expect(late.heard).toEqual([3, 4, 5, 6, 7]);
+  expect(late.listening.position()).toBe(7n);
+});
+
+test("who lost a right hears nothing that is told with the loss", async () => {
+  const { feed, add, forbid, listen } = world();
+  const listener = await listen();
+  add();
+  await feed.pump();
+  forbid();
+  add(RIGHTS_CHANGED);
+  add();
+  await feed.pump();
+  expect([listener.heard, listener.isEnded(), feed.count()]).toEqual([[1], true, 0]);
+});
+
+test("what came while nobody listened is told to who asks for it, and to nobody else", async () => {
+  const { feed, add, listen } = world();
+  (await listen()).listening.stop();
+  add();
+  add();
+  const fresh = await listen();
+  const back = await listen(1n);
+  add();
+  await feed.pump();
+  expect([fresh.heard, back.heard]).toEqual([[3], [2, 3]]);
+});
+
+test("a principal, and a replica, bears so many", async () => {
+  const { listen } = world({ all: 3, perPrincipal: 2 });
+  await listen();
+  await listen();
+  await expect(listen()).rejects.toMatchObject({ code: "rate_limited" });
+  const full = world({ all: 1, perPrincipal: 2 });
+  await full.listen();
+  await expect(full.listen()).rejects.toMatchObject({ code: "unavailable" });
+});

@@ -1,0 +1,99 @@
+// Rotation of values that rest in a cloud's manager: at once, by a hook, and falling back; the manager ends with what the
+// database points at. And an import, which a manager cannot take part in.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
+import { type Receiver, startReceiver } from "../http/receiver.ts";
+import { type SettingsApi, later, settingsOf } from "../http/settings-kit.ts";
+import { CLOUDS, type Cloud } from "./clouds.ts";
+
+describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
+  let cloud: Cloud;
+  let broker: TestBroker;
+  let world: World;
+  let settings: SettingsApi;
+  let receiver: Receiver;
+  let isConfirmed = true;
+
+  beforeAll(async () => {
+    cloud = await CLOUDS[name]();
+    const loopback = { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" };
+    broker = await startBroker({ environment: { ...cloud.environment, ...loopback } });
+    world = await furnish(broker);
+    settings = settingsOf(world.keeper.api, world.project);
+    receiver = await startReceiver(() => ({ confirmed: isConfirmed }));
+  });
+  afterAll(async () => {
+    await broker?.close();
+    await cloud?.close();
+    await receiver?.close();
+  });
+
+  const rotate = (path: string, body: object) =>
+    made(world.keeper.api.post(settingsUrl(world.project, path, {}, "/settings/rotate"), { body }));
+  const hook = async () => {
+    const body = { url: receiver.url, events: [] };
+    return (
+      await made(world.owner.api.post(settingsUrl(world.project, undefined, {}, "/webhooks"), { body }))
+    ).id;
+  };
+  const settled = async () => {
+    const { broker: inner } = broker.service;
+    await inner.askRotationHooks((error) => {
+      throw error;
+    });
+    await inner.rotationHooksDrained();
+  };
+  const valuesHeld = (): string[] => cloud.held().flatMap(({ values }) => [...values.values()]);
+  /** Sweeps until the manager holds this no more: it takes its time over labels. */
+  const goneFromManager = async (value: string): Promise<void> => {
+    while (valuesHeld().includes(value)) await broker.service.broker.settleManagedSecrets(100);
+  };
+
+  test("at once: the new value is in the manager and current, and the old one goes after the overlap", async () => {
+    const path = "secret/Custom/at-once";
+    await made(settings.put(path, `${name} old`));
+    const { setting, rotation } = await rotate(path, {
+      generator: { kind: "hex" },
+      destroy_old: true,
+      overlap_seconds: 60,
+    });
+    expect(setting).toMatchObject({ storage: "manager", manager: name, version: 2 });
+    expect(rotation.state).toBe("overlap");
+    const { value } = (await settings.value(path)).body;
+    expect(await cloud.plain(setting.location)).toBe(value);
+    await later(120, () => broker.service.broker.retireOldVersions(10));
+    expect((await settings.value(path, { version: "1" })).status).toBe(410);
+    await goneFromManager(`${name} old`);
+    expect((await settings.value(path)).body.value).toBe(value);
+  });
+
+  test("by a hook: the old value is current until it confirms; where it refuses, nothing of the new one stays", async () => {
+    const webhook_id = await hook();
+    for (const confirms of [true, false]) {
+      isConfirmed = confirms;
+      const path = `secret/Custom/by-hook-${confirms}`;
+      const fresh = `${name} new ${confirms}`;
+      await made(settings.put(path, `${name} old ${confirms}`));
+      const { rotation } = await rotate(path, { value: fresh, hook: { webhook_id } });
+      expect(rotation.state).toBe("pending");
+      await settled();
+      const url = settingsUrl(world.project, path, {}, "/settings/rotations");
+      for (;;) {
+        const { rotations } = await made(world.keeper.api.get(url));
+        if (rotations[0].state !== "pending") break;
+        await settled();
+      }
+      const current = (await settings.value(path)).body;
+      expect([current.value, current.version]).toEqual(confirms ? [fresh, 2] : [`${name} old false`, 1]);
+      if (!confirms) await goneFromManager(fresh);
+    }
+  });
+
+  test("an import is refused, whole", async () => {
+    const body = { settings: [{ path: "secret/Custom/imported", value: "x" }] };
+    const url = settingsUrl(world.project, undefined, {}, "/settings/import");
+    const { status, body: problem } = await world.writer.api.post(url, { body });
+    expect([status, problem.code]).toEqual([409, "conflict"]);
+    expect((await settings.list("secret/Custom/imported", { match: "exact" })).status).toBe(404);
+  });
+});
