@@ -9,6 +9,7 @@ import { tokenMaker } from "./auth/api-token.ts";
 import { createIdentityVerifier } from "./auth/foreign-identity.ts";
 import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
+import { keySourcesOf } from "./compose-keys.ts";
 import { type Config, ConfigError, silenceGoogle } from "./config.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
 import type { IdentityVerifier } from "./domain/federation-ports.ts";
@@ -21,8 +22,8 @@ import { createMetrics } from "./http/metrics.ts";
 import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
 import { repeat } from "./repeat.ts";
-import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
-import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
+import { openMasterKeys } from "./sealing/key-source.ts";
+import { createManagerHealth, openManagers } from "./sealing/managers.ts";
 import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
 import { openVault } from "./sealing/open-vault.ts";
 import type { VaultAlert } from "./sealing/vault.ts";
@@ -162,7 +163,7 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
   started.push(async () => {
     for (const manager of managers.values()) await manager.close();
   });
-  const masterKeys = await openMasterKeys(keySourceOf(config, managers), keys);
+  const masterKeys = await openMasterKeys(keySourcesOf(config, managers, newId), keys);
   const onAlert = (alert: VaultAlert): void => {
     metrics.alert(alert.kind);
     logger.error(alert, "ALERT: a stored record is damaged, or was altered outside the broker");
@@ -179,7 +180,7 @@ async function open(config: Config, logger: Logger, started: (() => Promise<void
     defaults: { storage: config.storage, manager: config.manager },
     enabled: config.managersEnabled,
   });
-  const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
+  const sealer = createSigningKeySealer(masterKeys);
   const signingKeys = createSigningKeys(() => keys.signingKeys(), sealer, clock, newId);
   const broker = createBroker({
     store,
@@ -223,16 +224,6 @@ async function databaseOf(config: Config, logger: Logger, started: (() => Promis
   const postgres = await startEmbeddedPostgres({ home: config.home, logger: quiet });
   started.push(() => postgres.stop());
   return postgres.url;
-}
-
-function keySourceOf({ masterKey, manager, home }: Config, managers: Managers): KeySource {
-  if (masterKey.from === "manager") {
-    const keeper = manager === "local" ? undefined : managers.get(manager);
-    if (keeper === undefined) throw new Error("the manager that keeps the master key is open");
-    return { from: "manager", manager: keeper, newId };
-  }
-  if (masterKey.from === "environment") return { from: "environment", text: masterKey.text.reveal() };
-  return masterKey.from === "file" ? masterKey : { from: "home", home };
 }
 
 /** Whole or not at all, for its owner's eyes alone, and on disk when it resolves. */
@@ -291,7 +282,12 @@ export async function openapiDocument(config: Config): Promise<string> {
       broker,
       logger: createLogger("silent"),
       metrics: createMetrics({ ofProcess: false }),
-      signingKeys: createSigningKeys(async () => [], { seal: absent, open: absent }, clock, newId),
+      signingKeys: createSigningKeys(
+        async () => [],
+        { seal: absent, open: absent, reseal: absent },
+        clock,
+        newId,
+      ),
       health: () => Promise.reject(new Error("there is no database")),
     },
     registerRoutes,

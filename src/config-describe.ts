@@ -4,7 +4,7 @@ import type { Config } from "./config.ts";
 
 /** The effective configuration in the environment's names, without secrets, for `coffer check-config`. */
 export function describeConfig(config: Config): string {
-  const { masterKey } = config;
+  const { masterKey, masterKeyNext } = config;
   const lines: readonly (readonly [string, string | number])[] = [
     ["COFFER_HOME", config.home],
     ["COFFER_HOST", config.host],
@@ -21,6 +21,10 @@ export function describeConfig(config: Config): string {
           : masterKey.from === "manager"
             ? `a secret in the manager ${config.manager}`
             : "master.key in COFFER_HOME",
+    ],
+    [
+      "next master key",
+      masterKeyNext === null ? "(none)" : masterKeyNext.from === "file" ? masterKeyNext.path : "[redacted]",
     ],
     ["COFFER_MANAGER", config.manager],
     ["COFFER_STORAGE", config.storage],

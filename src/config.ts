@@ -31,6 +31,11 @@ export class Hidden {
   }
 }
 
+/** A master key from outside. */
+export type GivenKey =
+  | { readonly from: "file"; readonly path: string }
+  | { readonly from: "environment"; readonly text: Hidden };
+
 export type Config = {
   /** Absolute; holds the embedded database, master.key and admin.token. */
   readonly home: string;
@@ -47,8 +52,9 @@ export type Config = {
     | { readonly from: "home" }
     /** Kept in the default manager, which is a cloud's. */
     | { readonly from: "manager" }
-    | { readonly from: "file"; readonly path: string }
-    | { readonly from: "environment"; readonly text: Hidden };
+    | GivenKey;
+  /** The master key that is to take the other one's place; null: none. */
+  readonly masterKeyNext: GivenKey | null;
   readonly manager: ManagerName;
   readonly storage: Storage;
   readonly managersEnabled: readonly ManagerName[];
@@ -89,6 +95,8 @@ const KNOWN = new Set([
   "COFFER_DATABASE_POOL_SIZE",
   "COFFER_MASTER_KEY",
   "COFFER_MASTER_KEY_FILE",
+  "COFFER_MASTER_KEY_NEXT",
+  "COFFER_MASTER_KEY_NEXT_FILE",
   "COFFER_MANAGER",
   "COFFER_STORAGE",
   "COFFER_MANAGERS_ENABLED",
@@ -192,12 +200,12 @@ export function readConfig(environment: Environment = process.env): Config {
     databaseUrl: databaseUrl === null ? null : new Hidden(databaseUrl),
     databasePoolSize: whole("COFFER_DATABASE_POOL_SIZE", 10, 2, 200),
     masterKey: masterKeyOf(
-      text("COFFER_MASTER_KEY"),
-      text("COFFER_MASTER_KEY_FILE"),
+      givenKey("COFFER_MASTER_KEY", text, problems),
       databaseUrl !== null,
       manager,
       problems,
     ),
+    masterKeyNext: givenKey("COFFER_MASTER_KEY_NEXT", text, problems),
     manager,
     storage,
     managersEnabled: enabled,
@@ -215,17 +223,21 @@ export function readConfig(environment: Environment = process.env): Config {
   return Object.freeze(config);
 }
 
+/** The key itself under a name, or the file that holds it under the name with `_FILE`. */
+function givenKey(name: string, text: (name: string) => string | null, problems: string[]): GivenKey | null {
+  const [key, file] = [text(name), text(`${name}_FILE`)];
+  if (key !== null && file !== null) problems.push(`${name} and ${name}_FILE exclude each other.`);
+  if (file !== null) return { from: "file", path: resolve(file) };
+  return key === null ? null : { from: "environment", text: new Hidden(key) };
+}
+
 function masterKeyOf(
-  key: string | null,
-  file: string | null,
+  given: GivenKey | null,
   ownDatabase: boolean,
   manager: ManagerName,
   problems: string[],
 ): Config["masterKey"] {
-  if (key !== null && file !== null)
-    problems.push("COFFER_MASTER_KEY and COFFER_MASTER_KEY_FILE exclude each other.");
-  if (file !== null) return { from: "file", path: resolve(file) };
-  if (key !== null) return { from: "environment", text: new Hidden(key) };
+  if (given !== null) return given;
   if (ownDatabase && manager !== "local") return { from: "manager" };
   // A key made up beside a database that others share would be lost with this machine, and all values with it.
   if (ownDatabase)

@@ -4,6 +4,7 @@ import { type Caller } from "./admission.ts";
 import { createGate } from "./gate.ts";
 import type { IdentityVerifier, SigningKeyMaker, TrustedIssuer } from "./federation-ports.ts";
 import { createIdentityProviders } from "./identity-providers.ts";
+import { createKeys } from "./keys.ts";
 import { createManagedSecrets } from "./managed-secrets.ts";
 import { createMembers } from "./members.ts";
 import { createMoves } from "./moves.ts";
@@ -56,6 +57,7 @@ export function createBroker(deps: BrokerDeps) {
     onBackgroundError: deps.onBackgroundError,
   });
   const moves = createMoves({ ...deps, gate, managed });
+  const signing = createSigning(gate, deps.signingKeys, vault);
   return {
     /** Finds out who calls, and nothing else. @throws BrokerError `unauthenticated` */
     identify: (caller: Caller): Promise<void> => gate.identify(caller),
@@ -83,7 +85,8 @@ export function createBroker(deps: BrokerDeps) {
     ...createTokens(gate, tokens, newId),
     ...createSignIn(gate, deps.verifier, deps.instanceIssuers, store, tokens, newId),
     ...createIdentityProviders(gate, deps.verifier, newId),
-    ...createSigning(gate, deps.signingKeys),
+    ...signing,
+    ...createKeys({ ...deps, gate, managed, signing }),
     ...createAuditRead(gate),
   };
 }

@@ -4,6 +4,7 @@ import type { PrincipalKind, Role, StandingFacts } from "./access.ts";
 import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
 import type { AuditEvent, Outcome } from "./audit.ts";
 import type { AccessClaims, IdentityProviderRecord, SigningKeyRecord } from "./federation-ports.ts";
+import type { KeyReads, KeyWrites } from "./key-ports.ts";
 import type { ManagerReads, ManagerWrites } from "./manager-store-ports.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 
@@ -116,40 +117,45 @@ export type AuditQuery = {
 export type AuditPage = { readonly events: readonly AuditEvent[]; readonly next: string | null };
 
 /** Reads. Each sees what is committed when it is called. */
-export type Reader = ManagerReads & {
-  settings(query: SettingQuery): Promise<SettingPage>;
-  /** The setting at a path, deleted or not, with its current version. */
-  setting(key: OwnerKey, path: SettingPath): Promise<SettingRow | null>;
-  version(setting: SettingRecord, version: number): Promise<VersionRecord | null>;
-  versions(setting: SettingRecord): Promise<readonly VersionRecord[]>;
-  /** The last version number that the path ever had; 0 when it never had one. */
-  lastVersion(key: OwnerKey, path: SettingPath): Promise<number>;
+export type Reader = ManagerReads &
+  KeyReads & {
+    settings(query: SettingQuery): Promise<SettingPage>;
+    /** The setting at a path, deleted or not, with its current version. */
+    setting(key: OwnerKey, path: SettingPath): Promise<SettingRow | null>;
+    version(setting: SettingRecord, version: number): Promise<VersionRecord | null>;
+    versions(setting: SettingRecord): Promise<readonly VersionRecord[]>;
+    /** The last version number that the path ever had; 0 when it never had one. */
+    lastVersion(key: OwnerKey, path: SettingPath): Promise<number>;
 
-  ownerKey(owner: Owner): Promise<OwnerKey | null>;
-  organization(id: string): Promise<OrganizationRecord | null>;
-  organizationsOf(principalId: string, page: PageQuery): Promise<Page<OrganizationRecord>>;
-  project(id: string): Promise<ProjectRecord | null>;
-  /** The projects of an organization; only those where `visibleTo` has a role, unless that is null. */
-  projectsOf(organizationId: string, visibleTo: string | null, page: PageQuery): Promise<Page<ProjectRecord>>;
+    ownerKey(owner: Owner): Promise<OwnerKey | null>;
+    organization(id: string): Promise<OrganizationRecord | null>;
+    organizationsOf(principalId: string, page: PageQuery): Promise<Page<OrganizationRecord>>;
+    project(id: string): Promise<ProjectRecord | null>;
+    /** The projects of an organization; only those where `visibleTo` has a role, unless that is null. */
+    projectsOf(
+      organizationId: string,
+      visibleTo: string | null,
+      page: PageQuery,
+    ): Promise<Page<ProjectRecord>>;
 
-  principal(id: string): Promise<PrincipalRecord | null>;
-  userByEmail(email: string): Promise<PrincipalRecord | null>;
-  users(page: PageQuery): Promise<Page<PrincipalRecord>>;
-  serviceAccountsOf(organizationId: string, page: PageQuery): Promise<Page<PrincipalRecord>>;
-  standing(principalId: string, owner: Owner): Promise<StandingFacts | null>;
-  rolesOf(principalId: string): Promise<readonly (Owner & { readonly role: Role })[]>;
+    principal(id: string): Promise<PrincipalRecord | null>;
+    userByEmail(email: string): Promise<PrincipalRecord | null>;
+    users(page: PageQuery): Promise<Page<PrincipalRecord>>;
+    serviceAccountsOf(organizationId: string, page: PageQuery): Promise<Page<PrincipalRecord>>;
+    standing(principalId: string, owner: Owner): Promise<StandingFacts | null>;
+    rolesOf(principalId: string): Promise<readonly (Owner & { readonly role: Role })[]>;
 
-  member(owner: Owner, principalId: string): Promise<MemberView | null>;
-  members(owner: Owner, page: PageQuery): Promise<Page<MemberView>>;
+    member(owner: Owner, principalId: string): Promise<MemberView | null>;
+    members(owner: Owner, page: PageQuery): Promise<Page<MemberView>>;
 
-  identityProvider(organizationId: string, id: string): Promise<IdentityProviderRecord | null>;
-  identityProvidersOf(organizationId: string, page: PageQuery): Promise<Page<IdentityProviderRecord>>;
+    identityProvider(organizationId: string, id: string): Promise<IdentityProviderRecord | null>;
+    identityProvidersOf(organizationId: string, page: PageQuery): Promise<Page<IdentityProviderRecord>>;
 
-  token(id: string): Promise<TokenRecord | null>;
-  tokensOf(principalId: string, page: PageQuery): Promise<Page<TokenRecord>>;
+    token(id: string): Promise<TokenRecord | null>;
+    tokensOf(principalId: string, page: PageQuery): Promise<Page<TokenRecord>>;
 
-  audit(query: AuditQuery): Promise<AuditPage>;
-};
+    audit(query: AuditQuery): Promise<AuditPage>;
+  };
 
 export type NewToken = TokenRecord & { readonly hash: Buffer };
 
@@ -158,7 +164,8 @@ export type PurgedSetting = { readonly id: string; readonly path: string };
 
 /** Reads and writes that commit together, with their audit event, or not at all. */
 export type Transaction = Reader &
-  ManagerWrites & {
+  ManagerWrites &
+  KeyWrites & {
     /** Queues behind every other writer of the path, until this transaction ends; answers `lastVersion`. */
     lockPath(key: OwnerKey, path: SettingPath): Promise<number>;
     setLastVersion(key: OwnerKey, path: SettingPath, version: number): Promise<void>;

@@ -29,7 +29,7 @@ export async function masterKeyIn(manager: CloudManager, keyStore: Store, newId:
       `The master key cannot be read from the manager ${manager.name}. ${read?.error.message ?? ""}`,
       { cause: read?.error },
     );
-  if (version_id === null) await keyStore.confirmSecret(secret, read.version_id);
+  if (version_id === null) await keyStore.confirmSecret(secret, read.version_id, null);
   return parseMasterKey(read.text);
 }
 

@@ -11,6 +11,7 @@ import { type CloudDeps, type Remote, createClouds } from "./clouds.ts";
 import { openBytes, sealBytes } from "./envelope.ts";
 import type { KeyOutcome, Keyring } from "./keyring.ts";
 import { failureOf } from "./manager-failures.ts";
+import type { MasterKeyRing } from "./master-key-ring.ts";
 import type { RowMac } from "./row-mac.ts";
 
 /** Something that a person should look at: the database is damaged, or somebody else has written to it. */
@@ -28,6 +29,7 @@ export type VaultAlert = Owner & {
 };
 
 type VaultDeps = {
+  readonly masterKeys: MasterKeyRing;
   readonly keyring: Keyring;
   readonly rowMac: RowMac;
   readonly clouds: CloudDeps;
@@ -52,7 +54,8 @@ const associated = ({
   type,
 }: SealedPlace): readonly (string | number)[] => [owner_type, owner_id, setting_id, version, type];
 
-export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...deps }: VaultDeps): Vault {
+export function createVault(deps: VaultDeps): Vault {
+  const { masterKeys, keyring, rowMac, defaults, enabled, onAlert } = deps;
   const { clouds, open: openRemote, has } = createClouds(deps.clouds);
 
   function alert(kind: VaultAlert["kind"], { setting, version }: SettingRow): void {
@@ -143,6 +146,7 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
     async sealer(_permit: Permit, key, manager) {
       const { id: data_key_id, key: dataKey } = await keyring.currentDataKey(key, manager);
       return {
+        data_key_id,
         seal(place, plaintext) {
           const bytes = plaintext.bytes();
           try {
@@ -178,6 +182,16 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
     },
 
     isGenuine,
+
+    marks: (row) => rowMac.marks(row),
+
+    signUnder: (keyCheck) => masterKeys.follow(keyCheck),
+
+    nextKeyCheck: masterKeys.next?.keyCheck ?? null,
+
+    hasMasterKey: (keyCheck) => masterKeys.has(keyCheck),
+
+    resealKeks: () => keyring.resealKeks(),
 
     signSetting: (record) => ({ ...record, mac: rowMac.ofSetting(record) }),
 

@@ -10,6 +10,7 @@ import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { asBrokerError, translated } from "./failures.ts";
 import { federationReads, federationWrites } from "./federation.ts";
+import { keyReads, keyWrites } from "./key-rotation.ts";
 import { keyStore } from "./keys.ts";
 import { managedSecretReads, managedSecretWrites } from "./managed-secrets.ts";
 import { memberReads, memberWrites } from "./members.ts";
@@ -61,6 +62,7 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...federationReads(db),
     ...managedSecretReads(db),
     ...ownerManagerReads(db),
+    ...keyReads(db),
     audit: auditRead(db, within, clock.now),
   };
 }
@@ -76,6 +78,7 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...federationWrites(db),
     ...managedSecretWrites(db),
     ...ownerManagerWrites(db),
+    ...keyWrites(db),
     admit: admitWith(db, notes),
     record: recordIn(db),
   };

@@ -278,12 +278,13 @@ describe("keys in memory", () => {
   });
 
   test("are not had, nor made, by a broker that has no guard for their manager", async () => {
-    const { keyStore, keyring, clock } = replica();
+    const { keyStore, keyring, clock, ring: masterKeys } = replica();
     const owner = ownerKey();
     const { id } = await keyring.currentDataKey(owner, "local");
     const unguarded = createKeyring({
       keyStore,
       guards: new Map(),
+      masterKeys,
       clock,
       newId: randomUUID,
     });
