@@ -14,7 +14,7 @@ import { type Problem, verifyChain } from "./domain/audit-verify.ts";
 import { linesOf } from "./domain/lines.ts";
 import { type Since, sinceBackup } from "./domain/since-backup.ts";
 import { operate, withDatabase } from "./operate.ts";
-import { createSealMaker } from "./sealing/audit-seal.ts";
+import { createSealMaker, onlySeed } from "./sealing/audit-seal.ts";
 import { type BackupBy, type BackupTo, openBackup, sealBackup } from "./sealing/backup-file.ts";
 import { readMasterKeys } from "./sealing/key-source.ts";
 import type { MasterKeys } from "./sealing/master-key.ts";
@@ -82,7 +82,7 @@ export type RestoreInput = {
 /** The new admin token goes to `out`, what else there is to say to `say`. */
 export async function restore(config: Config, input: RestoreInput, out: Say, say: Say): Promise<number> {
   const keys = await masterKeysOf(config);
-  const maker = createSealMaker(keys.auditSealing);
+  const maker = createSealMaker(onlySeed(keys.auditSealing), config.auditEarlierKeys);
   const identity = input.identity === null ? null : await readSecret(input.identity);
   const by: BackupBy = { master: keys.backup, identity };
   const restored = await withDatabase(config, async (url) => {

@@ -114,6 +114,30 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return print(`${recipient}\n${identity}`);
     },
   },
+  "keys rotate": {
+    usage: "",
+    does: "give each owner new keys at their next write",
+    run: async () => {
+      const { operate } = await operator();
+      await operate(readConfig(), (broker) => broker.rotateKeys());
+      return print("The keys are rotated. Old values stay readable; `coffer keys rewrap` moves them.");
+    },
+  },
+  "keys rewrap": {
+    usage: "[--grace-seconds N]",
+    does: "move old values to the current keys, and remove the old keys",
+    options: { "grace-seconds": { type: "string" } },
+    run: rewrap,
+  },
+  "keys replace-master": {
+    usage: "",
+    does: "make the next master key the one that all is made under",
+    run: async () => {
+      const { operate } = await operator();
+      await operate(readConfig(), (broker) => broker.replaceMasterKey());
+      return print("The next master key is in force. Go on with `coffer keys rewrap`, with both keys given.");
+    },
+  },
   keygen: {
     usage: "",
     does: "print a new master key, for COFFER_MASTER_KEY_FILE",
@@ -193,6 +217,38 @@ async function token({
     return broker.createOperatorToken({ principal_id, name, expires_in_days });
   });
   return print(made.token);
+}
+
+/** How long an old data key stays once nothing is under it: longer than any request takes that read a row before. */
+const GRACE_SECONDS_DEFAULT = 180;
+const GRACE_SECONDS_MAX = 86_400;
+
+async function rewrap({
+  "grace-seconds": grace = GRACE_SECONDS_DEFAULT,
+}: Given | { "grace-seconds"?: number }) {
+  const graceSeconds = Number(grace);
+  if (!/^[0-9]+$/.test(String(grace)) || graceSeconds > GRACE_SECONDS_MAX)
+    throw new Misuse(`--grace-seconds is a whole number from 0 to ${GRACE_SECONDS_MAX}.`);
+  const { operate } = await operator();
+  const outcome = await operate(readConfig(), (broker) =>
+    broker.rewrapKeys(graceSeconds, (progress) => {
+      if (progress.kind === "settings") print(`rewrapped ${progress.done} of ${progress.total} settings`);
+      else
+        print(
+          `${progress.dataKeys} old keys go at ${progress.until.toISOString()}, when nobody reads by them`,
+        );
+    }),
+  );
+  const { unmoved, dataKeysRemoved, keksRemoved, left, replacement } = outcome;
+  print(`removed ${dataKeysRemoved} data keys and ${keksRemoved} key-encryption keys`);
+  if (replacement === "done")
+    print("Nothing is left under the earlier master key: start with the new one alone.");
+  for (const { ref, code } of unmoved) process.stderr.write(`coffer: not rewrapped: ${ref} (${code})\n`);
+  if (unmoved.length === 0 && left === 0) return print("Nothing is left under old keys.");
+  process.stderr.write(
+    `coffer: ${left} old keys are still in use by ${unmoved.length} settings; see to them, and run this again.\n`,
+  );
+  return 1;
 }
 
 async function serve(): Promise<number> {

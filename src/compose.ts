@@ -12,6 +12,7 @@ import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
 import { createWebhookSender } from "./auth/webhook-sender.ts";
 import { createWake, startBackground } from "./background.ts";
+import { keySourcesOf } from "./compose-keys.ts";
 import { type Config, ConfigError, silenceGoogle } from "./config.ts";
 import type { SealMaker } from "./domain/audit-chain.ts";
 import { type SealAlert, type Sealing, createSealing } from "./domain/audit-sealing.ts";
@@ -29,9 +30,9 @@ import { registerRoutes } from "./http/routes.ts";
 import { sealRegularly } from "./sealer.ts";
 import { createSealMaker } from "./sealing/audit-seal.ts";
 import { keepPrivately } from "./private-file.ts";
-import { type KeySource, openMasterKeys } from "./sealing/key-source.ts";
+import { openMasterKeys } from "./sealing/key-source.ts";
 import { createLifecycleSealer } from "./sealing/lifecycle-sealer.ts";
-import { type Managers, createManagerHealth, openManagers } from "./sealing/managers.ts";
+import { createManagerHealth, openManagers } from "./sealing/managers.ts";
 import type { MasterKeys } from "./sealing/master-key.ts";
 import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
 import { openVault } from "./sealing/open-vault.ts";
@@ -151,12 +152,16 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   started.push(async () => {
     for (const manager of managers.values()) await manager.close();
   });
-  const masterKeys = await openMasterKeys(keySourceOf(config, managers), keys);
+  const masterKeys = await openMasterKeys(keySourcesOf(config, managers, newId), keys);
   const onAlert = (alert: VaultAlert | SealAlert): void => {
     metrics.alert(alert.kind);
     logger.error(alert, "ALERT: what is stored is damaged, or was altered outside the broker");
   };
-  const maker = createSealMaker(masterKeys.auditSealing);
+  const seeds = {
+    current: () => masterKeys.current().auditSealing,
+    all: () => masterKeys.all().map(({ auditSealing }) => auditSealing),
+  };
+  const maker = createSealMaker(seeds, config.auditEarlierKeys);
   const sealing = createSealing({ seals: opened.seals, maker, clock, onAlert });
   const vault = openVault({
     masterKeys,
@@ -170,9 +175,9 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     defaults: { storage: config.storage, manager: config.manager },
     enabled: config.managersEnabled,
   });
-  const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
+  const sealer = createSigningKeySealer(masterKeys);
   const signingKeys = createSigningKeys(() => keys.signingKeys(), sealer, clock, newId);
-  const lifecycle = createLifecycleSealer(masterKeys.lifecycleSealing);
+  const lifecycle = createLifecycleSealer(masterKeys);
   const webhookSender = createWebhookSender({
     clock,
     rules: { allowedPrivate: config.privateAddressesAllowed, resolve: askDns },
@@ -183,6 +188,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     changes: opened.changes,
     values: createValueGenerator(lifecycle.publicPart),
     webhookSender,
+    lifecycle,
     vault,
     verifier,
     instanceIssuers: config.identityProviders,
@@ -210,7 +216,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     auditStream: () => opened.auditStream(),
     maker,
     sealing,
-    keys: masterKeys,
+    keys: masterKeys.current(),
     databaseUrl,
   };
   return {
@@ -256,17 +262,6 @@ export async function databaseOf(
   return postgres.url;
 }
 
-function keySourceOf(config: Config, managers: Managers): KeySource {
-  const { masterKey, manager, home } = config;
-  if (masterKey.from === "manager") {
-    const keeper = manager === "local" ? undefined : managers.get(manager);
-    if (keeper === undefined) throw new Error("the manager that keeps the master key is open");
-    return { from: "manager", manager: keeper, newId };
-  }
-  if (masterKey.from === "environment") return { from: "environment", text: masterKey.text.reveal() };
-  return masterKey.from === "file" ? masterKey : { from: "home", home };
-}
-
 /** What the app needs to know of the configuration. */
 function appSettings(config: Config) {
   return {
@@ -295,7 +290,12 @@ export async function openapiDocument(config: Config): Promise<string> {
       broker,
       logger: createLogger("silent"),
       metrics: createMetrics({ ofProcess: false }),
-      signingKeys: createSigningKeys(async () => [], { seal: absent, open: absent }, clock, newId),
+      signingKeys: createSigningKeys(
+        async () => [],
+        { seal: absent, open: absent, reseal: absent },
+        clock,
+        newId,
+      ),
       health: () => Promise.reject(new Error("there is no database")),
     },
     registerRoutes,

@@ -4,7 +4,7 @@ import type { Config } from "./config.ts";
 
 /** The effective configuration in the environment's names, without secrets, for `coffer check-config`. */
 export function describeConfig(config: Config): string {
-  const { masterKey } = config;
+  const { masterKey, masterKeyNext } = config;
   const lines: readonly (readonly [string, string | number])[] = [
     ["COFFER_HOME", config.home],
     ["COFFER_HOST", config.host],
@@ -22,10 +22,15 @@ export function describeConfig(config: Config): string {
             ? `a secret in the manager ${config.manager}`
             : "master.key in COFFER_HOME",
     ],
+    [
+      "next master key",
+      masterKeyNext === null ? "(none)" : masterKeyNext.from === "file" ? masterKeyNext.path : "[redacted]",
+    ],
     ["COFFER_MANAGER", config.manager],
     ["COFFER_STORAGE", config.storage],
     ["COFFER_MANAGERS_ENABLED", config.managersEnabled.join(",")],
     ...describeClouds(config.clouds),
+    ["COFFER_AUDIT_EARLIER_KEYS", config.auditEarlierKeys.join(",") || "(none)"],
     ["COFFER_EXTERNAL_ALLOW", describeAllow(config.externalAllow)],
     ["COFFER_VALUE_CACHE_SECONDS", config.valueCacheSeconds],
     ["COFFER_RECOVERY_DAYS", config.recoveryDays],

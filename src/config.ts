@@ -31,6 +31,11 @@ export class Hidden {
   }
 }
 
+/** A master key from outside. */
+export type GivenKey =
+  | { readonly from: "file"; readonly path: string }
+  | { readonly from: "environment"; readonly text: Hidden };
+
 export type Config = {
   /** Absolute; holds the embedded database, master.key and admin.token. */
   readonly home: string;
@@ -47,12 +52,15 @@ export type Config = {
     | { readonly from: "home" }
     /** Kept in the default manager, which is a cloud's. */
     | { readonly from: "manager" }
-    | { readonly from: "file"; readonly path: string }
-    | { readonly from: "environment"; readonly text: Hidden };
+    | GivenKey;
+  /** The master key that is to take the other one's place; null: none. */
+  readonly masterKeyNext: GivenKey | null;
   readonly manager: ManagerName;
   readonly storage: Storage;
   readonly managersEnabled: readonly ManagerName[];
   readonly clouds: CloudSettings;
+  /** Public keys of earlier master keys' seals over the audit log, as `coffer audit key` printed them. */
+  readonly auditEarlierKeys: readonly string[];
   /** Which secrets of others' each organization may point at. */
   readonly externalAllow: ExternalAllow;
   /** 0: values from managers are never kept. */
@@ -91,6 +99,8 @@ const KNOWN = new Set([
   "COFFER_DATABASE_POOL_SIZE",
   "COFFER_MASTER_KEY",
   "COFFER_MASTER_KEY_FILE",
+  "COFFER_MASTER_KEY_NEXT",
+  "COFFER_MASTER_KEY_NEXT_FILE",
   "COFFER_MANAGER",
   "COFFER_STORAGE",
   "COFFER_MANAGERS_ENABLED",
@@ -102,6 +112,7 @@ const KNOWN = new Set([
   "COFFER_GCP_REPLICATION",
   "COFFER_GCP_KMS_KEY",
   "COFFER_GCP_ENDPOINT",
+  "COFFER_AUDIT_EARLIER_KEYS",
   "COFFER_EXTERNAL_ALLOW",
   "COFFER_VALUE_CACHE_SECONDS",
   "COFFER_RECOVERY_DAYS",
@@ -160,6 +171,13 @@ export function readConfig(environment: Environment = process.env, needsKey = tr
       .map((each) => each.trim())
       .filter((each) => each !== "");
 
+  const publicKeys = (name: string): string[] => {
+    const given = list(name);
+    if (!given.every((each) => /^[A-Za-z0-9_-]{43}$/.test(each)))
+      problems.push(`${name} lists public keys, as "coffer audit key" prints them, with commas.`);
+    return given;
+  };
+
   const ranges = (name: string): string[] => {
     const given = list(name);
     if (!areCidrs(given)) problems.push(`${name} lists IP addresses or ranges (address/bits), with commas.`);
@@ -195,16 +213,17 @@ export function readConfig(environment: Environment = process.env, needsKey = tr
     databaseUrl: databaseUrl === null ? null : new Hidden(databaseUrl),
     databasePoolSize: whole("COFFER_DATABASE_POOL_SIZE", 10, 2, 200),
     masterKey: masterKeyOf(
-      text("COFFER_MASTER_KEY"),
-      text("COFFER_MASTER_KEY_FILE"),
+      givenKey("COFFER_MASTER_KEY", text, problems),
       needsKey && databaseUrl !== null,
       manager,
       problems,
     ),
+    masterKeyNext: givenKey("COFFER_MASTER_KEY_NEXT", text, problems),
     manager,
     storage,
     managersEnabled: enabled,
     clouds: cloudSettings(enabled, text, problems),
+    auditEarlierKeys: publicKeys("COFFER_AUDIT_EARLIER_KEYS"),
     externalAllow: externalAllowOf(text("COFFER_EXTERNAL_ALLOW"), problems),
     valueCacheSeconds: whole("COFFER_VALUE_CACHE_SECONDS", 0, 0, 60),
     recoveryDays: whole("COFFER_RECOVERY_DAYS", 30, 1, 3650),
@@ -219,17 +238,21 @@ export function readConfig(environment: Environment = process.env, needsKey = tr
   return Object.freeze(config);
 }
 
+/** The key itself under a name, or the file that holds it under the name with `_FILE`. */
+function givenKey(name: string, text: (name: string) => string | null, problems: string[]): GivenKey | null {
+  const [key, file] = [text(name), text(`${name}_FILE`)];
+  if (key !== null && file !== null) problems.push(`${name} and ${name}_FILE exclude each other.`);
+  if (file !== null) return { from: "file", path: resolve(file) };
+  return key === null ? null : { from: "environment", text: new Hidden(key) };
+}
+
 function masterKeyOf(
-  key: string | null,
-  file: string | null,
+  given: GivenKey | null,
   needed: boolean,
   manager: ManagerName,
   problems: string[],
 ): Config["masterKey"] {
-  if (key !== null && file !== null)
-    problems.push("COFFER_MASTER_KEY and COFFER_MASTER_KEY_FILE exclude each other.");
-  if (file !== null) return { from: "file", path: resolve(file) };
-  if (key !== null) return { from: "environment", text: new Hidden(key) };
+  if (given !== null) return given;
   if (needed && manager !== "local") return { from: "manager" };
   // A key made up beside a database that others share would be lost with this machine, and all values with it.
   if (needed)

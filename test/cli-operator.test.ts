@@ -82,6 +82,8 @@ describe("coffer token", () => {
     [["token", "--admin", "--scope", "x"]],
     [["keys"]],
     [["keys", "rotate-signing", "--force"]],
+    [["keys", "rewrap", "--grace-seconds", "soon"]],
+    [["keys", "rewrap", "--grace-seconds", "86401"]],
   ])("misused exits 2 and prints nothing on stdout: %j", async (args) => {
     expect(await coffer(args, environment)).toMatchObject({ code: 2, stdout: "" });
   });

@@ -11,6 +11,8 @@ export type PrivateKeySealer = {
   seal(keyId: string, bytes: Uint8Array): Uint8Array;
   /** @throws Error that says nothing of the content */
   open(keyId: string, sealed: Uint8Array): Buffer;
+  /** The same key under the master key in force; null for one that is. @throws as `open` */
+  reseal(keyId: string, sealed: Uint8Array): Uint8Array | null;
 };
 
 export type SigningKey = {
@@ -109,6 +111,7 @@ export function createSigningKeys(
         bytes.fill(0);
       }
     },
+    reseal: (keyId, sealed) => sealer.reseal(keyId, sealed),
     async current() {
       await reloadOlderThan(newest === null ? 0 : FRESH_MS);
       if (newest === null) throw new Error("the instance has no signing key");

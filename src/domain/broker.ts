@@ -8,6 +8,8 @@ import { createGate } from "./gate.ts";
 import type { IdentityVerifier, SigningKeyMaker, TrustedIssuer } from "./federation-ports.ts";
 import { createIdentityProviders } from "./identity-providers.ts";
 import { createImport } from "./import.ts";
+import { createKeys } from "./keys.ts";
+import type { LifecycleReseal } from "./reseal.ts";
 import { createManagedSecrets } from "./managed-secrets.ts";
 import { createMembers } from "./members.ts";
 import { createMoves } from "./moves.ts";
@@ -49,6 +51,7 @@ export type BrokerDeps = {
   readonly webhookSender: WebhookSender;
   readonly clock: Clock;
   readonly newId: NewId;
+  readonly lifecycle: LifecycleReseal;
   /** Milliseconds of a clock that only goes forward. */
   readonly ticks: () => number;
   /** Told of what fails where nobody waits. */
@@ -68,6 +71,7 @@ export function createBroker(deps: BrokerDeps) {
   const moves = createMoves({ ...deps, gate, managed });
   const write = createSettingsWrite(change, vault, managed, newId);
   const remove = createSettingsRemove(gate, change, vault, managed, recoveryDays);
+  const signing = createSigning(gate, deps.signingKeys, vault);
   return {
     /** Finds out who calls, and nothing else. @throws BrokerError `unauthenticated` */
     identify: (caller: Caller): Promise<void> => gate.identify(caller),
@@ -80,7 +84,7 @@ export function createBroker(deps: BrokerDeps) {
     ...createImport(gate, change, vault, newId),
     ...createRotate(gate, change, vault, managed, deps.values, newId),
     ...createRotationWork(gate, vault, deps.webhookSender),
-    ...createWebhooks(gate, deps.webhookSender, newId),
+    ...createWebhooks(gate, deps.webhookSender, vault, newId),
     ...createDue(gate),
     feed: createChangeFeed(gate, deps.changes),
     ...createTransfer(gate, vault, { ...write, ...remove }),
@@ -103,7 +107,8 @@ export function createBroker(deps: BrokerDeps) {
     ...createTokens(gate, tokens, newId),
     ...createSignIn(gate, deps.verifier, deps.instanceIssuers, store, tokens, newId),
     ...createIdentityProviders(gate, deps.verifier, newId),
-    ...createSigning(gate, deps.signingKeys),
+    ...signing,
+    ...createKeys({ ...deps, gate, managed, signing }),
     ...createAuditRead(gate),
     ...createAuditRetention(gate, deps.auditRetention),
   };

@@ -68,4 +68,8 @@ export type SigningKeyRecord = {
 };
 
 /** Makes key pairs and keeps those that replicas share; src/auth/signing-keys.ts. */
-export type SigningKeyMaker = { readonly make: (now: Date) => Promise<SigningKeyRecord> };
+export type SigningKeyMaker = {
+  readonly make: (now: Date) => Promise<SigningKeyRecord>;
+  /** A private key, sealed under the master key in force; null for one that is. @throws Error when it does not open */
+  readonly reseal: (keyId: string, sealed: Uint8Array) => Uint8Array | null;
+};

@@ -1,6 +1,7 @@
 // Secrets in a cloud's manager that hold settings' values: written under a lease, and settled afterwards, so that
 // whatever crashes in between, the manager ends with what the database points at and nothing else. A lease is a row
 // that commits before the manager is called; whoever finds it run out makes the manager agree with the database.
+import { endDestruction } from "./destruction.ts";
 import { BrokerError, unavailable } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { SettingPath } from "./address.ts";
@@ -11,7 +12,7 @@ import type { NewId, OwnerKey, Transaction } from "./ports.ts";
 import { createQueues } from "./queues.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
 import type { Preparing, Writing } from "./setting-change.ts";
-import type { Location, SettingRecord, VersionRecord } from "./setting.ts";
+import type { Location, VersionRecord } from "./setting.ts";
 
 /** Longer than a write may take: 4 seconds in the manager, and what the database may need before and after. */
 const LEASE_SECONDS = 15;
@@ -244,8 +245,8 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
       },
       async finish(tx, _now, { secret, term, keep, setting: held, destroying }, confirmed) {
         const left = destroying.filter((version) => !confirmed.includes(versionIdOf(version)));
-        if (held !== null)
-          for (const version of destroying) if (!left.includes(version)) await destroyed(tx, held, version);
+        const ended = destroying.filter((version) => !left.includes(version));
+        if (held !== null && ended.length > 0) await endDestruction(tx, vault, held, ended);
         const outcome: SettleOutcome =
           left.length > 0
             ? { kind: "later", seconds: pauseAfter(secret.attempts) }
@@ -289,12 +290,6 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
     const current = newest === undefined ? (keep.at(-1) ?? null) : versionIdOf(newest);
     const destroying = versions.filter(({ state }) => state === "destroying");
     return { isGenuine, keep, current, destroying, setting };
-  }
-
-  /** Its value is gone, and the manager says so: the row no longer says where it was. */
-  async function destroyed(tx: Transaction, setting: SettingRecord, version: VersionRecord): Promise<void> {
-    if (!vault.isGenuine({ setting, version })) return;
-    await tx.updateVersion(vault.signVersion(setting, { ...version, state: "destroyed", location: null }));
   }
 
   return {

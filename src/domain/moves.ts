@@ -8,6 +8,7 @@ import type { Lease, ManagedSecrets } from "./managed-secrets.ts";
 import type { LeaseTerm, MoveRecord } from "./manager-store-ports.ts";
 import type { Location, Placement, SettingRecord, VersionRecord } from "./setting.ts";
 import { assertGenuine } from "./opening.ts";
+import { lockPath } from "./path-lock.ts";
 import type { Clock, NewId, OwnerKey, Transaction } from "./ports.ts";
 import type { Opened, Permit, Vault } from "./sealing-ports.ts";
 
@@ -65,7 +66,7 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
     const { tenant_id, owner_type, owner_id } = found;
     const key = { tenant_id, owner_type, owner_id };
     const path = found.path as SettingPath;
-    await tx.lockPath(key, path);
+    await lockPath(tx, vault, key, path);
     const setting = await tx.settingById(tenant_id, found.id);
     if (setting === null) return null;
     const { versions: newest, count } = await tx.versionsElsewhere(setting, target, CHUNK);
@@ -125,10 +126,12 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
 
   async function switchOver(tx: Transaction, now: Date, claimed: Claimed, rests: readonly Rest[]) {
     const { key, setting: was, versions, target, lease } = claimed;
-    await tx.lockPath(key, was.path as SettingPath);
+    await lockPath(tx, vault, key, was.path as SettingPath);
     const setting = await tx.settingById(was.tenant_id, was.id);
     if (lease !== null && !(await tx.endLease(key.tenant_id, lease.secret_id, lease.lease_id)))
       throw unavailable("The lease of the setting's secret was lost.");
+    for (const id of new Set(rests.flatMap(({ data_key_id }) => data_key_id ?? [])))
+      if (!(await tx.holdDataKey(key.tenant_id, id))) throw unavailable("The owner's data key was rotated.");
     let moved = 0;
     for (const [index, before] of versions.entries()) {
       const version = setting === null ? null : await tx.version(setting, before.version);

@@ -5,8 +5,10 @@ import type { PrincipalKind, Role, StandingFacts } from "./access.ts";
 import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
 import type { AuditEvent, Outcome } from "./audit.ts";
 import type { AccessClaims, IdentityProviderRecord, SigningKeyRecord } from "./federation-ports.ts";
+import type { KeyReads, KeyWrites } from "./key-ports.ts";
 import type { ManagerReads, ManagerWrites } from "./manager-store-ports.ts";
 import type { LifecycleReads, LifecycleWrites } from "./lifecycle-ports.ts";
+import type { ResealStore } from "./reseal.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 
 export type Clock = { readonly now: () => Date };
@@ -119,7 +121,8 @@ export type AuditPage = { readonly events: readonly AuditEvent[]; readonly next:
 
 /** Reads. Each sees what is committed when it is called. */
 export type Reader = ManagerReads &
-  LifecycleReads & {
+  LifecycleReads &
+  KeyReads & {
     settings(query: SettingQuery): Promise<SettingPage>;
     /** The setting at a path, deleted or not, with its current version. */
     setting(key: OwnerKey, path: SettingPath): Promise<SettingRow | null>;
@@ -166,7 +169,9 @@ export type PurgedSetting = { readonly id: string; readonly path: string };
 /** Reads and writes that commit together, with their audit event, or not at all. */
 export type Transaction = Reader &
   ManagerWrites &
-  LifecycleWrites & {
+  ResealStore &
+  LifecycleWrites &
+  KeyWrites & {
     /** Queues behind every other writer of the path, until this transaction ends; answers `lastVersion`. */
     lockPath(key: OwnerKey, path: SettingPath): Promise<number>;
     setLastVersion(key: OwnerKey, path: SettingPath, version: number): Promise<void>;

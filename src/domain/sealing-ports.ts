@@ -38,11 +38,17 @@ export type SealedPlace = Owner & {
 
 /** An owner's current data key, in memory. */
 export type Sealer = {
+  readonly data_key_id: string;
   seal(
     place: SealedPlace,
     plaintext: Plaintext,
   ): { readonly data_key_id: string; readonly sealed: Uint8Array };
 };
+
+/**
+ * Whether a record's MAC is true, and under which master key: the one that is followed, or one that is being replaced.
+ */
+export type Mark = "current" | "earlier" | "false";
 
 /** How values rest. Network calls (a cloud's manager) are made in its promises alone, never in a transaction. */
 export type Vault = {
@@ -56,6 +62,18 @@ export type Vault = {
   isGenuine(row: SettingRow): boolean;
   /** True when the value of a genuine row may be given out here: an external one only while it is allowed. */
   isAllowed(row: SettingRow): boolean;
+  /** The same of each of the two, and under which master key. Raises no alert. */
+  marks(row: SettingRow): { readonly setting: Mark; readonly version: Mark };
+  /**
+   * From now on rows are signed under the master key that a key-check value names. Only for a value that is held:
+   * `Transaction.heldKeyCheck`. @throws BrokerError `unavailable` when this process was not given that key
+   */
+  signUnder(keyCheck: Uint8Array): void;
+  /** The key-check value of the master key that is to take the place of the one in force, where there is one. */
+  readonly nextKeyCheck: Uint8Array | null;
+  hasMasterKey(keyCheck: Uint8Array): boolean;
+  /** Puts local key-encryption keys under the master key in force; answers how many were under another. */
+  resealKeks(): Promise<number>;
   signSetting(record: Omit<SettingRecord, "mac">): SettingRecord;
   signVersion(
     setting: Owner & { readonly id: string; readonly type: SettingType },
@@ -142,25 +160,46 @@ export type DataKeyRecord = OwnerKey & {
   readonly created_at: Date;
 };
 
+/** What the whole instance's keys stand on. */
+export type KeyEpoch = {
+  /** Names the master key that all is made under; null before the first start. */
+  readonly key_check: Uint8Array | null;
+  /** While the master key is being replaced: the one that something may still be under. */
+  readonly previous_key_check: Uint8Array | null;
+  /** Keys made before this have successors at the next write. */
+  readonly keys_rotated_at: Date | null;
+};
+
 /** Where wrapped keys rest. The inserts answer the row that is there in the end, whoever of several racers made it. */
 export type KeyStore = {
+  epoch(): Promise<KeyEpoch>;
   newestKek(tenantId: string, manager: ManagerName): Promise<KekRecord | null>;
   kek(tenantId: string, id: string): Promise<KekRecord | null>;
-  insertKek(record: KekRecord): Promise<KekRecord>;
+  /** Null when the instance's master key is not, or no longer, the one that `keyCheck` names. */
+  insertKek(record: KekRecord, keyCheck: Uint8Array): Promise<KekRecord | null>;
+  /** Those of the manager `local`, in order. */
+  localKeks(after: Pick<KekRecord, "tenant_id" | "id"> | null, limit: number): Promise<readonly KekRecord[]>;
+  /** False when the row is not as it was read, or the master key is not the one that `keyCheck` names. */
+  resealKek(was: KekRecord, sealed: Uint8Array, keyCheck: Uint8Array): Promise<boolean>;
   /**
    * Keeps others from undoing a KEK whose secret is not confirmed yet, for a while. False when it is being undone, or
    * is confirmed by now.
    */
   holdKek(record: KekRecord): Promise<boolean>;
-  /** Notes which version of a key's secret holds it. False when it was undone. */
+  /**
+   * Notes which version of a key's secret holds it. `superseded`, and nothing is noted, when the instance's master key
+   * is not the one that `keyCheck` names (null: it does not matter); `gone` when it was undone, or noted already.
+   */
   confirmSecret(
     secret: Pick<ManagedSecret, "tenant_id" | "id">,
     versionId: string,
+    keyCheck: Uint8Array | null,
     mac: Uint8Array | null,
-  ): Promise<boolean>;
+  ): Promise<"noted" | "superseded" | "gone">;
   newestDataKey(key: OwnerKey, manager: ManagerName): Promise<DataKeyRecord | null>;
   dataKeys(tenantId: string, ids: readonly string[]): Promise<readonly DataKeyRecord[]>;
-  insertDataKey(record: DataKeyRecord): Promise<DataKeyRecord>;
+  /** Null when its KEK is gone, or was made before the last rotation. */
+  insertDataKey(record: DataKeyRecord): Promise<DataKeyRecord | null>;
   /** The instance's key-check value: set once, by whoever comes first with one; null only looks. */
   keyCheck(fresh: Uint8Array | null): Promise<Uint8Array | null>;
   /** Oldest first. */

@@ -9,6 +9,7 @@ import type { Deposit } from "./managed-secrets.ts";
 import type { CloudName } from "./manager-ports.ts";
 import type { Done } from "./steps.ts";
 import { assertGenuine } from "./opening.ts";
+import { lockPath } from "./path-lock.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey, Reader, Transaction } from "./ports.ts";
 import type { Permit, Sealer, Vault } from "./sealing-ports.ts";
@@ -92,7 +93,7 @@ export function createSettingChange(gate: Gate, vault: Vault) {
           permit,
           stage: (work) => stage((tx, now, last) => told(now, work(writingOf(tx, now, last)))),
         }),
-      lock: (tx, grant) => tx.lockPath(keyOf(grant), path),
+      lock: (tx, grant) => lockPath(tx, vault, keyOf(grant), path),
       apply: (tx, grant, prepared, last) => told(grant, apply(writingOf(tx, grant, last), prepared)),
     });
   }
@@ -121,7 +122,8 @@ export function createSettingChange(gate: Gate, vault: Vault) {
 
   /**
    * The path's next version, signed; what it holds is taken over.
-   * @throws Stale when the value that lies in a manager is no longer this write's to point at
+   * @throws Stale when the value that lies in a manager is no longer this write's to point at, or the data key was
+   * rotated away since it was fetched
    */
   async function nextVersion(
     { tx, key, last, grant }: Writing,
@@ -133,6 +135,8 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     const place = { owner_type, owner_id, setting_id, version: number, type };
     const { storage, manager } = content;
     if (content.storage === "manager") await takeOver(tx, setting, content.deposit);
+    if (content.storage === "envelope" && !(await tx.holdDataKey(key.tenant_id, content.sealer.data_key_id)))
+      throw new Stale();
     return vault.signVersion(setting, {
       tenant_id: key.tenant_id,
       setting_id,

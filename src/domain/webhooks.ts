@@ -7,6 +7,7 @@ import { conflict, notFound } from "./errors.ts";
 import { type Gate, nothing } from "./gate.ts";
 import type { DeliveryRecord, DeliveryState, WebhookRecord, WebhookSender } from "./lifecycle-ports.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
+import type { Vault } from "./sealing-ports.ts";
 import type { NewId, Reader } from "./ports.ts";
 
 const WEBHOOKS_MAX = 20;
@@ -51,6 +52,7 @@ const seen = (owner: Owner): Need => ({
 export function createWebhooks(
   gate: Gate,
   sender: Pick<WebhookSender, "assertUsable" | "newSecret">,
+  vault: Pick<Vault, "signUnder">,
   newId: NewId,
 ) {
   return {
@@ -68,6 +70,8 @@ export function createWebhooks(
           const { rows } = await tx.webhooksOf(key, { after: null, limit: WEBHOOKS_MAX });
           if (rows.length >= WEBHOOKS_MAX) throw conflict(`An owner has at most ${WEBHOOKS_MAX} webhooks.`);
           const id = newId();
+          // Held to the end: its secret rests under the master key that the database names.
+          vault.signUnder(await tx.heldKeyCheck());
           const { secret, sealed } = sender.newSecret(id);
           const stamp = { created_at: grant.at, created_by: grant.principal.id, updated_at: grant.at };
           const record: WebhookRecord = { ...key, id, ...input, sealed, disabled_at: null, ...stamp };

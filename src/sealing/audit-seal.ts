@@ -25,20 +25,37 @@ const ED25519_PKCS8 = Buffer.from("302e020100300506032b657004220420", "hex");
 const ED25519_SPKI = Buffer.from("302a300506032b6570032100", "hex");
 const KEY_ID_LENGTH = 16;
 
-/** The pair whose private half is these 32 bytes (RFC 8032). */
-export function createSealMaker(seed: KeyObject): SealMaker {
-  const bytes = seed.export();
-  const der = Buffer.concat([ED25519_PKCS8, bytes]);
-  bytes.fill(0);
-  const privateKey = createPrivateKey({ key: der, format: "der", type: "pkcs8" });
-  der.fill(0);
-  const publicKey = createPublicKey(privateKey);
-  const judge = judgeOf(publicKey);
+/** What pairs are made of: the seed that signs now, and all whose signatures are known (while a key is replaced: two). */
+export type SealSeeds = { readonly current: () => KeyObject; readonly all: () => readonly KeyObject[] };
+
+export function onlySeed(seed: KeyObject): SealSeeds {
+  return { current: () => seed, all: () => [seed] };
+}
+
+/**
+ * Signs with the pair of the current seed, and judges by the pairs of all, and by earlier ones' public keys.
+ * @throws Error when an earlier key is no public key
+ */
+export function createSealMaker(seeds: SealSeeds, earlier: readonly string[] = []): SealMaker {
+  const pairs = new WeakMap<KeyObject, ReturnType<typeof pairOf>>();
+  const older = earlier.map(publicKeyOf);
+
+  function pair(seed: KeyObject): ReturnType<typeof pairOf> {
+    const known = pairs.get(seed) ?? pairOf(seed);
+    pairs.set(seed, known);
+    return known;
+  }
+
+  const now = () => pair(seeds.current());
+  const judge = judgeOf(() => [...seeds.all().map((seed) => pair(seed).publicKey), ...older]);
   return {
     ...judge,
-    publicKey: rawOf(publicKey).toString("base64url"),
-    signEnd: (end) => sign(null, encodeEnd(end), privateKey),
+    get publicKey() {
+      return rawOf(now().publicKey).toString("base64url");
+    },
+    signEnd: (end) => sign(null, encodeEnd(end), now().privateKey),
     seal(base, events) {
+      const { privateKey, publicKey } = now();
       const leaves = events.map(({ position, event }) => ({
         position,
         id: event.id,
@@ -57,25 +74,41 @@ export function createSealMaker(seed: KeyObject): SealMaker {
   };
 }
 
+/** The pair whose private half is these 32 bytes (RFC 8032). */
+function pairOf(seed: KeyObject) {
+  const bytes = seed.export();
+  const der = Buffer.concat([ED25519_PKCS8, bytes]);
+  bytes.fill(0);
+  const privateKey = createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+  der.fill(0);
+  return { privateKey, publicKey: createPublicKey(privateKey) };
+}
+
 /**
  * Judges by the public key, as `coffer audit key` prints it.
  * @throws Error when the text is no Ed25519 public key
  */
 export function createSealJudge(publicKey: string): SealJudge {
-  const raw = Buffer.from(publicKey.trim(), "base64url");
-  if (raw.length !== 32) throw new Error("A public key is 32 bytes as base64url; this text is not.");
-  const spki = Buffer.concat([ED25519_SPKI, raw]);
-  return judgeOf(createPublicKey({ key: spki, format: "der", type: "spki" }));
+  const key = publicKeyOf(publicKey);
+  return judgeOf(() => [key]);
 }
 
-function judgeOf(publicKey: KeyObject): SealJudge {
-  const keyId = keyIdOf(publicKey);
+function publicKeyOf(text: string): KeyObject {
+  const raw = Buffer.from(text.trim(), "base64url");
+  if (raw.length !== 32) throw new Error("A public key is 32 bytes as base64url; this text is not.");
+  const spki = Buffer.concat([ED25519_SPKI, raw]);
+  return createPublicKey({ key: spki, format: "der", type: "spki" });
+}
+
+function judgeOf(publicKeys: () => readonly KeyObject[]): SealJudge {
   return {
     hashEvent: (event) => sha256(encodeEvent(event)),
-    isGenuineEnd: (end, signature) => verify(null, encodeEnd(end), publicKey, signature),
+    isGenuineEnd: (end, signature) =>
+      publicKeys().some((publicKey) => verify(null, encodeEnd(end), publicKey, signature)),
     isGenuine(seal) {
       const encoded = encodeSeal(seal);
-      if (seal.key_id !== keyId || !sameBytes(sha256(encoded), seal.hash)) return false;
+      const publicKey = publicKeys().find((each) => keyIdOf(each) === seal.key_id);
+      if (publicKey === undefined || !sameBytes(sha256(encoded), seal.hash)) return false;
       const { leaves } = seal;
       if (leaves !== null && !sameBytes(sha256(packLeaves(leaves)), seal.events_hash)) return false;
       if (leaves !== null && leaves.length !== seal.count) return false;

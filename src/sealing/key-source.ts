@@ -1,4 +1,4 @@
-// Where an instance's master key comes from. One is made up only beside the embedded database, and only while that
+// Where an instance's master keys come from. One is made up only beside the embedded database, and only while that
 // database was never sealed under another: a lost key is said to be lost, never replaced.
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,8 +6,10 @@ import type { CloudManager } from "../domain/manager-ports.ts";
 import type { NewId } from "../domain/ports.ts";
 import type { KeyStore } from "../domain/sealing-ports.ts";
 import { masterKeyIn } from "./managed-master-key.ts";
-import { type MasterKeys, checkMasterKey, createMasterKeys, parseMasterKey } from "./master-key.ts";
+import { checkMasterKeys } from "./key-check.ts";
+import { type MasterKeys, createMasterKeys, parseMasterKey } from "./master-key.ts";
 import { loadOrCreateMasterKeyFile, readMasterKeyFile } from "./master-key-file.ts";
+import { type MasterKeyRing, createMasterKeyRing } from "./master-key-ring.ts";
 
 export type KeySource =
   | { readonly from: "home"; readonly home: string }
@@ -16,13 +18,19 @@ export type KeySource =
   | { readonly from: "environment"; readonly text: string };
 
 /**
- * Opens the master key and sees that it is the one that this database was made with.
- * @throws Error that says what is missing or wrong, and nothing of the key
+ * Opens the master key, and the one that is to replace it, and sees that the one that this database names is among
+ * them.
+ * @throws Error that says what is missing or wrong, and nothing of the keys
  */
-export async function openMasterKeys(source: KeySource, keyStore: KeyStore): Promise<MasterKeys> {
-  const keys = createMasterKeys(await bytesOf(source, keyStore));
-  await checkMasterKey(keyStore, keys);
-  return keys;
+export async function openMasterKeys(
+  { own, next }: { readonly own: KeySource; readonly next: KeySource | null },
+  keyStore: KeyStore,
+): Promise<MasterKeyRing> {
+  const keys = createMasterKeys(await bytesOf(own, keyStore));
+  const nextKeys = next === null ? null : createMasterKeys(await bytesOf(next, keyStore));
+  const ring = createMasterKeyRing(keys, nextKeys);
+  await checkMasterKeys(keyStore, ring);
+  return ring;
 }
 
 /**

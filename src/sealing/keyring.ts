@@ -4,24 +4,27 @@
 // of several replicas that make an owner's first key at once, all end with the one that the store kept.
 import { type KeyObject, randomBytes } from "node:crypto";
 import { INSTANCE_TENANT } from "../domain/audit.ts";
-import { BrokerError } from "../domain/errors.ts";
+import { BrokerError, unavailable } from "../domain/errors.ts";
 import type { Clock, NewId, OwnerKey } from "../domain/ports.ts";
 import type { DataKeyRecord, KeyStore } from "../domain/sealing-ports.ts";
 import type { ManagerName } from "../domain/setting.ts";
 import { EnvelopeError, KEY_BYTES, openBytes, sealBytes, takeKey } from "./envelope.ts";
-import { createKeks } from "./kek.ts";
+import { createKeks, isBefore } from "./kek.ts";
 import { type KeyCacheBounds, createKeyCache } from "./key-cache.ts";
 import type { KeyGuard } from "./key-guard.ts";
+import type { MasterKeyRing } from "./master-key-ring.ts";
 import type { RowMac } from "./row-mac.ts";
 import { createSingleFlight } from "./single-flight.ts";
 
 /**
- * An owner's data key gets a successor at the first write after so many days. That, and not a count in memory that a
+ * An owner's data key gets a successor at the first write after so many days, and after `coffer keys rotate`. That, and not a count in memory that a
  * restart forgets, keeps a key under the 2^32 sealings of NIST SP 800-38D section 8.3: each sealing leaves a row, and
  * one owner would have to write 550 versions every second of the whole time.
  */
 const DATA_KEY_DAYS = 90;
 const DAY_MS = 86_400_000;
+/** How often a rotation may come between before it is somebody else's turn to try. */
+const TRIES_MAX = 5;
 const BOUNDS: KeyCacheBounds = { countMax: 10_000, ageMaxSeconds: 600, usesMax: 2 ** 20 };
 
 type DataKey = { readonly id: string; readonly key: KeyObject };
@@ -46,12 +49,15 @@ export type Keyring = {
   forget(ownerId: string): void;
   /** True when there is a guard for the manager. */
   guards(manager: ManagerName): boolean;
+  /** Puts the KEKs of `local` under the master key that the database names; answers how many were under another. */
+  resealKeks(): Promise<number>;
 };
 
 type KeyringDeps = {
   readonly keyStore: KeyStore;
   readonly guards: ReadonlyMap<ManagerName, KeyGuard>;
   readonly rowMac: Pick<RowMac, "ofSecret" | "isGenuineSecret">;
+  readonly masterKeys: MasterKeyRing;
   readonly clock: Clock;
   readonly newId: NewId;
   readonly bounds?: KeyCacheBounds;
@@ -86,15 +92,19 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
    */
   async function make(owner: OwnerKey, manager: ManagerName, generation: number): Promise<DataKey> {
     const { tenant_id, owner_type, owner_id } = owner;
-    const kek = await keks.current(owner_type === "user" ? INSTANCE_TENANT : tenant_id, manager);
-    const wrapping = await keks.load(kek);
-    const under = { kek_tenant: kek.tenant_id, kek_id: kek.id };
-    const place = { tenant_id, owner_type, owner_id, id: newId(), generation, manager, ...under };
-    const bytes = randomBytes(KEY_BYTES);
-    const wrapped = sealBytes(wrapping, "coffer data key v1", associated(place), bytes);
-    bytes.fill(0);
-    const kept = await keyStore.insertDataKey({ ...place, wrapped, created_at: clock.now() });
-    return { id: kept.id, key: await unwrap(kept) };
+    for (let tries = 0; tries < TRIES_MAX; tries++) {
+      const kek = await keks.current(owner_type === "user" ? INSTANCE_TENANT : tenant_id, manager);
+      const wrapping = await keks.load(kek);
+      const under = { kek_tenant: kek.tenant_id, kek_id: kek.id };
+      const place = { tenant_id, owner_type, owner_id, id: newId(), generation, manager, ...under };
+      const bytes = randomBytes(KEY_BYTES);
+      const wrapped = sealBytes(wrapping, "coffer data key v1", associated(place), bytes);
+      bytes.fill(0);
+      const kept = await keyStore.insertDataKey({ ...place, wrapped, created_at: clock.now() });
+      // Null: the KEK was rotated away under our hands.
+      if (kept !== null) return { id: kept.id, key: await unwrap(kept) };
+    }
+    throw unavailable("The keys are being replaced; try again.");
   }
 
   /** Rejects for nothing that the broker knows: that is the outcome of the ids concerned. */
@@ -115,10 +125,11 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     // more indexed read is little beside the rest of a write.
     currentDataKey(owner, manager) {
       return owners.run(`${owner.tenant_id}/${owner.owner_type}/${owner.owner_id}/${manager}`, async () => {
-        const newest = await keyStore.newestDataKey(owner, manager);
+        const [newest, epoch] = await Promise.all([keyStore.newestDataKey(owner, manager), keyStore.epoch()]);
         if (newest === null) return make(owner, manager, 1);
         const age = clock.now().getTime() - newest.created_at.getTime();
-        if (age >= DATA_KEY_DAYS * DAY_MS) return make(owner, manager, newest.generation + 1);
+        if (age >= DATA_KEY_DAYS * DAY_MS || isBefore(newest, epoch))
+          return make(owner, manager, newest.generation + 1);
         return { id: newest.id, key: await unwrap(newest) };
       });
     },
@@ -153,6 +164,8 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     },
 
     guards: (name) => guards.has(name),
+
+    resealKeks: () => keks.reseal(),
   };
 }
 

@@ -36,7 +36,7 @@ export async function masterKeyIn(manager: CloudManager, keyStore: Store, newId:
       `The master key cannot be read from the manager ${manager.name}. ${read?.error.message ?? ""}`,
       { cause: read?.error },
     );
-  if (version_id === null && !(await keyStore.confirmSecret(secret, read.version_id, null)))
+  if (version_id === null && (await keyStore.confirmSecret(secret, read.version_id, null, null)) !== "noted")
     throw new Error("The row of the master key's secret is gone; start again.");
   return parseMasterKey(read.text);
 }

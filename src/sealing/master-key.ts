@@ -1,8 +1,7 @@
 // The instance's master key: 32 random bytes from outside the database, from which every other key of the instance
 // descends. It is used for nothing but deriving: each use has its own subkey, so that none can stand in for another.
 // No error here repeats any of a key's text, and the raw bytes are zeroed once the subkeys exist.
-import { type KeyObject, createSecretKey, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
-import type { KeyStore } from "../domain/sealing-ports.ts";
+import { type KeyObject, createSecretKey, hkdfSync, randomBytes } from "node:crypto";
 import { KEY_BYTES, takeKey } from "./envelope.ts";
 
 /** What is derived from the master key. Printing it shows no key: KeyObjects are opaque, the check value is public. */
@@ -68,18 +67,4 @@ export function createMasterKeys(bytes: Buffer): MasterKeys {
     lifecycleSealing: takeKey(derive("coffer master v1: lifecycle sealing")),
     keyCheck: derive("coffer master v1: key check"),
   };
-}
-
-/**
- * Makes sure, at start, that this is the master key that the database was made with; a new database takes it on.
- * With another key nothing would open, and what was written would open nowhere else.
- * @throws Error that says so
- */
-export async function checkMasterKey(keyStore: Pick<KeyStore, "keyCheck">, keys: MasterKeys): Promise<void> {
-  const kept = await keyStore.keyCheck(keys.keyCheck);
-  if (kept?.length === keys.keyCheck.length && timingSafeEqual(kept, keys.keyCheck)) return;
-  throw new Error(
-    "The master key is not the one that this database was made with. Start with the right one: " +
-      "nothing in the database can be opened, and nothing may be written, with another.",
-  );
 }

@@ -1,4 +1,4 @@
-// A vault from the master key and the managers that are open: every guard, key and cache of it.
+// A vault from the master keys and the managers that are open: every guard, key and cache of it.
 import type { ExternalAllow } from "../domain/external.ts";
 import type { Clock, NewId } from "../domain/ports.ts";
 import type { KeyStore, Vault } from "../domain/sealing-ports.ts";
@@ -8,13 +8,13 @@ import type { KeyGuard } from "./key-guard.ts";
 import { createKeyring } from "./keyring.ts";
 import { createLocalGuard } from "./local.ts";
 import type { Managers } from "./managers.ts";
-import type { MasterKeys } from "./master-key.ts";
+import type { MasterKeyRing } from "./master-key-ring.ts";
 import { createRowMac } from "./row-mac.ts";
 import { createValueCache } from "./value-cache.ts";
 import { type VaultAlert, createVault } from "./vault.ts";
 
 export type VaultSettings = {
-  readonly masterKeys: MasterKeys;
+  readonly masterKeys: MasterKeyRing;
   readonly managers: Managers;
   readonly keyStore: KeyStore;
   readonly clock: Clock;
@@ -29,12 +29,12 @@ export type VaultSettings = {
 
 export function openVault({ masterKeys, managers, keyStore, clock, newId, ...rest }: VaultSettings): Vault {
   const { allow, cacheSeconds, defaults, enabled, onAlert } = rest;
-  const wrapping = masterKeys.kekWrapping;
-  const guards = new Map<ManagerName, KeyGuard>([["local", createLocalGuard(wrapping)]]);
-  for (const [name, manager] of managers) guards.set(name, createCloudGuard(manager, wrapping));
-  const rowMac = createRowMac(masterKeys.rowMac);
+  const guards = new Map<ManagerName, KeyGuard>([["local", createLocalGuard(masterKeys)]]);
+  for (const [name, manager] of managers) guards.set(name, createCloudGuard(manager, masterKeys));
+  const rowMac = createRowMac(masterKeys);
   return createVault({
-    keyring: createKeyring({ keyStore, guards, rowMac, clock, newId }),
+    masterKeys,
+    keyring: createKeyring({ keyStore, guards, rowMac, masterKeys, clock, newId }),
     rowMac,
     clouds: { managers, allow, cache: createValueCache(clock, cacheSeconds), clock },
     defaults,

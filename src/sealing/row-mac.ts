@@ -9,32 +9,38 @@
 import { type KeyObject, createHmac, hash, timingSafeEqual } from "node:crypto";
 import type { Owner, SettingType } from "../domain/address.ts";
 import type { ManagedSecret, SecretAddress, SecretIdentity } from "../domain/manager-ports.ts";
+import type { Mark } from "../domain/sealing-ports.ts";
 import type { Location, SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import { type Field, type Purpose, encodeFields } from "./encoding.ts";
+import type { MasterKeys } from "./master-key.ts";
+import type { MasterKeyRing } from "./master-key-ring.ts";
 
 /** What a version row takes from its setting. */
 type VersionParent = Owner & { readonly id: string; readonly type: SettingType };
 
-/** Each MAC has 32 bytes. */
+/** Each MAC has 32 bytes, and is made under the current master key. */
 export type RowMac = {
   ofSetting(record: Omit<SettingRecord, "mac">): Buffer;
   ofVersion(parent: VersionParent, record: Omit<VersionRecord, "mac">): Buffer;
-  ofSecret(secret: SecretIdentity): Buffer;
+  /** @param under the current master key, unless another is to be vouched with */
+  ofSecret(secret: SecretIdentity, under?: MasterKeys): Buffer;
   isGenuineSecret(secret: ManagedSecret): boolean;
+  markOfSecret(secret: ManagedSecret): Mark;
   /**
    * True when both rows are a broker's and belong together. Needs the version's sealed bytes to have been fetched.
    * Never throws, whatever the rows hold.
    */
   isGenuine(row: SettingRow): boolean;
+  /** The same of each of the two. A version that does not belong to the setting is false. Never throws. */
+  marks(row: SettingRow): { readonly setting: Mark; readonly version: Mark };
 };
 
-/** HMAC-SHA-256 (RFC 2104) under the master key's subkey for rows. */
-export function createRowMac(key: KeyObject): RowMac {
-  const mac = (purpose: Purpose, fields: readonly Field[]): Buffer =>
-    createHmac("sha256", key).update(encodeFields(purpose, fields)).digest();
+/** HMAC-SHA-256 (RFC 2104) under the master keys' subkeys for rows. */
+export function createRowMac(ring: Pick<MasterKeyRing, "current" | "all">): RowMac {
+  const current = (): KeyObject => ring.current().rowMac;
 
-  function ofSetting(record: Omit<SettingRecord, "mac">): Buffer {
-    return mac("coffer setting row v1", [
+  function ofSetting(record: Omit<SettingRecord, "mac">, key = current()): Buffer {
+    return mac(key, "coffer setting row v1", [
       record.tenant_id,
       record.id,
       record.owner_type,
@@ -47,7 +53,7 @@ export function createRowMac(key: KeyObject): RowMac {
     ]);
   }
 
-  function ofVersion(parent: VersionParent, record: Omit<VersionRecord, "mac">): Buffer {
+  function ofVersion(parent: VersionParent, record: Omit<VersionRecord, "mac">, key = current()): Buffer {
     const fields = [
       record.tenant_id,
       parent.owner_type,
@@ -63,14 +69,32 @@ export function createRowMac(key: KeyObject): RowMac {
       record.sealed === null ? null : hash("sha256", record.sealed, "hex"),
     ];
     // What has no location is authenticated as it was before there were any.
-    if (record.location === null) return mac("coffer version row v1", fields);
-    return mac("coffer version row v2", [...fields, ...locationFields(record.location)]);
+    if (record.location === null) return mac(key, "coffer version row v1", fields);
+    return mac(key, "coffer version row v2", [...fields, ...locationFields(record.location)]);
   }
 
-  function ofSecret(secret: SecretIdentity): Buffer {
+  function markOf(kept: Uint8Array, made: (key: KeyObject) => Buffer): Mark {
+    const index = ring.all().findIndex(({ rowMac }) => isSame(made(rowMac), kept));
+    return index < 0 ? "false" : index === 0 ? "current" : "earlier";
+  }
+
+  function marks({ setting, version }: SettingRow): { readonly setting: Mark; readonly version: Mark } {
+    const belongs = version.setting_id === setting.id && version.tenant_id === setting.tenant_id;
+    return {
+      setting: markOf(setting.mac, (key) => ofSetting(setting, key)),
+      version: belongs ? markOf(version.mac, (key) => ofVersion(setting, version, key)) : "false",
+    };
+  }
+
+  function markOfSecret(secret: ManagedSecret): Mark {
+    const { mac: kept } = secret;
+    return kept === null ? "false" : markOf(kept, (key) => ofSecret(secret, key));
+  }
+
+  function ofSecret(secret: SecretIdentity, key = current()): Buffer {
     const { tenant_id, id, purpose, manager, address, version_id, setting_id, owner, path } = secret;
     const { owner_type = null, owner_id = null } = owner ?? {};
-    return mac("coffer managed secret row v1", [
+    return mac(key, "coffer managed secret row v1", [
       tenant_id,
       id,
       purpose,
@@ -85,15 +109,21 @@ export function createRowMac(key: KeyObject): RowMac {
   }
 
   return {
-    ofSetting,
-    ofVersion,
-    ofSecret,
-    isGenuineSecret: (secret) => secret.mac !== null && isSame(ofSecret(secret), secret.mac),
-    isGenuine({ setting, version }) {
-      if (version.setting_id !== setting.id || version.tenant_id !== setting.tenant_id) return false;
-      return isSame(ofSetting(setting), setting.mac) && isSame(ofVersion(setting, version), version.mac);
+    ofSetting: (record) => ofSetting(record),
+    ofVersion: (parent, record) => ofVersion(parent, record),
+    ofSecret: (secret, under) => ofSecret(secret, under?.rowMac),
+    markOfSecret,
+    isGenuineSecret: (secret) => markOfSecret(secret) !== "false",
+    isGenuine(row) {
+      const { setting, version } = marks(row);
+      return setting !== "false" && version !== "false";
     },
+    marks,
   };
+}
+
+function mac(key: KeyObject, purpose: Purpose, fields: readonly Field[]): Buffer {
+  return createHmac("sha256", key).update(encodeFields(purpose, fields)).digest();
 }
 
 function locationFields(location: Location): readonly Field[] {

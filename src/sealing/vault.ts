@@ -11,6 +11,7 @@ import { type CloudDeps, type Remote, createClouds } from "./clouds.ts";
 import { openBytes, sealBytes } from "./envelope.ts";
 import type { KeyOutcome, Keyring } from "./keyring.ts";
 import { failureOf } from "./manager-failures.ts";
+import type { MasterKeyRing } from "./master-key-ring.ts";
 import type { RowMac } from "./row-mac.ts";
 
 /** Something that a person should look at: what is stored is damaged, or somebody else has written to it. */
@@ -34,6 +35,7 @@ type RowAlert = Owner & {
 };
 
 type VaultDeps = {
+  readonly masterKeys: MasterKeyRing;
   readonly keyring: Keyring;
   readonly rowMac: RowMac;
   readonly clouds: CloudDeps;
@@ -58,7 +60,8 @@ const associated = ({
   type,
 }: SealedPlace): readonly (string | number)[] => [owner_type, owner_id, setting_id, version, type];
 
-export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...deps }: VaultDeps): Vault {
+export function createVault(deps: VaultDeps): Vault {
+  const { masterKeys, keyring, rowMac, defaults, enabled, onAlert } = deps;
   const { clouds, open: openRemote, has, isAllowed } = createClouds(deps.clouds);
 
   function alert(kind: RowAlert["kind"], { setting, version }: SettingRow): void {
@@ -149,6 +152,7 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
     async sealer(_permit: Permit, key, manager) {
       const { id: data_key_id, key: dataKey } = await keyring.currentDataKey(key, manager);
       return {
+        data_key_id,
         seal(place, plaintext) {
           const bytes = plaintext.bytes();
           try {
@@ -186,6 +190,16 @@ export function createVault({ keyring, rowMac, defaults, enabled, onAlert, ...de
     isGenuine,
 
     isAllowed,
+
+    marks: (row) => rowMac.marks(row),
+
+    signUnder: (keyCheck) => masterKeys.follow(keyCheck),
+
+    nextKeyCheck: masterKeys.next?.keyCheck ?? null,
+
+    hasMasterKey: (keyCheck) => masterKeys.has(keyCheck),
+
+    resealKeks: () => keyring.resealKeks(),
 
     signSetting: (record) => ({ ...record, mac: rowMac.ofSetting(record) }),
 

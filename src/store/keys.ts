@@ -1,11 +1,12 @@
 // Wrapped keys and the key-check value. Of several replicas that make the same generation at once, the first one's
 // row stays and all of them answer it. No key is put under an owner that is being removed.
-import type { DataKeyRecord, KekRecord, KeyStore } from "../domain/sealing-ports.ts";
+import type { DataKeyRecord, KekRecord, KeyEpoch, KeyStore } from "../domain/sealing-ports.ts";
 import { INSTANCE_TENANT } from "../domain/audit.ts";
 import type { Db, Statement } from "./db.ts";
 import { signingKeysOf } from "./federation.ts";
 import { raced } from "./failures.ts";
 import type { KeyEncryptionKeyModel } from "./generated/models.ts";
+import { epochOf, heldEpoch } from "./key-rotation.ts";
 import { hold, holdOwner } from "./locks.ts";
 import { toDataKeyRecord, toKekRecord, toManagedSecret } from "./rows.ts";
 
@@ -20,6 +21,19 @@ const holdStatement: Statement = {
   name: "hold_managed_key",
   text: `UPDATE managed_secrets SET lease_until = greatest(lease_until, $3::timestamptz)
     WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id IS NULL AND version_id IS NULL RETURNING id`,
+};
+
+// Which KEK a data key is put under is looked at while it is held: neither rotated away nor removed until it is used.
+const holdKekStatement: Statement = {
+  name: "hold_kek",
+  text: `SELECT k.id FROM key_encryption_keys k WHERE k.tenant_id = $1::uuid AND k.id = $2::uuid
+    AND k.created_at >= coalesce((SELECT keys_rotated_at FROM instance), '-infinity') FOR KEY SHARE OF k`,
+};
+
+const localKeksStatement: Statement = {
+  name: "local_keks",
+  text: `SELECT * FROM key_encryption_keys WHERE manager = 'local' AND (tenant_id, id) > ($1::uuid, $2::uuid)
+    ORDER BY tenant_id, id LIMIT $3::int`,
 };
 
 export function keyStore(db: Db, transact: Transacting, now: () => Date): KeyStore {
@@ -55,30 +69,56 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
     kek: async (tenant_id, id) =>
       toKek(await prisma.keyEncryptionKey.findUnique({ where: { tenant_id_id: { tenant_id, id } } })),
 
-    async insertKek({ secret, ...record }) {
-      await transact(async (tx) => {
-        const { tenant_id, id, manager, created_at } = record;
+    epoch: () => epochOf(db),
+
+    async localKeks(after, take) {
+      const params = [after?.tenant_id ?? INSTANCE_TENANT, after?.id ?? INSTANCE_TENANT, take];
+      const rows = await db.query<KeyEncryptionKeyModel>(localKeksStatement, params);
+      return rows.map((row) => toKekRecord(row, null));
+    },
+
+    async insertKek({ secret, ...record }, keyCheck) {
+      const isMade = await transact(async (tx) => {
+        const epoch = await heldEpoch(tx);
+        if (!isNamed(epoch, keyCheck)) return false;
+        const { tenant_id, id, manager } = record;
+        const created_at = notBefore(record.created_at, epoch);
         if (tenant_id !== INSTANCE_TENANT && !(await hold(tx, "organization", tenant_id))) throw raced();
-        const data = { ...record, sealed: record.sealed === null ? null : bytes(record.sealed) };
+        const sealed = record.sealed === null ? null : bytes(record.sealed);
+        const data = { ...record, sealed, created_at };
         const made = await tx.prisma.keyEncryptionKey.createMany({ data, skipDuplicates: true });
-        if (secret === null || made.count === 0) return;
+        if (secret === null || made.count === 0) return true;
         const purpose = "key_encryption_key";
         const mac = secret.mac === null ? null : bytes(secret.mac);
         const row = { tenant_id, id, purpose, manager, address: { ...secret.address }, created_at, mac };
         await tx.prisma.managedSecret.createMany({ data: { ...row, lease_until: makingUntil() } });
+        return true;
       });
-      return (await kekOf({ ...record, secret })) ?? gone();
+      return isMade ? ((await kekOf({ ...record, secret })) ?? gone()) : null;
     },
+
+    resealKek: (was, sealed, keyCheck) =>
+      transact(async (tx) => {
+        if (was.sealed === null || !isNamed(await heldEpoch(tx), keyCheck)) return false;
+        const where = { ...placeOf(was), sealed: bytes(was.sealed) };
+        const { count } = await tx.prisma.keyEncryptionKey.updateMany({
+          where,
+          data: { sealed: bytes(sealed) },
+        });
+        return count === 1;
+      }),
 
     async holdKek({ tenant_id, id }) {
       return (await db.query(holdStatement, [tenant_id, id, makingUntil()])).length === 1;
     },
 
-    async confirmSecret({ tenant_id, id }, version_id, mac) {
-      const where = { tenant_id, id, lease_id: null };
-      const data = { version_id, lease_until: null, mac: mac === null ? null : bytes(mac) };
-      return (await prisma.managedSecret.updateMany({ where, data })).count === 1;
-    },
+    confirmSecret: ({ tenant_id, id }, version_id, keyCheck, mac) =>
+      transact(async (tx) => {
+        if (keyCheck !== null && !isNamed(await heldEpoch(tx), keyCheck)) return "superseded";
+        const where = { tenant_id, id, lease_id: null };
+        const data = { version_id, lease_until: null, mac: mac === null ? null : bytes(mac) };
+        return (await tx.prisma.managedSecret.updateMany({ where, data })).count === 1 ? "noted" : "gone";
+      }),
 
     async newestDataKey({ tenant_id, owner_type, owner_id }, manager) {
       const where = { tenant_id, owner_type, owner_id, manager };
@@ -92,12 +132,16 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
     },
 
     async insertDataKey(record) {
-      await transact(async (tx) => {
+      const isMade = await transact(async (tx) => {
+        const epoch = await heldEpoch(tx);
         if (!(await holdOwner(tx, record))) throw raced();
-        const data = { ...record, wrapped: bytes(record.wrapped) };
+        if ((await tx.query(holdKekStatement, [record.kek_tenant, record.kek_id])).length === 0) return false;
+        const created_at = notBefore(record.created_at, epoch);
+        const data = { ...record, wrapped: bytes(record.wrapped), created_at };
         await tx.prisma.dataKey.createMany({ data, skipDuplicates: true });
+        return true;
       });
-      return (await dataKeyOf(record)) ?? gone();
+      return isMade ? ((await dataKeyOf(record)) ?? gone()) : null;
     },
 
     signingKeys: () => signingKeysOf(prisma),
@@ -120,6 +164,18 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
       return row === null ? null : toManagedSecret(row);
     },
   };
+}
+
+const placeOf = ({ tenant_id, id }: Pick<KekRecord, "tenant_id" | "id">) => ({ tenant_id, id });
+
+/** Before the first start nothing is named yet, and nothing can be under another key. */
+function isNamed({ key_check }: KeyEpoch, keyCheck: Uint8Array): boolean {
+  return key_check === null || Buffer.from(key_check).equals(keyCheck);
+}
+
+/** What is made after a rotation was made after it, whatever its maker's clock says. */
+function notBefore(at: Date, { keys_rotated_at: rotated }: KeyEpoch): Date {
+  return rotated !== null && rotated.getTime() > at.getTime() ? rotated : at;
 }
 
 /** Inserted, and gone before it could be read back: its owner is being removed. */

@@ -89,8 +89,10 @@ export function toKekRecord(row: KeyEncryptionKeyModel, secret: ManagedSecretMod
   };
 }
 
-export function toDataKeyRecord(row: DataKeyModel): DataKeyRecord {
-  return { ...row, owner_type: row.owner_type as OwnerType, manager: row.manager as ManagerName };
+export function toDataKeyRecord(row: Omit<DataKeyModel, "unused_at">): DataKeyRecord {
+  const { tenant_id, id, owner_id, generation, kek_tenant, kek_id, wrapped, created_at } = row;
+  const names = { owner_type: row.owner_type as OwnerType, manager: row.manager as ManagerName };
+  return { tenant_id, id, ...names, owner_id, generation, kek_tenant, kek_id, wrapped, created_at };
 }
 
 /** What the core needs of it; the lease is between the store and its callers. */

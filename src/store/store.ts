@@ -16,6 +16,7 @@ import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { asBrokerError, translated } from "./failures.ts";
 import { federationReads, federationWrites } from "./federation.ts";
+import { keyReads, keyWrites } from "./key-rotation.ts";
 import { keyStore } from "./keys.ts";
 import { managedSecretReads, managedSecretWrites } from "./managed-secrets.ts";
 import { memberReads, memberWrites } from "./members.ts";
@@ -24,6 +25,7 @@ import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
 import { reportReads } from "./report.ts";
 import { rotationReads, rotationWrites } from "./rotations.ts";
+import { resealRows } from "./reseal.ts";
 import { settingReads } from "./settings.ts";
 import { settingWrites } from "./settings-write.ts";
 import { tokenReads, tokenWrites, usesWith } from "./tokens.ts";
@@ -80,6 +82,7 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...reportReads(db, notes),
     ...webhookReads(db),
     ...rotationReads(db),
+    ...keyReads(db),
     audit: auditRead(db, within, clock.now),
   };
 }
@@ -98,6 +101,8 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...announceIn(db),
     ...webhookWrites(db),
     ...rotationWrites(db),
+    ...keyWrites(db),
+    ...resealRows(db),
     admit: admitWith(db, notes),
     record: recordIn(db),
     dropAuditMonths: (before, make) => dropAuditMonths(db, before, make),

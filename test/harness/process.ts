@@ -45,9 +45,40 @@ function start(args: readonly string[], environment: Environment) {
   return { child, output, ended };
 }
 
+/** Resolves once a process has said this; rejects when it ends before it does. */
+function said({ child, output, ended }: ReturnType<typeof start>, text: string): Promise<void> {
+  const all = (): string => output.stdout + output.stderr;
+  return new Promise((resolve, reject) => {
+    const look = (): void => {
+      if (all().includes(text)) resolve();
+    };
+    child.stdout.on("data", look);
+    child.stderr.on("data", look);
+    void ended.then(({ code }) => reject(new Error(`coffer ended (${code}): ${all()}`)));
+    look();
+  });
+}
+
 /** Runs `coffer …` to its end. */
 export async function coffer(args: readonly string[], environment: Environment = {}): Promise<Ended> {
   return start(args, environment).ended;
+}
+
+/** Starts `coffer …`, to be killed before it ends. */
+export function spawnCoffer(
+  args: readonly string[],
+  environment: Environment = {},
+): { readonly ended: Promise<Ended>; said(text: string): Promise<void>; kill(): Promise<Ended> } {
+  const started = start(args, environment);
+  const { child, ended } = started;
+  return {
+    ended,
+    said: (text) => said(started, text),
+    kill: () => {
+      child.kill("SIGKILL");
+      return ended;
+    },
+  };
 }
 
 export type BrokerProcess = {
@@ -69,19 +100,9 @@ export type BrokerProcess = {
 
 /** Starts `coffer serve` on a free port. @throws Error with what it said, when it ends before it is ready */
 export async function spawnBroker(home: string, environment: Environment = {}): Promise<BrokerProcess> {
-  const { child, output, ended } = start(["serve"], { COFFER_HOME: home, COFFER_PORT: "0", ...environment });
-  const all = (): string => output.stdout + output.stderr;
-  const said = (text: string): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const look = (): void => {
-        if (all().includes(text)) resolve();
-      };
-      child.stdout.on("data", look);
-      child.stderr.on("data", look);
-      void ended.then(({ code }) => reject(new Error(`the broker ended (${code}): ${all()}`)));
-      look();
-    });
-  await said('"coffer is ready"');
+  const started = start(["serve"], { COFFER_HOME: home, COFFER_PORT: "0", ...environment });
+  const { child, output, ended } = started;
+  await said(started, '"coffer is ready"');
   const [, url = ""] = /"address":"([^"]+)"/.exec(output.stdout) ?? [];
   return {
     url,
@@ -90,8 +111,8 @@ export async function spawnBroker(home: string, environment: Environment = {}): 
     ended,
     as: (token) => client(url, token),
     admin: async () => client(url, await readFile(join(home, "admin.token"), "utf8")),
-    output: all,
-    said,
+    output: () => output.stdout + output.stderr,
+    said: (text) => said(started, text),
     stop: () => {
       child.kill("SIGTERM");
       return ended;

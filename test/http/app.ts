@@ -46,6 +46,7 @@ export async function testApp(
       metrics: createMetrics({ ofProcess: false }),
       signingKeys: {
         make: () => Promise.reject(new Error("no keys here")),
+        reseal: () => null,
         current: () => Promise.reject(new Error("no keys here")),
         find: async () => undefined,
         published: async () => ({ keys: [] }),

@@ -94,8 +94,11 @@ export async function signingKeyOf(broker: TestBroker) {
   const clock = { now: () => new Date() };
   const { keys, close } = openStore(broker, clock);
   try {
-    const masterKeys = await openMasterKeys({ from: "environment", text: broker.masterKey }, keys);
-    const sealer = createSigningKeySealer(masterKeys.signingKeySealing);
+    const masterKeys = await openMasterKeys(
+      { own: { from: "environment", text: broker.masterKey }, next: null },
+      keys,
+    );
+    const sealer = createSigningKeySealer(masterKeys);
     const newId = (): string => "";
     return await createSigningKeys(() => keys.signingKeys(), sealer, clock, newId).current();
   } finally {

@@ -4,13 +4,14 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { Owner, SettingType } from "../../src/domain/address.ts";
 import { checkValue } from "../../src/domain/plaintext.ts";
 import type { OwnerKey } from "../../src/domain/ports.ts";
-import type { DataKeyRecord, KekRecord, KeyStore, Permit } from "../../src/domain/sealing-ports.ts";
+import type { DataKeyRecord, KekRecord, KeyEpoch, KeyStore, Permit } from "../../src/domain/sealing-ports.ts";
 import type { ManagerName, SettingRecord, SettingRow, VersionRecord } from "../../src/domain/setting.ts";
 import type { KeyCacheBounds } from "../../src/sealing/key-cache.ts";
 import type { KeyGuard } from "../../src/sealing/key-guard.ts";
 import { createKeyring } from "../../src/sealing/keyring.ts";
 import { createLocalGuard } from "../../src/sealing/local.ts";
 import { createMasterKeys } from "../../src/sealing/master-key.ts";
+import { createMasterKeyRing } from "../../src/sealing/master-key-ring.ts";
 import { createRowMac } from "../../src/sealing/row-mac.ts";
 import { createValueCache } from "../../src/sealing/value-cache.ts";
 import { type VaultAlert, createVault } from "../../src/sealing/vault.ts";
@@ -20,6 +21,8 @@ export type MemoryKeys = KeyStore & {
   readonly data: Map<string, DataKeyRecord>;
   /** How often each method was called. */
   readonly calls: Map<string, number>;
+  /** What `epoch` answers. */
+  epochNow: { -readonly [Field in keyof KeyEpoch]: KeyEpoch[Field] };
   /** Thrown by every method while it is set. */
   down: Error | null;
 };
@@ -38,17 +41,26 @@ export function memoryKeys(): MemoryKeys {
   const keks = new Map<string, KekRecord>();
   const data = new Map<string, DataKeyRecord>();
   const calls = new Map<string, number>();
-  let check: Uint8Array | null = null;
+  const epoch = { key_check: null, previous_key_check: null, keys_rotated_at: null };
   const turn = async (name: string): Promise<void> => {
     calls.set(name, (calls.get(name) ?? 0) + 1);
     await new Promise(setImmediate);
     if (store.down !== null) throw store.down;
+  };
+  const isNamed = (keyCheck: Uint8Array): boolean => {
+    const { key_check } = store.epochNow;
+    return key_check === null || Buffer.from(key_check).equals(keyCheck);
   };
   const store: MemoryKeys = {
     keks,
     data,
     calls,
     down: null,
+    epochNow: epoch,
+    async epoch() {
+      await turn("epoch");
+      return { ...store.epochNow };
+    },
     async newestKek(tenantId, manager) {
       await turn("newestKek");
       return latest(
@@ -60,8 +72,9 @@ export function memoryKeys(): MemoryKeys {
       const row = keks.get(id);
       return row?.tenant_id === tenantId ? row : null;
     },
-    async insertKek(record) {
+    async insertKek(record, keyCheck) {
       await turn("insertKek");
+      if (!isNamed(keyCheck)) return null;
       const there = [...keks.values()].find(
         ({ tenant_id, manager, generation }) =>
           tenant_id === record.tenant_id && manager === record.manager && generation === record.generation,
@@ -79,6 +92,9 @@ export function memoryKeys(): MemoryKeys {
     },
     async insertDataKey(record) {
       await turn("insertDataKey");
+      const kek = keks.get(record.kek_id);
+      const { keys_rotated_at: rotated } = store.epochNow;
+      if (kek === undefined || (rotated !== null && kek.created_at < rotated)) return null;
       const there = [...data.values()]
         .filter(ofOwner(record))
         .find((row) => row.generation === record.generation && row.manager === record.manager);
@@ -89,19 +105,30 @@ export function memoryKeys(): MemoryKeys {
       await turn("holdKek");
       return true;
     },
-    async confirmSecret({ id }, version_id) {
+    async confirmSecret({ id }, version_id, keyCheck, mac) {
       await turn("confirmSecret");
+      if (keyCheck !== null && !isNamed(keyCheck)) return "superseded";
       const row = keks.get(id);
-      if (row === undefined || row.secret === null) return false;
-      keks.set(id, { ...row, secret: { ...row.secret, version_id } });
+      if (row === undefined || row.secret === null) return "gone";
+      keks.set(id, { ...row, secret: { ...row.secret, version_id, mac } });
+      return "noted";
+    },
+    async localKeks(after) {
+      await turn("localKeks");
+      return after === null ? [...keks.values()].filter(({ manager }) => manager === "local") : [];
+    },
+    async resealKek(was, sealed, keyCheck) {
+      await turn("resealKek");
+      if (!isNamed(keyCheck)) return false;
+      keks.set(was.id, { ...was, sealed });
       return true;
     },
     masterKeySecret: async () => null,
     signingKeys: async () => [],
     async keyCheck(fresh) {
       await turn("keyCheck");
-      check ??= fresh;
-      return check;
+      store.epochNow.key_check ??= fresh;
+      return store.epochNow.key_check;
     },
   };
   return store;
@@ -125,18 +152,34 @@ export type Replica = ReturnType<typeof replica>;
 /** One broker process over a store; `master` is the same for the replicas of one instance. */
 export function replica(
   keyStore: MemoryKeys = memoryKeys(),
-  options: { master?: Buffer; bounds?: KeyCacheBounds; wrapGuard?: (guard: KeyGuard) => KeyGuard } = {},
+  options: {
+    master?: Buffer;
+    next?: Buffer;
+    bounds?: KeyCacheBounds;
+    wrapGuard?: (guard: KeyGuard) => KeyGuard;
+  } = {},
 ) {
   const master = options.master ?? randomBytes(32);
   const masterKeys = createMasterKeys(Buffer.from(master));
   const clock = testClock();
-  const local = createLocalGuard(masterKeys.kekWrapping);
+  const next = options.next === undefined ? null : createMasterKeys(Buffer.from(options.next));
+  const ring = createMasterKeyRing(masterKeys, next);
+  const local = createLocalGuard(ring);
   const guards = new Map<ManagerName, KeyGuard>([["local", options.wrapGuard?.(local) ?? local]]);
   const bounds = options.bounds === undefined ? {} : { bounds: options.bounds };
-  const rowMac = createRowMac(masterKeys.rowMac);
-  const keyring = createKeyring({ keyStore, guards, rowMac, clock, newId: randomUUID, ...bounds });
+  const rowMac = createRowMac(ring);
+  const keyring = createKeyring({
+    keyStore,
+    guards,
+    rowMac,
+    masterKeys: ring,
+    clock,
+    newId: randomUUID,
+    ...bounds,
+  });
   const alerts: VaultAlert[] = [];
   const vault = createVault({
+    masterKeys: ring,
     keyring,
     rowMac,
     clouds: { managers: new Map(), allow: new Map(), cache: createValueCache(clock, 0), clock },
@@ -144,7 +187,7 @@ export function replica(
     enabled: ["local"],
     onAlert: (alert) => alerts.push(alert),
   });
-  return { master, masterKeys, keyStore, clock, keyring, rowMac, vault, alerts };
+  return { master, masterKeys, ring, keyStore, clock, keyring, rowMac, vault, alerts };
 }
 
 export function ownerKey(

@@ -278,13 +278,14 @@ describe("keys in memory", () => {
   });
 
   test("are not had, nor made, by a broker that has no guard for their manager", async () => {
-    const { keyStore, keyring, clock, rowMac } = replica();
+    const { keyStore, keyring, clock, rowMac, ring: masterKeys } = replica();
     const owner = ownerKey();
     const { id } = await keyring.currentDataKey(owner, "local");
     const unguarded = createKeyring({
       keyStore,
       rowMac,
       guards: new Map(),
+      masterKeys,
       clock,
       newId: randomUUID,
     });

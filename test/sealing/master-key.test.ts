@@ -6,12 +6,9 @@ import { inspect } from "node:util";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadOrCreateMasterKeyFile, readMasterKeyFile } from "../../src/sealing/master-key-file.ts";
-import {
-  checkMasterKey,
-  createMasterKeys,
-  generateMasterKey,
-  parseMasterKey,
-} from "../../src/sealing/master-key.ts";
+import { checkMasterKeys } from "../../src/sealing/key-check.ts";
+import { createMasterKeys, generateMasterKey, parseMasterKey } from "../../src/sealing/master-key.ts";
+import { createMasterKeyRing } from "../../src/sealing/master-key-ring.ts";
 import { memoryKeys } from "./fixture.ts";
 
 const thirtyTwo = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes));
@@ -111,14 +108,15 @@ describe("subkeys", () => {
   });
 });
 
+const ringOf = (raw = randomBytes(32)) => createMasterKeyRing(createMasterKeys(Buffer.from(raw)));
+
 describe("the key check", () => {
   test("takes on a new database's first key, knows it again, and refuses another", async () => {
     const store = memoryKeys();
     const raw = randomBytes(32);
-    await checkMasterKey(store, createMasterKeys(Buffer.from(raw)));
-    await checkMasterKey(store, createMasterKeys(Buffer.from(raw)));
-    const other = createMasterKeys(randomBytes(32));
-    await expect(checkMasterKey(store, other)).rejects.toThrow(
+    await checkMasterKeys(store, ringOf(raw));
+    await checkMasterKeys(store, ringOf(raw));
+    await expect(checkMasterKeys(store, ringOf())).rejects.toThrow(
       "not the one that this database was made with",
     );
   });
@@ -126,7 +124,7 @@ describe("the key check", () => {
   test("refuses a stored value of another length", async () => {
     const store = memoryKeys();
     await store.keyCheck(new Uint8Array(3));
-    await expect(checkMasterKey(store, createMasterKeys(randomBytes(32)))).rejects.toThrow("not the one");
+    await expect(checkMasterKeys(store, ringOf())).rejects.toThrow("not the one");
   });
 });
 

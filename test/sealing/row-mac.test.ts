@@ -1,11 +1,14 @@
-import { createSecretKey, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { SettingRecord, SettingRow, VersionRecord } from "../../src/domain/setting.ts";
+import { createMasterKeys } from "../../src/sealing/master-key.ts";
+import { createMasterKeyRing } from "../../src/sealing/master-key-ring.ts";
 import { createRowMac } from "../../src/sealing/row-mac.ts";
 import { ownerKey, settingOf } from "./fixture.ts";
 
-const rowMac = createRowMac(createSecretKey(randomBytes(32)));
+const newRowMac = () => createRowMac(createMasterKeyRing(createMasterKeys(randomBytes(32))));
+const rowMac = newRowMac();
 
 function genuineRow(): SettingRow {
   const setting = { ...settingOf(ownerKey()), expires_at: new Date(1_800_000_000_000) };
@@ -105,7 +108,7 @@ describe("a row's MACs", () => {
     expect(rowMac.isGenuine({ setting: one.setting, version: other.version })).toBe(false);
     const renamed = { ...other.version, setting_id: one.setting.id, tenant_id: one.setting.tenant_id };
     expect(rowMac.isGenuine({ setting: one.setting, version: renamed })).toBe(false);
-    expect(createRowMac(createSecretKey(randomBytes(32))).isGenuine(one)).toBe(false);
+    expect(newRowMac().isGenuine(one)).toBe(false);
   });
 
   test("do not fit when both rows are moved to another tenant together", () => {

@@ -6,11 +6,11 @@ import { createGate } from "../../src/domain/gate.ts";
 import { type Sealing, createSealing, type SealAlert } from "../../src/domain/audit-sealing.ts";
 import { type Verdict, verifyChain } from "../../src/domain/audit-verify.ts";
 import type { OpenStore } from "../../src/store/store.ts";
-import { createSealMaker } from "../../src/sealing/audit-seal.ts";
+import { createSealMaker, onlySeed } from "../../src/sealing/audit-seal.ts";
 import { createMasterKeys } from "../../src/sealing/master-key.ts";
 import { event, openFixture } from "./fixture.ts";
 
-export const newMaker = () => createSealMaker(createMasterKeys(randomBytes(32)).auditSealing);
+export const newMaker = () => createSealMaker(onlySeed(createMasterKeys(randomBytes(32)).auditSealing));
 
 export async function openSealed() {
   const fixture = await openFixture();

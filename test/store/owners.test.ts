@@ -1,5 +1,6 @@
 // What removal and the locks promise: nothing of a removed owner is left but its log, and nothing slips in meanwhile.
 import { describe, expect, test } from "vitest";
+import { INSTANCE_TENANT } from "../../src/domain/audit.ts";
 import type { OwnerKey, PageQuery } from "../../src/domain/ports.ts";
 import { type Fixture, event, newId, openFixture, putSetting, sha256 } from "./fixture.ts";
 
@@ -32,14 +33,16 @@ async function withKeys({ keys, time }: Fixture, key: OwnerKey) {
     secret: null,
     created_at: time.now,
   };
-  if (key.owner_type === "organization") await keys.insertKek(kek);
+  const kek_tenant = key.owner_type === "user" ? INSTANCE_TENANT : key.tenant_id;
+  const { id: kek_id = "" } =
+    (await keys.insertKek({ ...kek, tenant_id: kek_tenant }, Buffer.from("c"))) ?? {};
   await keys.insertDataKey({
     ...key,
     id,
     generation: 1,
     manager: "local",
-    kek_tenant: key.tenant_id,
-    kek_id: kek.id,
+    kek_tenant,
+    kek_id,
     wrapped: Buffer.from("w"),
     created_at: time.now,
   });
