@@ -140,7 +140,9 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     clock,
     onBackgroundError,
     onAnnounced: wake.announced,
+    observer: metrics,
   });
+  metrics.watchPool(() => opened.pool());
   started.push(() => opened.close());
   const { store, keys } = opened;
   const managers = await openManagers(config.clouds, {
@@ -170,6 +172,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     clock,
     newId,
     onAlert,
+    onKeyLookedFor: (found) => metrics.keyLookedFor(found),
     allow: config.externalAllow,
     cacheSeconds: config.valueCacheSeconds,
     defaults: { storage: config.storage, manager: config.manager },
@@ -200,6 +203,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     auditRetention: { seals: opened.seals, maker, months: config.auditRetentionMonths },
     recoveryDays: config.recoveryDays,
     ticks,
+    quotas: { settings: config.limits.settingsMax, versions: config.limits.versionsMax },
     onBackgroundError,
   });
   started.push(() => broker.drain());
@@ -265,7 +269,12 @@ export async function databaseOf(
 /** What the app needs to know of the configuration. */
 function appSettings(config: Config) {
   return {
-    limits: { ...DEFAULT_LIMITS, unitsPerSecond: config.rateLimit },
+    limits: {
+      ...DEFAULT_LIMITS,
+      unitsPerSecond: config.rateLimit,
+      addressPerSecond: config.limits.addressRequests,
+    },
+    shedding: config.limits,
     trustProxy: config.trustedProxies.length === 0 ? (false as const) : config.trustedProxies,
     version: packageJson.version,
     publicUrl: config.publicUrl,

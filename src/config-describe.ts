@@ -1,5 +1,6 @@
 // The effective configuration as an operator may see it: whatever is secret is left out.
 import { describeAllow, describeClouds } from "./config-clouds.ts";
+import { describeLimits } from "./config-limits.ts";
 import type { Config } from "./config.ts";
 
 /** The effective configuration in the environment's names, without secrets, for `coffer check-config`. */
@@ -37,6 +38,7 @@ export function describeConfig(config: Config): string {
     ["COFFER_AUDIT_RETENTION_MONTHS", config.auditRetentionMonths],
     ["COFFER_LOG_LEVEL", config.logLevel],
     ["COFFER_RATE_LIMIT", config.rateLimit],
+    ...describeLimits(config.limits),
     ["COFFER_TRUSTED_PROXIES", config.trustedProxies.join(",") || "(none)"],
     ["COFFER_IDENTITY_PROVIDERS", config.identityProviders.map(({ issuer }) => issuer).join(",") || "(none)"],
     ["COFFER_PRIVATE_ADDRESSES_ALLOWED", config.privateAddressesAllowed.join(",") || "(none)"],

@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { inspect } from "node:util";
 import { type CloudSettings, cloudSettings, externalAllowOf } from "./config-clouds.ts";
+import { LIMIT_NAMES, type LimitSettings, limitSettings } from "./config-limits.ts";
 import { areCidrs } from "./domain/cidr.ts";
 import type { ExternalAllow } from "./domain/external.ts";
 import type { TrustedIssuer } from "./domain/federation-ports.ts";
@@ -71,6 +72,7 @@ export type Config = {
   readonly logLevel: LogLevel;
   /** Units a second that one token may cost. */
   readonly rateLimit: number;
+  readonly limits: LimitSettings;
   /** Addresses or ranges whose X-Forwarded-For is believed; empty: nobody's. */
   readonly trustedProxies: readonly string[];
   /** Whose subjects may sign in as persons. */
@@ -91,7 +93,8 @@ export class ConfigError extends Error {
   }
 }
 
-const KNOWN = new Set([
+const KNOWN = new Set<string>([
+  ...LIMIT_NAMES,
   "COFFER_HOME",
   "COFFER_HOST",
   "COFFER_PORT",
@@ -230,6 +233,7 @@ export function readConfig(environment: Environment = process.env, needsKey = tr
     auditRetentionMonths: whole("COFFER_AUDIT_RETENTION_MONTHS", 0, 0, 1200),
     logLevel: oneOf("COFFER_LOG_LEVEL", LOG_LEVELS, "info"),
     rateLimit: whole("COFFER_RATE_LIMIT", 2000, 1, 1_000_000),
+    limits: limitSettings(whole),
     trustedProxies: ranges("COFFER_TRUSTED_PROXIES"),
     identityProviders: issuersOf(text("COFFER_IDENTITY_PROVIDERS"), problems),
     privateAddressesAllowed: ranges("COFFER_PRIVATE_ADDRESSES_ALLOWED"),

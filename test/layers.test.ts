@@ -14,9 +14,10 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   store: ["store", "domain"],
   embedded: ["embedded", "domain"],
   http: ["http", "domain", "auth"],
-  "config.ts": ["config-clouds.ts", "domain"],
+  "config.ts": ["config-clouds.ts", "config-limits.ts", "domain"],
   "config-clouds.ts": ["domain"],
-  "config-describe.ts": ["config-clouds.ts", "config.ts"],
+  "config-limits.ts": [],
+  "config-describe.ts": ["config-clouds.ts", "config-limits.ts", "config.ts"],
   // `..`: package.json, for its version.
   "background.ts": ["domain", "repeat.ts"],
   "compose.ts": [

@@ -19,6 +19,7 @@ import type { ChangeLog, ValueGenerator, WebhookSender } from "./lifecycle-ports
 import type { Clock, NewId, RefusalLimit, Store, TokenMaker } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { createRender } from "./render.ts";
+import { NO_QUOTAS, type Quotas } from "./quotas.ts";
 import { createReport } from "./report.ts";
 import { createResolve } from "./resolve.ts";
 import { createRotate } from "./rotate.ts";
@@ -59,6 +60,8 @@ export type BrokerDeps = {
   readonly auditRetention: RetentionDeps;
   /** Days for which a soft-deleted setting can be restored. */
   readonly recoveryDays: number;
+  /** What one owner may keep. */
+  readonly quotas?: Quotas;
 };
 
 export type Broker = ReturnType<typeof createBroker>;
@@ -66,7 +69,7 @@ export type Broker = ReturnType<typeof createBroker>;
 export function createBroker(deps: BrokerDeps) {
   const { store, vault, tokens, refusals, clock, newId, recoveryDays } = deps;
   const gate = createGate({ store, clock, newId, refusals });
-  const change = createSettingChange(gate, vault);
+  const change = createSettingChange(gate, vault, deps.quotas ?? NO_QUOTAS);
   const managed = createManagedSecrets({ ...deps, gate });
   const moves = createMoves({ ...deps, gate, managed });
   const write = createSettingsWrite(change, vault, managed, newId);

@@ -185,6 +185,8 @@ export type Transaction = Reader &
     lockDuePurges(now: Date, limit: number): Promise<readonly SettingRecord[]>;
     /** Whether an owner (an organization: it or a project of it) still has settings, soft-deleted ones too. */
     hasSettings(owner: Owner): Promise<boolean>;
+    /** How many an owner has, counted up to `most`: settings, deleted ones too; or versions that hold a value. */
+    countKept(key: OwnerKey, what: "settings" | "versions", most: number): Promise<number>;
 
     insertOrganization(row: OrganizationRecord): Promise<void>;
     renameOrganization(id: string, name: string): Promise<void>;

@@ -13,6 +13,7 @@ import { lockPath } from "./path-lock.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey, Reader, Transaction } from "./ports.ts";
 import type { Permit, Sealer, Vault } from "./sealing-ports.ts";
+import { type Quotas, assertRoom } from "./quotas.ts";
 import { type Preconditions, assertPreconditions } from "./preconditions.ts";
 import {
   type Location,
@@ -57,7 +58,7 @@ export type Content =
 
 export type SettingChange = ReturnType<typeof createSettingChange>;
 
-export function createSettingChange(gate: Gate, vault: Vault) {
+export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
   /** One change at one path, under its lock. */
   function changeAt<Prepared, Result>(
     caller: Caller,
@@ -122,6 +123,7 @@ export function createSettingChange(gate: Gate, vault: Vault) {
 
   /**
    * The path's next version, signed; what it holds is taken over.
+   * @throws BrokerError `conflict` when the owner's quota is used up
    * @throws Stale when the value that lies in a manager is no longer this write's to point at, or the data key was
    * rotated away since it was fetched
    */
@@ -129,7 +131,9 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     { tx, key, last, grant }: Writing,
     content: Content,
     setting: Omit<SettingRecord, "mac" | "current_version" | "current_since">,
+    isNew: boolean,
   ): Promise<VersionRecord> {
+    await assertRoom(tx, key, quotas, isNew);
     const number = last + 1;
     const { id: setting_id, type, owner_type, owner_id } = setting;
     const place = { owner_type, owner_id, setting_id, version: number, type };
@@ -162,7 +166,7 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     insert: boolean,
   ): Promise<SettingRow> {
     const { tx, key, path, grant } = writing;
-    const version = await nextVersion(writing, content, setting);
+    const version = await nextVersion(writing, content, setting, insert);
     const number = version.version;
     const signed = vault.signSetting({ ...setting, current_version: number, current_since: grant.at });
     await (insert ? tx.insertSetting(signed) : tx.updateSetting(signed));
@@ -178,7 +182,7 @@ export function createSettingChange(gate: Gate, vault: Vault) {
     setting: SettingRecord,
   ): Promise<VersionRecord> {
     const { tx, key, path } = writing;
-    const version = await nextVersion(writing, content, setting);
+    const version = await nextVersion(writing, content, setting, false);
     await tx.insertVersion(version);
     await tx.setLastVersion(key, path, version.version);
     // The manager, too, is to call the other one current.

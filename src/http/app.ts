@@ -29,6 +29,7 @@ import { assertQuery, parseQuery } from "./parsing.ts";
 import { PROBLEMS, sendProblem } from "./problem.ts";
 import { NO_ROUTE, type RequestState, type RouteInfo, beginState, stateOf } from "./request-state.ts";
 import { type CheckHealth, serviceRoutes } from "./routes/service.ts";
+import { Shed, type SheddingOptions, createShedder } from "./shedding.ts";
 import type { SignInDeps } from "./routes/sign-in.ts";
 import { COMPONENTS, PUBLISHED } from "./schemas/kit.ts";
 
@@ -44,6 +45,7 @@ export type AppDeps = {
   readonly broker: Broker;
   readonly logger: Logger;
   readonly limits: LimitOptions;
+  readonly shedding: SheddingOptions;
   readonly health: CheckHealth;
   readonly metrics: Metrics;
   readonly signingKeys: SigningKeys;
@@ -80,6 +82,7 @@ const BEFORE_THE_GATE: ReadonlySet<ErrorCode> = new Set([
 export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): Promise<App> {
   const { broker, logger, metrics, newId } = deps;
   const limiter = createLimiter(deps.limits, deps.clock);
+  const shedder = createShedder(deps.shedding, (reason) => metrics.shed(reason));
   const headers = headersFor(deps.publicUrl);
   const underWay = new Map<ServerResponse, FastifyRequest>();
   metrics.watch(() => underWay.size);
@@ -121,7 +124,10 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   const accessTokens = createAccessTokens(app, deps.signingKeys, { issuer, clock: deps.clock });
 
   const contract = createContract((id) => app.getSchema(id));
-  app.addHook("onRoute", contract.admit);
+  app.addHook("onRoute", (route) => {
+    contract.admit(route);
+    if (!isOfService(route.config?.info ?? NO_ROUTE, route.method)) shedder.count(route);
+  });
   for (const schema of COMPONENTS.values()) app.addSchema(schema);
   app.decorateRequest("state", null);
 
@@ -160,8 +166,11 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     const state = begin(request, reply, request.routeOptions.config.info ?? NO_ROUTE);
     const { route } = state;
     if (route === NO_ROUTE) return done(noRouteError(app, request, reply));
+    if (isOfService(route, request.method)) return done(queryError(request, state));
+    const turnedAway = shedder.refusal() ?? limiter.admitRequest(request.ip);
+    if (turnedAway !== null) return done(turnedAway);
     if (route.action === "public") {
-      const refused = request.method === "POST" ? limiter.admitAddress(request.ip) : null;
+      const refused = limiter.admitAddress(request.ip);
       return done(refused ?? queryError(request, state));
     }
     const admit = (credential: Credential): void => {
@@ -203,7 +212,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
 
   function answerProblem(error: BrokerError, request: FastifyRequest, reply: FastifyReply): void {
     metrics.problem(error.code);
-    const isFault = PROBLEMS[error.code].status >= 500;
+    const isFault = PROBLEMS[error.code].status >= 500 && !(error instanceof Shed);
     const operation = stateOf(request).route.operation;
     if (isFault) logger.error({ request_id: request.id, operation, code: error.code, error }, "fault");
     const send = stateOf(request).route.takesForm ? sendOAuthError : sendProblem;
@@ -216,6 +225,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   app.server.on("checkExpectation", (...exchange) => app.server.emit("request", ...exchange));
 
   app.addHook("preClose", (done) => {
+    shedder.close();
     for (const response of underWay.keys()) if (!response.headersSent) response.shouldKeepAlive = false;
     // Whoever has not ended by then is cut off. Open connections keep the process alive; this does not.
     setTimeout(() => app.server.closeAllConnections(), deps.drainSeconds * 1_000).unref();
@@ -226,6 +236,11 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   registerRoutes(app, broker, { ...deps, accessTokens });
   await app.ready();
   return app;
+}
+
+/** What the broker tells of itself: it needs no token, and is answered however busy the broker is. */
+function isOfService({ action }: RouteInfo, method: unknown): boolean {
+  return action === "public" && method !== "POST";
 }
 
 /** Whether there is a token to look up. */

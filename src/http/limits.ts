@@ -12,9 +12,15 @@ export type LimitOptions = {
   readonly unitsPerSecond: number;
   /** Requests a second from one address to what changes something without a token. */
   readonly publicPerSecond: number;
+  /** Requests a second from one address to whatever is not about the broker itself; 0: no bound. */
+  readonly addressPerSecond: number;
 };
 
-export const DEFAULT_LIMITS: LimitOptions = { unitsPerSecond: 2_000, publicPerSecond: 100 };
+export const DEFAULT_LIMITS: LimitOptions = {
+  unitsPerSecond: 2_000,
+  publicPerSecond: 100,
+  addressPerSecond: 0,
+};
 
 const BUCKETS_MAX = 50_000;
 
@@ -56,6 +62,7 @@ export class Buckets {
 export function createLimiter(options: LimitOptions, clock: Clock) {
   const byCredential = new Buckets(options.unitsPerSecond, clock);
   const byAddress = new Buckets(options.publicPerSecond, clock);
+  const allByAddress = new Buckets(options.addressPerSecond, clock);
 
   return {
     /** Takes the unit that the request itself costs; the error to answer when there is none. */
@@ -67,6 +74,12 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
       const refusal = take(bucket, "This token has cost too much; wait a little.");
       tell(state.reply, bucket);
       return refusal;
+    },
+
+    /** Takes one of what an address may ask in all, with whatever tokens. */
+    admitRequest(ip: string): BrokerError | null {
+      if (options.addressPerSecond === 0) return null;
+      return take(allByAddress.of(addressBlock(ip)), "This address asks too much; wait a little.");
     },
 
     /** The same for whoever has no token, by address. */

@@ -3,6 +3,7 @@
 // path or a caller, and nobody can make the registry grow.
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 import type { ErrorCode } from "../domain/errors.ts";
+import { insideMetrics } from "./metrics-inside.ts";
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
@@ -81,6 +82,7 @@ export function createMetrics({ ofProcess }: { readonly ofProcess: boolean }) {
 
   return {
     registry,
+    ...insideMetrics(registry),
     /** A request has ended. `status` 499: its client left first. */
     answered(method: string, route: string, status: number, durationSeconds: number): void {
       requests.inc({ method: METHODS.has(method) ? method : "other", route, status });

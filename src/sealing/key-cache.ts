@@ -28,7 +28,12 @@ type Entry = {
   uses: number;
 };
 
-export function createKeyCache(clock: Clock, bounds: KeyCacheBounds): KeyCache {
+/** @param onTake told of each key looked for, whether it was here */
+export function createKeyCache(
+  clock: Clock,
+  bounds: KeyCacheBounds,
+  onTake: (found: boolean) => void = () => undefined,
+): KeyCache {
   // A Map keeps its order: the least recently used entry is the first.
   const entries = new Map<string, Entry>();
   const ageMax = bounds.ageMaxSeconds * 1_000;
@@ -49,9 +54,10 @@ export function createKeyCache(clock: Clock, bounds: KeyCacheBounds): KeyCache {
   return {
     take(name) {
       const entry = entries.get(name);
-      if (entry === undefined) return null;
-      entries.delete(name);
-      if (isOver(entry, clock.now().getTime())) return null;
+      if (entry !== undefined) entries.delete(name);
+      const found = entry !== undefined && !isOver(entry, clock.now().getTime());
+      onTake(found);
+      if (!found) return null;
       entry.uses += 1;
       entries.set(name, entry);
       return entry.key;

@@ -61,12 +61,14 @@ type KeyringDeps = {
   readonly clock: Clock;
   readonly newId: NewId;
   readonly bounds?: KeyCacheBounds;
+  /** Told of each data key looked for in memory, whether it was there. */
+  readonly onKeyLookedFor?: ((found: boolean) => void) | undefined;
 };
 
 export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyring {
   const { keyStore, guards, clock, newId } = deps;
   const keks = createKeks(deps);
-  const cache = createKeyCache(clock, bounds);
+  const cache = createKeyCache(clock, bounds, deps.onKeyLookedFor);
   const owners = createSingleFlight<DataKey>();
   const loads = createSingleFlight<KeyOutcome>();
 

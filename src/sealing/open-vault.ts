@@ -20,6 +20,8 @@ export type VaultSettings = {
   readonly clock: Clock;
   readonly newId: NewId;
   readonly onAlert: (alert: VaultAlert) => void;
+  /** Told of each data key looked for in memory, whether it was there. */
+  readonly onKeyLookedFor?: (found: boolean) => void;
   readonly allow: ExternalAllow;
   /** 0: values from managers are never kept. */
   readonly cacheSeconds: number;
@@ -34,7 +36,7 @@ export function openVault({ masterKeys, managers, keyStore, clock, newId, ...res
   const rowMac = createRowMac(masterKeys);
   return createVault({
     masterKeys,
-    keyring: createKeyring({ keyStore, guards, rowMac, masterKeys, clock, newId }),
+    keyring: createKeyring({ keyStore, guards, rowMac, masterKeys, clock, newId, onKeyLookedFor: rest.onKeyLookedFor }),
     rowMac,
     clouds: { managers, allow, cache: createValueCache(clock, cacheSeconds), clock },
     defaults,

@@ -86,8 +86,16 @@ const latenessMax = 11;
 
 const valuesOf = (event: AuditEvent): Param[] => columns.map(([, , of]) => of(event));
 
+/** Told of what became of events; metrics are made of it. */
+export type AuditObserver = {
+  readonly recorded?: (event: AuditEvent) => void;
+  readonly auditWritten?: (events: number, lagSeconds: number) => void;
+  readonly auditFailed?: () => void;
+};
+
 type Waiting = {
   readonly event: AuditEvent;
+  readonly since: number;
   readonly done: () => void;
   readonly failed: (error: unknown) => void;
 };
@@ -97,7 +105,7 @@ export type AuditWriter = Pick<Store, "record" | "countRefusal"> & {
   drain(): Promise<void>;
 };
 
-export function createAuditWriter(db: Db): AuditWriter {
+export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWriter {
   const queue: Waiting[] = [];
   const writes = new Set<Promise<void>>();
   let isScheduled = false;
@@ -124,17 +132,24 @@ export function createAuditWriter(db: Db): AuditWriter {
       const arrays = columns.map((_, column) => rows.map((row) => row[column] ?? null));
       await db.query(insertStatement, arrays);
       for (const { done } of batch) done();
+      for (const { event } of batch) observer.recorded?.(event);
+      const [first] = batch;
+      if (first !== undefined)
+        observer.auditWritten?.(batch.length, (performance.now() - first.since) / 1_000);
     } catch (thrown) {
       const error = asBrokerError(thrown);
       if (batch.length > 1 && isOfItsData(error)) for (const each of batch) await writeBatch([each]);
-      else for (const { failed } of batch) failed(unwritten(error));
+      else {
+        observer.auditFailed?.();
+        for (const { failed } of batch) failed(unwritten(error));
+      }
     }
   }
 
   return {
     record(event) {
       return new Promise<void>((done, failed) => {
-        queue.push({ event: cleanEvent(event), done, failed });
+        queue.push({ event: cleanEvent(event), since: performance.now(), done, failed });
         schedule();
       });
     },
@@ -146,7 +161,9 @@ export function createAuditWriter(db: Db): AuditWriter {
           // Its minute may be over for everybody else, where this replica's clock is behind: then a later one's event.
           const at = new Date(event.at.getTime() + (2 ** late - 1) * minuteMs);
           const counted = { ...event, id: refusalId(block, event.reason, at), ip: block, at };
-          if ((await db.query(countStatement, valuesOf(cleanEvent(counted)))).length > 0) return;
+          if ((await db.query(countStatement, valuesOf(cleanEvent(counted)))).length === 0) continue;
+          observer.recorded?.(counted);
+          return;
         }
       } catch (error) {
         throw unwritten(asBrokerError(error));

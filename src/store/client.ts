@@ -2,7 +2,7 @@
 // server, never waited for without end. The time zone is fixed because Prisma's adapter drops a timestamp's offset.
 import { PrismaPg } from "@prisma/adapter-pg";
 import pg from "pg";
-import { asBrokerError } from "./failures.ts";
+import { asBrokerError, isOfItsConnection } from "./failures.ts";
 import { PrismaClient } from "./generated/client.ts";
 
 const statementTimeoutMs = 10_000;
@@ -40,8 +40,30 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
   };
   // Without a listener a lost idle connection would end the process.
   pool.on("error", report);
+  pool.on("connect", endWhenUseless);
   const adapter = new PrismaPg(pool, { onPoolError: () => undefined, onConnectionError: report });
   return { pool, prisma: new PrismaClient({ adapter, errorFormat: "minimal" }) };
+}
+
+/**
+ * Prisma gives a connection back as good whatever happened on it. One whose server fell silent would be handed out
+ * again, each time for as long as a time-out; one to a server that has become read-only would stay there for ever.
+ * Ended at once, it leaves the pool when it is given back, and what is still asked of it fails at once.
+ */
+function endWhenUseless(client: pg.PoolClient): void {
+  const query = client.query.bind(client) as (...given: readonly unknown[]) => unknown;
+  const watched = (...given: readonly unknown[]): unknown => {
+    const answer = query(...given);
+    // With a callback it is the pool's own doing, which gives up a connection at any error.
+    if (answer instanceof Promise) answer.catch((error: unknown) => isOfItsConnection(error) && end(client));
+    return answer;
+  };
+  Object.assign(client, { query: watched });
+}
+
+function end(client: pg.PoolClient): void {
+  // The pool's type leaves out what each of its clients has.
+  (client as unknown as pg.Client).end().catch(() => undefined);
 }
 
 /**

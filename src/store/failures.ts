@@ -34,6 +34,11 @@ export function isOfItsData(error: BrokerError): boolean {
   return error.code !== "unavailable";
 }
 
+/** Whether another connection could do what this one cannot: its server is silent, going, or takes no writes. */
+export function isOfItsConnection(error: unknown): boolean {
+  return /^(connection|08...|57P0[1-35]|25006)$/.test(stateOf(error));
+}
+
 /** Anything that came out of Prisma or the driver; a BrokerError is left as it is. */
 export function asBrokerError(error: unknown): BrokerError {
   if (error instanceof BrokerError) return error;

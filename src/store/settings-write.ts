@@ -37,6 +37,20 @@ const duePurgesStatement: Statement = {
   text: `SELECT * FROM settings WHERE purge_at <= $1::timestamptz ORDER BY purge_at LIMIT $2::int FOR UPDATE SKIP LOCKED`,
 };
 
+const keptOf = (from: string): string => `SELECT count(*)::int AS kept FROM (SELECT FROM ${from}
+  WHERE s.tenant_id = $1::uuid AND s.owner_type = $2::text AND s.owner_id = $3::uuid LIMIT $4::int) found`;
+/** Counting ends at the quota, so that an owner who has more than that costs no more. */
+const keptStatements = {
+  settings: { name: "kept_settings", text: keptOf("settings s") },
+  versions: {
+    name: "kept_versions",
+    text: keptOf(
+      `settings s JOIN setting_versions v
+        ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.state <> 'destroyed'`,
+    ),
+  },
+} as const satisfies Record<string, Statement>;
+
 const ledgerKey = ({ tenant_id, owner_type, owner_id }: OwnerKey, path: string) => ({
   tenant_id_owner_type_owner_id_path: { tenant_id, owner_type, owner_id, path },
 });
@@ -67,11 +81,17 @@ type SettingWrites = Pick<
   | "purgeSetting"
   | "lockDuePurges"
   | "hasSettings"
+  | "countKept"
 >;
 
 export function settingWrites(db: Db): SettingWrites {
   const { prisma } = db;
   return {
+    async countKept({ tenant_id, owner_type, owner_id }, what, most) {
+      const params = [tenant_id, owner_type, owner_id, most];
+      const [row] = await db.query<{ kept: number }>(keptStatements[what], params);
+      return row?.kept ?? 0;
+    },
     async lockPath(key, path) {
       // An owner that is gone is told by the right that is decided next.
       await holdOwner(db, key);

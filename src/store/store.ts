@@ -1,5 +1,6 @@
 // The Store: every port of domain/ports.ts that rests in PostgreSQL, put together from a file a noun. All failures of
 // the database come out as BrokerErrors that quote nothing of it.
+import type { AuditEvent } from "../domain/audit.ts";
 import type { SealStore } from "../domain/audit-chain.ts";
 import type { ChangeLog, DeliveryQueue } from "../domain/lifecycle-ports.ts";
 import type { Clock, Reader, Store, Transaction } from "../domain/ports.ts";
@@ -10,7 +11,7 @@ import { type Within, auditRead } from "./audit.ts";
 import { auditMonths, dropAuditMonths } from "./audit-months.ts";
 import { auditSeals } from "./audit-seals.ts";
 import { type AuditStream, auditStream } from "./audit-stream.ts";
-import { createAuditWriter, recordIn } from "./audit-write.ts";
+import { type AuditObserver, createAuditWriter, recordIn } from "./audit-write.ts";
 import { announceIn, changeLog } from "./changes.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
@@ -40,6 +41,7 @@ export type StoreOptions = {
   readonly onBackgroundError: (error: unknown) => void;
   /** Told of each transaction of this store that was committed and announced something, with how many deliveries. */
   readonly onAnnounced?: (deliveries: number) => void;
+  readonly observer?: AuditObserver;
 };
 
 export type OpenStore = {
@@ -111,30 +113,37 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
 
 /** Connects at the first query. The schema must be there: store/migrate.ts. */
 export function createStore(options: StoreOptions): OpenStore {
-  const { databaseUrl, clock, onBackgroundError, poolSize = poolSizeDefault } = options;
+  const { databaseUrl, clock, onBackgroundError, poolSize = poolSizeDefault, observer = {} } = options;
   const { pool, prisma } = openClient({ databaseUrl, poolSize, onBackgroundError });
   const db = poolDb(pool, prisma);
   const transact = createTransact(prisma, poolSize);
   /** For work of the store's own: its failures are told apart from errors that must pass as they are. */
   const within: Within = (work) => transact((tx) => work(tx).catch(rethrow));
   const notes = createAccessNotes(db, onBackgroundError);
-  const audit = createAuditWriter(db);
+  const audit = createAuditWriter(db, observer);
 
   const store: Store = {
     reader: translated(readerOf(db, notes, within, clock)),
     ...translated({ admit: admitWith(db, notes), ...usesWith(db) }),
     async transact(work) {
       let announced: number | null = null;
+      let recorded: AuditEvent[] = [];
       const result = await transact((tx, onFailure) => {
+        recorded = [];
         const whole = transactionOf(tx, notes, clock);
         const announce: Transaction["announce"] = async (changes) => {
           const deliveries = await whole.announce(changes);
           announced = (announced ?? 0) + deliveries;
           return deliveries;
         };
-        return work(translated({ ...whole, announce }, onFailure));
+        const record: Transaction["record"] = async (event) => {
+          await whole.record(event);
+          recorded.push(event);
+        };
+        return work(translated({ ...whole, announce, record }, onFailure));
       });
       if (announced !== null) options.onAnnounced?.(announced);
+      for (const event of recorded) observer.recorded?.(event);
       return result;
     },
     record: (event) => audit.record(event),

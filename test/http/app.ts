@@ -7,6 +7,7 @@ import { createLogger } from "../../src/http/logging.ts";
 import { createMetrics } from "../../src/http/metrics.ts";
 import { problems } from "../../src/http/problem.ts";
 import { Fields, answer } from "../../src/http/schemas/kit.ts";
+import { NO_SHEDDING } from "../../src/http/shedding.ts";
 
 /** Thrown, sent or stored as a stand-in for a secret: it must never come out anywhere. */
 export const CANARY = "canary-7f3a9c-secret";
@@ -41,7 +42,8 @@ export async function testApp(
     {
       broker: { ...stub, identify } as unknown as Broker,
       logger: createLogger("trace", { write: (line) => void lines.push(line) }),
-      limits: { unitsPerSecond: 1_000, publicPerSecond: 1_000 },
+      limits: { unitsPerSecond: 1_000, publicPerSecond: 1_000, addressPerSecond: 0 },
+      shedding: NO_SHEDDING,
       health: async () => ({ database: "ok", audit: "ok", managers: { local: "ok" } }),
       metrics: createMetrics({ ofProcess: false }),
       signingKeys: {

@@ -16,7 +16,7 @@ test("a request is one unit, an opened value one more, debts are paid before the
       charge(request, opened);
       return { text: "x" };
     }),
-    { clock, limits: { unitsPerSecond: 10, publicPerSecond: 10 } },
+    { clock, limits: { unitsPerSecond: 10, publicPerSecond: 10, addressPerSecond: 0 } },
   );
   const ask = () => app.inject({ url: "/thing", headers: auth });
   const first = await ask();
@@ -47,7 +47,7 @@ test("a request is one unit, an opened value one more, debts are paid before the
 
 test("each token has its own allowance, and one without a token has none to lose", async () => {
   const { clock } = turning();
-  const limits = { unitsPerSecond: 1, publicPerSecond: 1 };
+  const limits = { unitsPerSecond: 1, publicPerSecond: 1, addressPerSecond: 0 };
   const one = await testApp(
     route("GET", "/thing", () => ({ text: "x" })),
     { clock, limits },

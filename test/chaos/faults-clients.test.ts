@@ -1,0 +1,158 @@
+// Clients that misbehave on purpose: one sends its request a byte at a time, one never reads what it asked for. Each is
+// cut off in bounded time, holds nobody else up meanwhile, and costs a bounded amount of memory.
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { type Socket, connect } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type World, furnish, made, settingsUrl } from "../harness/broker.ts";
+import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
+
+const CROWD = 200;
+const HEADERS_MS = 10_000;
+const BODY_MS = 15_000;
+const SILENCE_MS = 60_000;
+/** The server looks at its connections every 2 s; and the machine may be busy. */
+const GRACE_MS = 5_000;
+
+let home: Awaited<ReturnType<typeof newHome>>;
+let broker: BrokerProcess;
+let world: World;
+beforeAll(async () => {
+  home = await newHome();
+  broker = await spawnBroker(home.path, { COFFER_RATE_LIMIT: "1000000" });
+  const admin = await broker.admin();
+  world = await furnish({ url: broker.url, admin, as: (token) => broker.as(token) });
+  await made(
+    world.writer.api.put(settingsUrl(world.project, "secret/Custom/large"), {
+      body: { value: "x".repeat(60_000) },
+    }),
+  );
+}, 120_000);
+afterAll(async () => {
+  await broker.stop();
+  await home.remove();
+});
+
+function open(): Socket {
+  const { hostname, port } = new URL(broker.url);
+  return connect(Number(port), hostname).on("error", () => undefined);
+}
+
+/** With or without an error. */
+function closed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.on("close", () => resolve()));
+}
+
+async function residentMegabytes(): Promise<number> {
+  const status = await readFile(`/proc/${broker.child.pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1_024;
+}
+
+type Bystander = {
+  readonly sent: number;
+  readonly acknowledged: number;
+  readonly slowestMs: number;
+  /** When the last 503 was, from the start. */
+  readonly lastRefusedMs: number;
+};
+
+/** Reads one value again and again until `over`; each answer must be 200, or 503 with Retry-After. */
+async function bystander(over: Promise<unknown>): Promise<Bystander> {
+  const state = { over: false };
+  const done = over.finally(() => (state.over = true));
+  const url = settingsUrl(world.project, "secret/Custom/large", {}, "/settings/value");
+  const times: number[] = [];
+  const began = performance.now();
+  let acknowledged = 0;
+  let lastRefusedMs = 0;
+  while (!state.over) {
+    const started = performance.now();
+    const { status, headers } = await world.writer.api.get(url);
+    if (status === 200) acknowledged += 1;
+    else {
+      expect([status, headers.get("retry-after")]).toEqual([503, "1"]);
+      lastRefusedMs = performance.now() - began;
+    }
+    times.push(performance.now() - started);
+    await pause(50);
+  }
+  await done;
+  return { sent: times.length, acknowledged, slowestMs: Math.max(...times), lastRefusedMs };
+}
+
+/** Sends `head`, then one byte every second, until it is cut off. @returns how long that took */
+async function drip(head: string, byte: string): Promise<number> {
+  const socket = open().resume();
+  await once(socket, "connect");
+  const started = performance.now();
+  socket.write(head);
+  const dripping = setInterval(() => socket.write(byte), 1_000);
+  await closed(socket);
+  clearInterval(dripping);
+  return performance.now() - started;
+}
+
+async function crowdOf(head: string, byte: string): Promise<number[]> {
+  return Promise.all(Array.from({ length: CROWD }, () => drip(head, byte)));
+}
+
+test("slow-loris: heads that never end are cut off after 10 s, bodies after 15 s, and nobody waits for them", async () => {
+  const token = world.writer.api.token;
+  const target = settingsUrl(world.project, "secret/Custom/slow");
+  const heads = crowdOf("GET /healthz HTTP/1.1\r\nHost: x\r\nX: ", "x");
+  const bodies = crowdOf(
+    `PUT ${target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{`,
+    " ",
+  );
+  // More than may be worked on at once: what is still arriving takes nobody's place.
+  const seen = await bystander(Promise.all([heads, bodies]));
+  const [ofHeads, ofBodies] = [await heads, await bodies];
+  console.log(
+    `| slow-loris, ${CROWD} heads and ${CROWD} bodies | bystander: ${seen.sent} sent, ${seen.acknowledged} acknowledged, slowest ${Math.round(seen.slowestMs)} ms | heads cut off after ${Math.round(Math.max(...ofHeads))} ms, bodies after ${Math.round(Math.max(...ofBodies))} ms |`,
+  );
+  expect(Math.max(...ofHeads)).toBeLessThan(HEADERS_MS + GRACE_MS);
+  expect(Math.max(...ofBodies)).toBeLessThan(BODY_MS + GRACE_MS);
+  expect(seen.acknowledged).toBe(seen.sent);
+  expect(seen.sent).toBeGreaterThan(20);
+  expect(seen.slowestMs).toBeLessThan(3_000);
+}, 60_000);
+
+test("a client that never reads: its answers wait in bounded memory, and it is cut off after a minute", async () => {
+  const token = world.writer.api.token;
+  const target = settingsUrl(world.project, "secret/Custom/large", {}, "/settings/value");
+  const request = `GET ${target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+  const before = await residentMegabytes();
+  const started = performance.now();
+  // 100 connections × 500 requests × 60 KB: 3 GB, were all of it kept.
+  const ends = Array.from({ length: CROWD / 2 }, async () => {
+    const socket = open().pause();
+    await once(socket, "connect");
+    socket.write(request.repeat(500));
+    // A paused socket does not tell that the other end is gone; writing to it does.
+    const probing = setInterval(() => socket.write("\r\n"), 1_000);
+    await closed(socket);
+    clearInterval(probing);
+    return performance.now() - started;
+  });
+  let most = 0;
+  const watching = setInterval(
+    () =>
+      void residentMegabytes().then(
+        (now) => (most = Math.max(most, now)),
+        () => undefined,
+      ),
+    500,
+  );
+  const seen = await bystander(Promise.all(ends));
+  clearInterval(watching);
+  const last = Math.max(...(await Promise.all(ends)));
+  console.log(
+    `| never reads, ${CROWD / 2} clients of 500 requests each | bystander: ${seen.sent} sent, ${seen.acknowledged} acknowledged, slowest ${Math.round(seen.slowestMs)} ms, last 503 after ${Math.round(seen.lastRefusedMs)} ms | memory ${Math.round(before)} MB before, ${Math.round(most)} MB at most; all cut off after ${Math.round(last)} ms |`,
+  );
+  expect(most - before).toBeLessThan(400);
+  // All that they may have worked on at once is soon done; after that they take nobody's place.
+  expect(seen.lastRefusedMs).toBeLessThan(30_000);
+  expect(last).toBeLessThan(SILENCE_MS + 4 * GRACE_MS);
+  expect(seen.slowestMs).toBeLessThan(10_000);
+}, 120_000);

@@ -1,0 +1,150 @@
+// PostgreSQL goes away, in each of the ways it can, under load: every request is answered 200 or 503 with Retry-After in
+// bounded time, nothing that was acknowledged is lost, no connection is leaked, and nobody has to touch the broker.
+import { setTimeout as pause } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Stand, atRest, refusals, sessions, startStand, survive } from "./faults-kit.ts";
+
+/** Statements are given up after 13 s of silence (store/client.ts), and then one more try for the audit. */
+const SILENT = { latencyMs: 20_000, recoveryMs: 20_000 };
+/** The other end says at once that it is away. */
+const TOLD = { latencyMs: 10_000, recoveryMs: 5_000 };
+const FAULT_SECONDS = 3;
+
+let stand: Stand;
+beforeAll(async () => {
+  stand = await startStand();
+}, 120_000);
+afterAll(() => stand.close());
+
+const during = (begin: () => unknown, end: () => unknown) => async (): Promise<void> => {
+  await begin();
+  // The fault itself takes this long.
+  await pause(FAULT_SECONDS * 1_000);
+  await end();
+};
+
+test("PostgreSQL restarted: 503 while it is away, nothing lost", async () => {
+  await survive(
+    stand,
+    "PostgreSQL restarted",
+    during(
+      () => stand.server.stop("fast"),
+      () => stand.server.start(),
+    ),
+    TOLD,
+  );
+  await atRest(stand, stand.server);
+}, 120_000);
+
+test("PostgreSQL crashed: 503 while it recovers, nothing lost", async () => {
+  await survive(
+    stand,
+    "PostgreSQL crashed",
+    during(
+      () => stand.server.stop("immediate"),
+      () => stand.server.start(),
+    ),
+    TOLD,
+  );
+}, 120_000);
+
+test("unreachable, connections refused: 503 at once", async () => {
+  await survive(
+    stand,
+    "unreachable: refused",
+    during(
+      () => stand.proxy.refuse(),
+      () => stand.proxy.mend(),
+    ),
+    TOLD,
+  );
+}, 120_000);
+
+test("connections cut again and again: what was under way is 503, the rest goes on", async () => {
+  await survive(
+    stand,
+    "connections cut",
+    async (load) => {
+      for (let round = 0; round < 5; round++) {
+        stand.proxy.cut();
+        const at = performance.now();
+        await load.until(() => load.seen.filter((each) => each.at >= at && each.status < 300).length >= 5);
+      }
+    },
+    { ...TOLD, refuses: false },
+  );
+}, 120_000);
+
+test("unreachable, packets dropped: silence ends in 503 and the dead connections are given up", async () => {
+  await survive(
+    stand,
+    "unreachable: silence",
+    async (load) => {
+      const at = performance.now();
+      stand.proxy.stall();
+      await load.until(() => refusals(load, at) >= 6);
+      stand.proxy.cut();
+      await stand.proxy.mend();
+    },
+    SILENT,
+  );
+  await atRest(stand, stand.server);
+}, 120_000);
+
+test("half-open: the server's side is gone and nobody was told", async () => {
+  await survive(stand, "half-open connections", async () => stand.proxy.halfOpen(), {
+    ...SILENT,
+    refuses: false,
+  });
+  await atRest(stand, stand.server);
+}, 120_000);
+
+test("slow: every answer of the database 150 ms late; slower, and none is refused", async () => {
+  const told = await survive(
+    stand,
+    "slow by 150 ms a round trip",
+    during(
+      () => stand.proxy.slow(150),
+      () => stand.proxy.mend(),
+    ),
+    { ...TOLD, refuses: false },
+  );
+  expect(told.refused).toBe(0);
+}, 120_000);
+
+test("locked: somebody's statement holds every row; 503 after the lock's time-out, then on", async () => {
+  await survive(
+    stand,
+    "audit log locked by others",
+    async (load) => {
+      const { default: pg } = await import("pg");
+      const blocker = new pg.Client({ connectionString: stand.databaseUrl });
+      await blocker.connect();
+      await blocker.query("BEGIN; LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE");
+      const at = performance.now();
+      await load.until(() => refusals(load, at) >= 3);
+      await blocker.query("ROLLBACK");
+      await blocker.end();
+    },
+    SILENT,
+  );
+}, 120_000);
+
+test("backends killed under load leave no session behind", async () => {
+  await survive(
+    stand,
+    "every session killed, five times",
+    async (load) => {
+      for (let round = 0; round < 5; round++) {
+        await stand.server.sql(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'coffer'",
+        );
+        const at = performance.now();
+        await load.until(() => load.seen.filter((each) => each.at >= at && each.status < 300).length >= 5);
+      }
+    },
+    { ...TOLD, refuses: false },
+  );
+  const { active = 0, idle = 0 } = await sessions(stand.server);
+  expect(active + idle).toBeLessThanOrEqual(6);
+}, 120_000);
