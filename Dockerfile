@@ -38,5 +38,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.COFFER_PORT + '/healthz').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 # No npm and no shell between the container and the broker: signals reach it, and its exit code is the container's.
-ENTRYPOINT ["node", "src/cli.ts"]
+# SIGUSR1 would open a debugger. docker-compose.yml has the permission model on top.
+ENTRYPOINT ["node", "--disable-sigusr1", "src/cli.ts"]
 CMD ["serve"]

@@ -12,6 +12,7 @@ const steps: Record<string, readonly string[]> = {
   migrations: ["scripts/check-migrations.ts"],
   layers: [bin("vitest/vitest.mjs"), "run", "--reporter=dot", "test/layers.test.ts"],
   openapi: ["src/cli.ts", "openapi", "--check"],
+  licences: ["scripts/check-licences.ts"],
   "openapi lint": [bin("@redocly/cli/bin/cli.js"), "lint", "openapi.yaml"],
 };
 

@@ -23,7 +23,8 @@ const tuned = {
 export async function run(file, args, defaults = tuned) {
   const node = await setUp();
   const env = { ...defaults, ...process.env };
-  const child = spawn(node, [resolve(root, file), ...args], { stdio: "inherit", env });
+  // SIGUSR1 would open a debugger on the process, with all that is in its memory.
+  const child = spawn(node, ["--disable-sigusr1", resolve(root, file), ...args], { stdio: "inherit", env });
   for (const signal of forwarded) process.on(signal, () => child.kill(signal));
   const [code, signal] = await new Promise((settle, reject) => {
     child.on("error", reject);

@@ -27,6 +27,7 @@ import { createLogger } from "./http/logging.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
+import { openTracing, tracedStore } from "./observe.ts";
 import { sealRegularly } from "./sealer.ts";
 import { createSealMaker } from "./sealing/audit-seal.ts";
 import { keepPrivately } from "./private-file.ts";
@@ -88,7 +89,7 @@ async function start(
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
-  const { broker, metrics, signingKeys, tools, ping, managersHealth, ...background } = await open(
+  const { broker, metrics, signingKeys, tools, ping, managersHealth, tracing, ...background } = await open(
     config,
     logger,
     started,
@@ -106,6 +107,7 @@ async function start(
       logger,
       metrics,
       signingKeys,
+      trace: tracing.request,
       health: async () => {
         const { audit } = await ping();
         const clouds = (await managersHealth()).map(([name, ok]) => [name, ok ? "ok" : "unavailable"]);
@@ -131,6 +133,8 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   const databaseUrl = await databaseOf(config, logger, started);
   await applyMigrations(databaseUrl);
   const metrics = createMetrics({ ofProcess: true });
+  const tracing = await openTracing(config.tracing, packageJson.version, logger);
+  started.push(() => tracing.close());
   const onBackgroundError = (error: unknown): void =>
     logger.error({ err: error }, "a background task failed");
   const wake = createWake();
@@ -144,10 +148,15 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   });
   metrics.watchPool(() => opened.pool());
   started.push(() => opened.close());
-  const { store, keys } = opened;
+  const { keys } = opened;
+  const store = tracedStore(tracing, opened.store);
   const managers = await openManagers(config.clouds, {
     now: ticks,
-    onCall: (event) => metrics.managerCall(event),
+    onCall: (event) => {
+      metrics.managerCall(event);
+      const { manager, operation, outcome, milliseconds } = event;
+      tracing.past(`manager.${operation}`, milliseconds, { manager, outcome }, outcome !== "ok");
+    },
     onAway: (name, error) => logger.warn({ manager: name, err: error }, "a secret manager cannot be reached"),
     silenceGoogle,
   });
@@ -186,7 +195,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     rules: { allowedPrivate: config.privateAddressesAllowed, resolve: askDns },
     sealer: lifecycle.webhookSecret,
   });
-  const broker = createBroker({
+  const made = createBroker({
     store,
     changes: opened.changes,
     values: createValueGenerator(lifecycle.publicPart),
@@ -206,6 +215,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     quotas: { settings: config.limits.settingsMax, versions: config.limits.versionsMax },
     onBackgroundError,
   });
+  const broker = tracing.around("broker", made);
   started.push(() => broker.drain());
   const managersHealth = createManagerHealth(managers, ticks);
   const deliveries = createDeliveries({
@@ -229,6 +239,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     signingKeys,
     tools,
     managersHealth,
+    tracing,
     deliveries,
     wake,
     changes: opened.changes,

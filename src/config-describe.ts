@@ -39,6 +39,7 @@ export function describeConfig(config: Config): string {
     ["COFFER_LOG_LEVEL", config.logLevel],
     ["COFFER_RATE_LIMIT", config.rateLimit],
     ...describeLimits(config.limits),
+    ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", config.tracing?.url ?? "(no traces)"],
     ["COFFER_TRUSTED_PROXIES", config.trustedProxies.join(",") || "(none)"],
     ["COFFER_IDENTITY_PROVIDERS", config.identityProviders.map(({ issuer }) => issuer).join(",") || "(none)"],
     ["COFFER_PRIVATE_ADDRESSES_ALLOWED", config.privateAddressesAllowed.join(",") || "(none)"],

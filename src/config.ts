@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { inspect } from "node:util";
 import { type CloudSettings, cloudSettings, externalAllowOf } from "./config-clouds.ts";
 import { LIMIT_NAMES, type LimitSettings, limitSettings } from "./config-limits.ts";
+import { type TracingSettings, tracingSettings } from "./config-tracing.ts";
 import { areCidrs } from "./domain/cidr.ts";
 import type { ExternalAllow } from "./domain/external.ts";
 import type { TrustedIssuer } from "./domain/federation-ports.ts";
@@ -73,6 +74,8 @@ export type Config = {
   /** Units a second that one token may cost. */
   readonly rateLimit: number;
   readonly limits: LimitSettings;
+  /** Null: no traces. */
+  readonly tracing: TracingSettings | null;
   /** Addresses or ranges whose X-Forwarded-For is believed; empty: nobody's. */
   readonly trustedProxies: readonly string[];
   /** Whose subjects may sign in as persons. */
@@ -234,6 +237,7 @@ export function readConfig(environment: Environment = process.env, needsKey = tr
     logLevel: oneOf("COFFER_LOG_LEVEL", LOG_LEVELS, "info"),
     rateLimit: whole("COFFER_RATE_LIMIT", 2000, 1, 1_000_000),
     limits: limitSettings(whole),
+    tracing: tracingSettings(text, problems),
     trustedProxies: ranges("COFFER_TRUSTED_PROXIES"),
     identityProviders: issuersOf(text("COFFER_IDENTITY_PROVIDERS"), problems),
     privateAddressesAllowed: ranges("COFFER_PRIVATE_ADDRESSES_ALLOWED"),

@@ -32,6 +32,7 @@ import { type CheckHealth, serviceRoutes } from "./routes/service.ts";
 import { Shed, type SheddingOptions, createShedder } from "./shedding.ts";
 import type { SignInDeps } from "./routes/sign-in.ts";
 import { COMPONENTS, PUBLISHED } from "./schemas/kit.ts";
+import { type TraceRequest, tracing } from "./trace-requests.ts";
 
 export type App = FastifyInstance<
   RawServerDefault,
@@ -58,6 +59,8 @@ export type AppDeps = {
   readonly newId: NewId;
   /** How long requests that are under way may take to end once the app is closed. */
   readonly drainSeconds: number;
+  /** Where requests are traced. */
+  readonly trace?: TraceRequest | null;
 };
 
 /** Adds routes to the application; routes.ts has those of the broker, a test may have others. */
@@ -162,6 +165,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     logger[level](code === null ? line : { ...line, code }, "request");
   }
 
+  if (deps.trace) app.addHook("onRequest", tracing(deps.trace));
   app.addHook("onRequest", (request, reply, done) => {
     const state = begin(request, reply, request.routeOptions.config.info ?? NO_ROUTE);
     const { route } = state;

@@ -137,13 +137,15 @@ test("racing writers on both replicas: with one If-Match exactly one wins, and n
         }),
       ),
     );
-    const statuses = answers.map(({ status }) => status).toSorted();
+    const statuses = answers.map(({ status }) => status).toSorted((a, b) => a - b);
     expect(statuses).toEqual([200, ...Array.from({ length: 7 }, () => 412)]);
   }
   const { versions } = await made(
     world.keeper.api.get(settingsUrl(project, "secret/Custom/raced", {}, "/settings/versions")),
   );
-  expect(versions.map(({ version }: { version: number }) => version).toSorted()).toEqual([1, 2, 3, 4, 5, 6]);
+  expect(
+    versions.map(({ version }: { version: number }) => version).toSorted((a: number, b: number) => a - b),
+  ).toEqual([1, 2, 3, 4, 5, 6]);
   // One event for each version: neither replica did, or told of, the other's work.
   const { events } = await made(
     world.keeper.api.get(

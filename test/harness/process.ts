@@ -28,9 +28,9 @@ process.once("exit", () => {
   for (const child of living) child.kill("SIGKILL");
 });
 
-function start(args: readonly string[], environment: Environment) {
+function start(args: readonly string[], environment: Environment, flags: readonly string[] = []) {
   // Detached: its own process group, as under a supervisor.
-  const child = spawn(process.execPath, [cli, ...args], {
+  const child = spawn(process.execPath, [...flags, cli, ...args], {
     env: { ...inherited, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
@@ -99,8 +99,14 @@ export type BrokerProcess = {
 };
 
 /** Starts `coffer serve` on a free port. @throws Error with what it said, when it ends before it is ready */
-export async function spawnBroker(home: string, environment: Environment = {}): Promise<BrokerProcess> {
-  const started = start(["serve"], { COFFER_HOME: home, COFFER_PORT: "0", ...environment });
+export async function spawnBroker(
+  home: string,
+  environment: Environment = {},
+  /** Node's own, before the file it runs. */
+  flags: readonly string[] = [],
+): Promise<BrokerProcess> {
+  const own = { COFFER_HOME: home, COFFER_PORT: "0" };
+  const started = start(["serve"], { ...own, ...environment }, flags);
   const { child, output, ended } = started;
   await said(started, '"coffer is ready"');
   const [, url = ""] = /"address":"([^"]+)"/.exec(output.stdout) ?? [];

@@ -1,0 +1,105 @@
+// Four times the load that the broker can carry: what it accepts it answers in bounded time, the rest it turns away at
+// once with 503 and Retry-After, and within five seconds of the load's end it is as quick as before.
+import { setTimeout as pause } from "node:timers/promises";
+import autocannon from "autocannon";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type World, furnish, made, settingsUrl } from "../harness/broker.ts";
+import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
+
+const AT_ONCE = 100;
+const MEASURE_SECONDS = 4;
+const OVERLOAD_SECONDS = 10;
+const TIMES = 4;
+const RECOVERY_MS = 5_000;
+
+let home: Awaited<ReturnType<typeof newHome>>;
+let broker: BrokerProcess;
+let world: World;
+beforeAll(async () => {
+  home = await newHome();
+  broker = await spawnBroker(home.path, {
+    COFFER_RATE_LIMIT: "1000000",
+    COFFER_REQUESTS_MAX: String(AT_ONCE),
+  });
+  const admin = await broker.admin();
+  world = await furnish({ url: broker.url, admin, as: (token) => broker.as(token) });
+  await made(
+    world.writer.api.put(settingsUrl(world.project, "secret/Custom/a"), { body: { value: "value" } }),
+  );
+}, 120_000);
+afterAll(async () => {
+  await broker.stop();
+  await home.remove();
+});
+
+type Load = {
+  readonly sent: number;
+  readonly accepted: number[];
+  readonly shed: number[];
+  readonly other: number;
+};
+
+async function load(connections: number, seconds: number, rate?: number): Promise<Load> {
+  const [accepted, shed]: [number[], number[]] = [[], []];
+  let other = 0;
+  const running = autocannon({
+    url: broker.url + settingsUrl(world.project, "secret/Custom/a", { decrypt: "true" }),
+    headers: { authorization: `Bearer ${world.writer.api.token}` },
+    connections,
+    duration: seconds,
+    timeout: 60,
+    ...(rate === undefined ? {} : { overallRate: rate }),
+  });
+  running.on("response", (_client, status, _bytes, milliseconds) => {
+    if (status === 200) accepted.push(milliseconds);
+    else if (status === 503) shed.push(milliseconds);
+    else other += 1;
+  });
+  await running;
+  return { sent: accepted.length + shed.length + other, accepted, shed, other };
+}
+
+function percentile(numbers: readonly number[], share: number): number {
+  const sorted = numbers.toSorted((one, more) => one - more);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
+
+async function oneRead(): Promise<number> {
+  const started = performance.now();
+  const { status } = await world.writer.api.get(
+    settingsUrl(world.project, "secret/Custom/a", { decrypt: "true" }),
+  );
+  return status === 200 ? performance.now() - started : Number.POSITIVE_INFINITY;
+}
+
+async function quickReads(count: number): Promise<number> {
+  const times: number[] = [];
+  for (let turn = 0; turn < count; turn++) times.push(await oneRead());
+  return percentile(times, 0.5);
+}
+
+test("4× overload: accepted latency bounded, the rest 503 at once, back to normal within 5 s", async () => {
+  await load(32, 2);
+  const capacity = (await load(32, MEASURE_SECONDS)).accepted.length / MEASURE_SECONDS;
+  const before = await quickReads(20);
+  const { sent, accepted, shed, other } = await load(
+    TIMES * AT_ONCE,
+    OVERLOAD_SECONDS,
+    Math.ceil(TIMES * capacity),
+  );
+  const endedAt = performance.now();
+  // Ten in a row, no slower than before by more than the machine's moods.
+  while ((await quickReads(10)) > 3 * before + 20) await pause(50);
+  const recovered = performance.now() - endedAt;
+  const inTime = percentile(accepted, 0.99);
+  console.log(
+    `| 4× overload: ${Math.round(TIMES * capacity)}/s asked of ${Math.round(capacity)}/s, ${TIMES * AT_ONCE} connections | ${sent} | ${accepted.length} | ${shed.length} | accepted p50 ${percentile(accepted, 0.5)} ms, p99 ${inTime} ms; turned away p50 ${percentile(shed, 0.5)} ms | recovered after ${Math.round(recovered)} ms |`,
+  );
+  expect(other).toBe(0);
+  expect(shed.length).toBeGreaterThan(0);
+  // It goes on working, and at no less than a good part of its pace, though turning away costs something too.
+  expect(accepted.length / OVERLOAD_SECONDS).toBeGreaterThan(capacity / 4);
+  // By Little's law AT_ONCE / capacity, and the machine is shared with the load itself.
+  expect(inTime).toBeLessThan(2_000 + (4_000 * AT_ONCE) / capacity);
+  expect(recovered).toBeLessThan(RECOVERY_MS);
+}, 120_000);
