@@ -19,7 +19,13 @@ import type { Clock, Credential, NewId } from "../domain/ports.ts";
 import { createAccessTokens } from "./access-tokens.ts";
 import { callerOf, credentialOf } from "./authenticate.ts";
 import { BODY_BYTES_MAX, setBodyParsers } from "./body.ts";
-import { CONNECTION, PARAMETER_LENGTH_MAX, answerOnSocket, headersFor } from "./connection.ts";
+import {
+  CONNECTION,
+  PARAMETER_LENGTH_MAX,
+  answerOnSocket,
+  countSentAhead,
+  headersFor,
+} from "./connection.ts";
 import { createContract } from "./contract.ts";
 import { faultOf } from "./faults.ts";
 import { type LimitOptions, createLimiter } from "./limits.ts";
@@ -88,6 +94,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   const shedder = createShedder(deps.shedding, (reason) => metrics.shed(reason));
   const headers = headersFor(deps.publicUrl);
   const underWay = new Map<ServerResponse, FastifyRequest>();
+  const sentAhead = countSentAhead();
   metrics.watch(() => underWay.size);
 
   const app: App = Fastify({
@@ -147,6 +154,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     const request = underWay.get(this);
     if (request === undefined) return;
     underWay.delete(this);
+    sentAhead.end(request.raw.socket);
     const { route, startedAt, code, opened } = stateOf(request);
     const { method } = request;
     const status = this.writableEnded ? this.statusCode : 499;
@@ -169,6 +177,8 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   app.addHook("onRequest", (request, reply, done) => {
     const state = begin(request, reply, request.routeOptions.config.info ?? NO_ROUTE);
     const { route } = state;
+    // Nobody is there to be answered: the connection was ended just now.
+    if (!sentAhead.begin(request.raw.socket)) return;
     if (route === NO_ROUTE) return done(noRouteError(app, request, reply));
     if (isOfService(route, request.method)) return done(queryError(request, state));
     const turnedAway = shedder.refusal() ?? limiter.admitRequest(request.ip);

@@ -1,13 +1,14 @@
 // What holds for the connection, before and beside the routes: how long a client may take, what every answer's
 // headers say, and what is told to whoever does not speak HTTP.
 import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { BrokerError } from "../domain/errors.ts";
 import { PROBLEMS, problemBody } from "./problem.ts";
 
 const HEADER_BYTES_MAX = 16_384;
 
-/** Slow clients: the head within 10 s, the whole request within 15 s, then no minute of silence. */
+/** Slow clients: the head within 10 s, the whole request within 15 s. A silence of a minute ends it, or of two where an answer is stuck. */
 export const CONNECTION = {
   requestTimeout: 15_000,
   connectionTimeout: 60_000,
@@ -15,6 +16,29 @@ export const CONNECTION = {
   keepAliveTimeout: 65_000,
   http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000, maxHeaderSize: HEADER_BYTES_MAX },
 };
+
+/** Requests that one connection may have sent ahead of their answers. No client that waits for an answer has two. */
+const SENT_AHEAD_MAX = 16;
+
+/**
+ * Ends connections that ask for more and more and take nothing: each answer would wait in memory for its turn.
+ * `begin` answers whether the connection may go on; `end` is for each that has begun, whether or not it was answered.
+ */
+export function countSentAhead() {
+  const unanswered = new WeakMap<Socket, number>();
+  return {
+    begin(socket: Socket): boolean {
+      const count = (unanswered.get(socket) ?? 0) + 1;
+      unanswered.set(socket, count);
+      if (count <= SENT_AHEAD_MAX) return true;
+      socket.destroy();
+      return false;
+    },
+    end(socket: Socket): void {
+      unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1);
+    },
+  };
+}
 
 /** As long as a URL can be: a path's parameters have no bound of their own. */
 export const PARAMETER_LENGTH_MAX = HEADER_BYTES_MAX;
