@@ -27,8 +27,6 @@ export class Shed extends BrokerError {
   }
 }
 
-export type Shedder = ReturnType<typeof createShedder>;
-
 export function createShedder(
   { requestsMax, loopDelayMaxMs }: SheddingOptions,
   onShed: (reason: ShedReason) => void,

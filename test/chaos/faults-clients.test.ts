@@ -171,7 +171,9 @@ test("a client that never reads: its answers wait in bounded memory, and it is c
   for (const socket of sockets) socket.write(requestOf("secret/Custom/pages/").repeat(8));
   await expect.poll(() => underWay(), { timeout: 30_000 }).toBeGreaterThan(SILENT);
   // Who does not read is not told that the other end is gone: the broker tells that it has let go of them.
-  const gone = expect.poll(() => underWay(), { timeout: 160_000, interval: 1_000 }).toBeLessThan(10);
+  const gone = (async () => {
+    await expect.poll(() => underWay(), { timeout: 160_000, interval: 1_000 }).toBeLessThan(10);
+  })();
   let most = 0;
   const look = async (): Promise<void> => {
     most = Math.max(most, await residentMegabytes().catch(() => 0));

@@ -42,20 +42,22 @@ type Load = {
 async function load(connections: number, seconds: number, rate?: number): Promise<Load> {
   const [accepted, shed]: [number[], number[]] = [[], []];
   let other = 0;
-  const running = autocannon({
-    url: broker.url + settingsUrl(world.project, "secret/Custom/a", { decrypt: "true" }),
-    headers: { authorization: `Bearer ${world.writer.api.token}` },
-    connections,
-    duration: seconds,
-    timeout: 60,
-    ...(rate === undefined ? {} : { overallRate: rate }),
+  await new Promise<void>((resolve, reject) => {
+    const options = {
+      url: broker.url + settingsUrl(world.project, "secret/Custom/a", { decrypt: "true" }),
+      headers: { authorization: `Bearer ${world.writer.api.token}` },
+      connections,
+      duration: seconds,
+      timeout: 60,
+      ...(rate === undefined ? {} : { overallRate: rate }),
+    };
+    const running = autocannon(options, (error) => (error === null ? resolve() : reject(error as Error)));
+    running.on("response", (_client, status, _bytes, milliseconds) => {
+      if (status === 200) accepted.push(milliseconds);
+      else if (status === 503) shed.push(milliseconds);
+      else other += 1;
+    });
   });
-  running.on("response", (_client, status, _bytes, milliseconds) => {
-    if (status === 200) accepted.push(milliseconds);
-    else if (status === 503) shed.push(milliseconds);
-    else other += 1;
-  });
-  await running;
   return { sent: accepted.length + shed.length + other, accepted, shed, other };
 }
 
