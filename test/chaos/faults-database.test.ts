@@ -6,6 +6,8 @@ import { type Stand, atRest, refusals, sessions, startStand, survive } from "./f
 
 /** Statements are given up after 13 s of silence (store/client.ts), and then one more try for the audit. */
 const SILENT = { latencyMs: 20_000, recoveryMs: 20_000 };
+/** A lock is waited for 8 s: by the change, by its turn in the log, and by the event of its failure. */
+const LOCKED = { latencyMs: 32_000, recoveryMs: 20_000 };
 /** The other end says at once that it is away. */
 const TOLD = { latencyMs: 10_000, recoveryMs: 5_000 };
 const FAULT_SECONDS = 3;
@@ -126,7 +128,7 @@ test("locked: somebody's statement holds every row; 503 after the lock's time-ou
       await blocker.query("ROLLBACK");
       await blocker.end();
     },
-    SILENT,
+    LOCKED,
   );
 }, 120_000);
 

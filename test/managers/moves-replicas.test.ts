@@ -71,9 +71,7 @@ test("both at once: each setting is moved once, and none twice", async () => {
 
 test("both at once: what was purged is dropped from the cloud once", async () => {
   for (const path of PATHS)
-    expect((await settingsOf(world.owner.api, world.project).remove(path, { purge: "true" })).status).toBe(
-      204,
-    );
+    expect((await settingsOf(world.owner.api, world.project).purge(path)).status).toBe(204);
   await vi.waitFor(
     async () => {
       await Promise.all([one, other].map(({ service }) => service.broker.settleManagedSecrets(100)));

@@ -159,7 +159,7 @@ export function settingsWriteRoutes(app: App, broker: Broker): void {
         headers: S.WriteHeaders,
         response: {
           200: answer("The setting with its new version.", Setting, { headers: ETAG }),
-          ...problems(404, 410, 412, 413, 415, 422, 502),
+          ...problems(404, 409, 410, 412, 413, 415, 422, 502),
         },
       },
     },
