@@ -154,8 +154,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     now: ticks,
     onCall: (event) => {
       metrics.managerCall(event);
-      const { manager, operation, outcome, milliseconds } = event;
-      tracing.past(`manager.${operation}`, milliseconds, { manager, outcome }, outcome !== "ok");
+      tracing.called(event);
     },
     onAway: (name, error) => logger.warn({ manager: name, err: error }, "a secret manager cannot be reached"),
     silenceGoogle,

@@ -4,7 +4,16 @@ import type { TracingSettings } from "./config-tracing.ts";
 import type { Store } from "./domain/ports.ts";
 import type { Tracing } from "./tracing/tracing.ts";
 
-type Observed = Pick<Tracing, "around" | "past" | "close"> & {
+type ManagerCall = {
+  readonly manager: string;
+  readonly operation: string;
+  readonly outcome: string;
+  readonly milliseconds: number;
+};
+
+type Observed = Pick<Tracing, "around" | "close"> & {
+  /** An attempt to call a cloud's manager has ended. */
+  readonly called: (call: ManagerCall) => void;
   /** Null: requests are not traced. */
   readonly request: Tracing["request"] | null;
 };
@@ -12,7 +21,7 @@ type Observed = Pick<Tracing, "around" | "past" | "close"> & {
 const NOTHING: Observed = {
   request: null,
   around: (_layer, api) => api,
-  past: () => undefined,
+  called: () => undefined,
   close: () => Promise.resolve(),
 };
 
@@ -23,9 +32,14 @@ export async function openTracing(
 ): Promise<Observed> {
   if (settings === null) return NOTHING;
   const { startTracing } = await import("./tracing/tracing.ts");
-  return startTracing(settings, version, (spans, why) =>
+  const tracing = startTracing(settings, version, (spans, why) =>
     logger.warn({ spans, why }, "spans were dropped: the collector did not take them"),
   );
+  return {
+    ...tracing,
+    called: ({ manager, operation, outcome, milliseconds }) =>
+      tracing.past(`manager.${operation}`, milliseconds, { manager, outcome }, outcome !== "ok"),
+  };
 }
 
 /** A store whose calls are spans. What happens inside a transaction is one. */
