@@ -181,7 +181,8 @@ function tell(text: string): void {
 }
 
 async function openapi({ write, check }: Given): Promise<number> {
-  const document = await (await server()).openapiDocument(readConfig({}));
+  const { openapiDocument } = await import("./openapi-document.ts");
+  const document = await openapiDocument(readConfig({}));
   if (write === true) {
     await writeFile(OPENAPI, document);
     return 0;

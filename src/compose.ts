@@ -23,9 +23,7 @@ import type { Clock } from "./domain/ports.ts";
 import { startEmbeddedPostgres } from "./embedded/postgres.ts";
 import { type App, buildApp } from "./http/app.ts";
 import { DEFAULT_LIMITS } from "./http/limits.ts";
-import { createLogger } from "./http/logging.ts";
 import { createMetrics } from "./http/metrics.ts";
-import { renderOpenapi } from "./http/openapi.ts";
 import { registerRoutes } from "./http/routes.ts";
 import { openTracing, tracedStore } from "./observe.ts";
 import { sealRegularly } from "./sealer.ts";
@@ -277,7 +275,7 @@ export async function databaseOf(
 }
 
 /** What the app needs to know of the configuration. */
-function appSettings(config: Config) {
+export function appSettings(config: Config) {
   return {
     limits: {
       ...DEFAULT_LIMITS,
@@ -292,32 +290,4 @@ function appSettings(config: Config) {
     clock,
     newId,
   };
-}
-
-function absent(): never {
-  throw new Error("there is no key");
-}
-
-/** openapi.yaml's text, from routes that are never called. */
-export async function openapiDocument(config: Config): Promise<string> {
-  const broker = new Proxy({} as Broker, {
-    get: () => () => Promise.reject(new Error("there is no broker")),
-  });
-  const app = await buildApp(
-    {
-      ...appSettings(config),
-      broker,
-      logger: createLogger("silent"),
-      metrics: createMetrics({ ofProcess: false }),
-      signingKeys: createSigningKeys(
-        async () => [],
-        { seal: absent, open: absent, reseal: absent },
-        clock,
-        newId,
-      ),
-      health: () => Promise.reject(new Error("there is no database")),
-    },
-    registerRoutes,
-  );
-  return renderOpenapi(app);
 }

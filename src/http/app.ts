@@ -206,6 +206,11 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     done(reason);
   }
 
+  app.addHook("onSend", (request, _reply, payload, done) => {
+    shedder.answering(request);
+    done(null, payload);
+  });
+
   app.setErrorHandler((thrown, request, reply) => {
     const error = faultOf(thrown, contract.names);
     const state = stateOf(request);

@@ -2,7 +2,7 @@
 // event loop runs late, one more gets 503 at once, before its token is looked at, and those under way keep their pace.
 // What tells of the broker itself (health, metrics, documents) is always answered. Only work counts: a request that is
 // still arriving, or an answer that its client does not read, takes nobody's place.
-import type { RouteOptions } from "fastify";
+import type { FastifyRequest, RouteOptions } from "fastify";
 import { BrokerError } from "../domain/errors.ts";
 import type { ShedReason } from "./metrics-inside.ts";
 
@@ -36,6 +36,8 @@ export function createShedder(
   let lateMs = 0;
   let timer: NodeJS.Timeout | null = null;
   const counted = new WeakSet();
+  /** How each request that is worked on gives its place back. */
+  const leaving = new WeakMap<FastifyRequest, () => void>();
 
   if (loopDelayMaxMs > 0) {
     let last = performance.now();
@@ -72,14 +74,22 @@ export function createShedder(
         const refused = refusal();
         if (refused !== null) throw refused;
         running += 1;
+        leaving.set(request, () => {
+          running -= 1;
+          leaving.delete(request);
+        });
         try {
           return await handler.call(this, request, reply);
         } finally {
-          running -= 1;
+          leaving.get(request)?.();
         }
       };
       counted.add(counting);
       route.handler = counting;
+    },
+    /** The work is done once its answer begins: how long that takes (a stream, a slow reader) is not the broker's. */
+    answering(request: FastifyRequest): void {
+      leaving.get(request)?.();
     },
     close(): void {
       if (timer !== null) clearInterval(timer);

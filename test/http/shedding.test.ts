@@ -1,9 +1,10 @@
 // Load shedding and the limit by address: past what is worked on at once, or while the event loop is late, one more is
 // 503 at once; what tells of the broker itself is always answered; and nothing holds a place but work.
+import { Readable } from "node:stream";
 import { expect, test } from "vitest";
 import { Body, CANARY, type TestApp, route, testApp } from "./app.ts";
 import type { App } from "../../src/http/app.ts";
-import { Fields, answer } from "../../src/http/schemas/kit.ts";
+import { Fields, answer, stream } from "../../src/http/schemas/kit.ts";
 import { Type } from "@fastify/type-provider-typebox";
 import { problems, publicProblems } from "../../src/http/problem.ts";
 
@@ -143,6 +144,42 @@ test("an address has its own limit over all its tokens and all without any, heal
     expect((await one.app.inject({ url: "/healthz", remoteAddress: "192.0.2.1" })).statusCode).toBe(200);
   now += 1_000;
   expect((await ask(one.auth.authorization)).statusCode).toBe(200);
+  await one.app.close();
+});
+
+test("an answer that goes on, or that nobody reads to its end, takes nobody's place", async () => {
+  const open: Readable[] = [];
+  const one = await testApp(
+    (app: App): void => {
+      app.get(
+        "/stream",
+        {
+          config: { action: "list" },
+          schema: {
+            operationId: "stream",
+            tags: ["Settings"],
+            summary: "A test's",
+            response: { 200: stream("It goes on.", "begun"), ...problems() },
+          },
+        },
+        async (_request, reply) => {
+          const out = new Readable({ read: () => undefined });
+          out.push("begun\n");
+          open.push(out);
+          return reply.type("text/event-stream").send(out);
+        },
+      );
+      route("GET", "/thing", () => ({ text: "x" }))(app);
+    },
+    { shedding: { requestsMax: 1, loopDelayMaxMs: 0 } },
+  );
+  const url = await one.app.listen({ host: "127.0.0.1", port: 0 });
+  const headers = one.auth;
+  const streams = [await fetch(`${url}/stream`, { headers }), await fetch(`${url}/stream`, { headers })];
+  expect(streams.map(({ status }) => status)).toEqual([200, 200]);
+  expect((await fetch(`${url}/thing`, { headers })).status).toBe(200);
+  for (const each of open) each.push(null);
+  for (const each of streams) expect(await each.text()).toBe("begun\n");
   await one.app.close();
 });
 
