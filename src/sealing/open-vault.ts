@@ -36,7 +36,15 @@ export function openVault({ masterKeys, managers, keyStore, clock, newId, ...res
   const rowMac = createRowMac(masterKeys);
   return createVault({
     masterKeys,
-    keyring: createKeyring({ keyStore, guards, rowMac, masterKeys, clock, newId, onKeyLookedFor: rest.onKeyLookedFor }),
+    keyring: createKeyring({
+      keyStore,
+      guards,
+      rowMac,
+      masterKeys,
+      clock,
+      newId,
+      onKeyLookedFor: rest.onKeyLookedFor,
+    }),
     rowMac,
     clouds: { managers, allow, cache: createValueCache(clock, cacheSeconds), clock },
     defaults,
