@@ -1,104 +1,241 @@
-// What the broker costs, measured on this machine in one run: how long it takes to start, what it holds in memory
-// when idle, and how many reads of one value it answers for each that a bare Fastify answers with the same bytes.
+// What the broker costs, measured on this machine in one run beside a bare Fastify that answers the same bytes.
 // Rounds are interleaved and medians printed, since machines have moods; ratios travel, absolute figures do not.
-// Everything listens on loopback and ends with the run.
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+// `npm run bench` writes bench/RESULTS.md; `-- --quick` compares with it, in under two minutes. `--replicas 2` starts
+// as many brokers, `--only <pattern>` picks cases, `--soak` adds a million requests. All of it listens on loopback
+// and ends with the run.
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import autocannon from "autocannon";
-import { type Started, startBroker, startBare } from "./processes.ts";
+import { parseArgs } from "node:util";
+import { startEmbeddedPostgres } from "../src/embedded/postgres.ts";
+import { generateMasterKey } from "../src/sealing/master-key.ts";
+import { type Case, bareShots, casesOf, refreshed, sampleOf, slug } from "./cases.ts";
+import { furnish } from "./furnish.ts";
+import type { Fired } from "./load.ts";
+import {
+  type Load,
+  type Started,
+  cpuOf,
+  residentBytesOf,
+  startBare,
+  startBroker,
+  startLoad,
+} from "./processes.ts";
+import { type Result, type Sample, compare, median, tableOf } from "./results.ts";
 
-const ROUNDS = 5;
-const ROUND_SECONDS = 3;
-const CONNECTIONS = 64;
+const { values: flags } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    soak: { type: "boolean", default: false },
+    replicas: { type: "string", default: "1" },
+    only: { type: "string", default: "" },
+    rounds: { type: "string" },
+    connections: { type: "string", default: "64" },
+  },
+});
+const OWNERS = flags.quick ? 50 : 1_000;
+const ROUNDS = Number(flags.rounds ?? (flags.quick ? 2 : 5));
+/** Requests a round; where each of them is dear, a fraction. */
+const AMOUNT = flags.quick ? 1_000 : 10_000;
+const HALF_LOAD_SECONDS = flags.quick ? 3 : 15;
+const CONNECTIONS = Number(flags.connections);
 const LATER_STARTS = 3;
+const SOAK_REQUESTS = 1_000_000;
+const RESULTS = join(import.meta.dirname, "RESULTS.md");
 
+const said: string[] = [];
 const home = await mkdtemp(join(tmpdir(), "coffer-bench-"));
+const stops: (() => unknown)[] = [];
 try {
   await main();
 } finally {
+  for (const stop of stops.toReversed()) await stop();
   await rm(home, { recursive: true, force: true });
 }
 
 async function main(): Promise<void> {
-  console.log("Starting");
-  const first = await startBroker(home);
+  if (!flags.quick) await starts();
+  const postgres = await startEmbeddedPostgres({ home: join(home, "database") });
+  stops.push(() => postgres.stop());
+  const masterKey = generateMasterKey();
+  const environment = {
+    DATABASE_URL: postgres.url,
+    COFFER_MASTER_KEY: masterKey,
+    // So that sign-ins may come from many addresses.
+    COFFER_TRUSTED_PROXIES: "127.0.0.1",
+  };
+  // What only a first start needs (migrations) is not to be measured.
+  await (await startBroker(join(home, "broker-0"), environment)).stop();
+  const brokers: Started[] = [];
+  for (let each = 0; each < Number(flags.replicas); each++) {
+    const broker = await startBroker(join(home, `broker-${each}`), environment);
+    stops.push(() => broker.stop());
+    brokers.push(broker);
+  }
+  const [broker] = brokers as [Started];
+  print("idle broker's resident memory", await memoryOf(broker));
+  const furnished = await furnish(broker, join(home, "broker-0"), postgres.url, masterKey, OWNERS);
+  print("settings, owners, replicas", `${OWNERS * 100}, ${OWNERS}, ${flags.replicas}`);
+  const load = startLoad();
+  stops.push(() => load.stop());
+
+  const only = new RegExp(flags.only);
+  const cases = await casesOf(furnished, broker, only);
+  const answers = await Promise.all(
+    cases.map(async (each) => [slug(each.name), await sampleOf(each, broker)] as const),
+  );
+  const bare = await startBare(Object.fromEntries(answers));
+  stops.push(() => bare.stop());
+  const measure = createMeasure(load, brokers, bare, postgres.pid);
+
+  const results: Result[] = [];
+  for (const { name, credential } of cases) {
+    const fresh = await casesOf(
+      await refreshed(furnished, broker),
+      broker,
+      new RegExp(`^${name}, ${credential}$`),
+    );
+    const [each] = fresh as [Case];
+    await measure.warm(each);
+    const samples: Sample[] = [];
+    for (let round = 0; round < ROUNDS; round++) samples.push(await measure.round(each));
+    const result = { name: `${name}, ${credential} token`, samples };
+    console.log(tableOf([result]).split("\n").slice(2).join("\n"));
+    results.push(result);
+  }
+  const first = results[0];
+  const [firstCase] = await casesOf(await refreshed(furnished, broker), broker, only);
+  if (first !== undefined && firstCase !== undefined) await atHalfLoad(load, brokers, firstCase, first);
+  print("broker's resident memory after all that", await memoryOf(broker));
+  if (flags.soak && firstCase !== undefined) await soak(load, brokers, firstCase);
+
+  if (flags.quick) for (const line of await compare(RESULTS, results)) console.log(`  ${line}`);
+  else if (flags.only === "" && flags.replicas === "1") await write(results);
+}
+
+/** How long a start takes, with the embedded PostgreSQL, and what is held with nothing to do. */
+async function starts(): Promise<void> {
+  const own = join(home, "own");
+  const first = await startBroker(own);
   print("first start to ready", `${first.readyMs.toFixed(0)} ms`);
   await first.stop();
   const later: number[] = [];
   for (let round = 0; round < LATER_STARTS; round++) {
-    const again = await startBroker(home);
+    const again = await startBroker(own);
     later.push(again.readyMs);
+    if (round === LATER_STARTS - 1)
+      print("resident memory after a start, without PostgreSQL", await memoryOf(again));
     await again.stop();
   }
   print("later starts to ready, median", `${median(later).toFixed(0)} ms`);
-
-  const broker = await startBroker(home);
-  // One read of everything that a start leaves for later, then what is held with nothing to do.
-  const target = await furnish(broker);
-  print(
-    "idle broker's resident memory, without PostgreSQL",
-    `${((await broker.residentBytes()) / 1e6).toFixed(0)} MB`,
-  );
-
-  console.log("\nOne value, decrypted, audited, by API token, against a bare Fastify with the same answer");
-  const bare = await startBare(target.body);
-  const ratios: number[] = [];
-  for (let round = 1; round <= ROUNDS; round++) {
-    const plain = await load(bare.url, {});
-    const real = await load(target.url, { authorization: `Bearer ${target.token}` });
-    ratios.push(real / plain);
-    print(`round ${round}`, `${plain.toFixed(0)} and ${real.toFixed(0)} requests/s`);
-  }
-  print(
-    "ratio, median (lowest to highest)",
-    `${median(ratios).toFixed(3)} (${Math.min(...ratios).toFixed(3)} to ${Math.max(...ratios).toFixed(3)})`,
-  );
-  print("resident memory after that", `${((await broker.residentBytes()) / 1e6).toFixed(0)} MB`);
-  await bare.stop();
-  await broker.stop();
 }
 
-/** An organization, a project and one secret; the address that reads it, and the bytes that come back. */
-async function furnish(broker: Started): Promise<{ url: string; token: string; body: string }> {
-  const token = await readFile(join(home, "admin.token"), "utf8");
-  const call = async (method: string, path: string, body?: unknown): Promise<string> => {
-    const response = await fetch(broker.url + path, {
-      method,
-      headers: {
-        authorization: `Bearer ${token}`,
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+function createMeasure(load: Load, brokers: readonly Started[], bare: Started, postgresPid: number) {
+  const urls = brokers.map(({ url }) => url);
+  const common = { connections: CONNECTIONS };
+  const amountOf = ({ share }: Case): number => Math.ceil(AMOUNT * share);
+  const cpu = async (): Promise<number> =>
+    (await Promise.all(brokers.map(({ pid }) => cpuOf(pid)))).reduce((sum, each) => sum + each, 0);
+
+  async function beside(each: Case, under: "" | "/open") {
+    const before = await cpuOf(bare.pid);
+    const fired = await load.fire({
+      ...common,
+      urls: [bare.url],
+      amount: AMOUNT,
+      shots: bareShots(each, under),
+      status: each.status,
     });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${method} ${path.split("?")[0]} answered ${response.status}`);
-    return text;
+    return { perSecond: rateOf(fired), microseconds: ((await cpuOf(bare.pid)) - before) / fired.requests };
+  }
+
+  return {
+    async warm(each: Case): Promise<void> {
+      await beside(each, "");
+      const { shots, status } = each;
+      await load.fire({ ...common, urls, amount: amountOf(each), shots, status });
+    },
+    async round(each: Case): Promise<Sample> {
+      const plain = await beside(each, "");
+      const opening = each.opensTwenty ? await beside(each, "/open") : null;
+      const before = [await cpu(), await cpuOf(postgresPid, true)] as const;
+      const { shots, status } = each;
+      const fired = await load.fire({ ...common, urls, amount: amountOf(each), shots, status });
+      const after = [await cpu(), await cpuOf(postgresPid, true)] as const;
+      return {
+        perSecond: rateOf(fired),
+        brokerMicroseconds: (after[0] - before[0]) / fired.requests,
+        postgresMicroseconds: (after[1] - before[1]) / fired.requests,
+        barePerSecond: plain.perSecond,
+        bareMicroseconds: plain.microseconds,
+        openingPerSecond: opening?.perSecond ?? null,
+        openingMicroseconds: opening?.microseconds ?? null,
+        p50: fired.p50,
+        p99: fired.p99,
+      };
+    },
   };
-  const idOf = (text: string): string => (JSON.parse(text) as { id: string }).id;
-  const organization = idOf(await call("POST", "/organizations", { name: "bench" }));
-  const project = idOf(await call("POST", `/organizations/${organization}/projects`, { name: "bench" }));
-  const address = `/settings?owner_type=project&owner_id=${project}&path=connect/S3/data`;
-  await call("PUT", address, {
-    value: { access_key_id: "AKIDEXAMPLE", secret_access_key: "not-a-real-secret" },
-  });
-  const path = `${address}&decrypt=true`;
-  return { url: broker.url + path, token, body: await call("GET", path) };
 }
 
-/** Requests a second over one bounded round; anything but 200 ends the run, since it would measure something else. */
-async function load(url: string, headers: Record<string, string>): Promise<number> {
-  const result = await autocannon({ url, headers, connections: CONNECTIONS, duration: ROUND_SECONDS });
-  if (result.non2xx > 0 || result.errors > 0)
-    throw new Error(`${result.non2xx} answers were no success, ${result.errors} failed`);
-  return result.requests.average;
+function rateOf({ requests, seconds }: Fired): number {
+  return requests / seconds;
 }
 
-function median(numbers: readonly number[]): number {
-  const sorted = numbers.toSorted((one, other) => one - other);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+async function atHalfLoad(
+  load: Load,
+  brokers: readonly Started[],
+  each: Case,
+  { name, samples }: Result,
+): Promise<void> {
+  const rate = median(samples.map(({ perSecond }) => perSecond)) / 2;
+  const urls = brokers.map(({ url }) => url);
+  const round = { urls, shots: each.shots, status: each.status, connections: CONNECTIONS };
+  const { p50, p99, p99_9 } = await load.fire({ ...round, seconds: HALF_LOAD_SECONDS, rate });
+  print(`${name}, at half load (${rate.toFixed(0)}/s)`, `p50 ${p50}, p99 ${p99}, p99.9 ${p99_9} ms`);
+}
+
+async function soak(load: Load, brokers: readonly Started[], each: Case): Promise<void> {
+  const [broker] = brokers as [Started];
+  const urls = brokers.map(({ url }) => url);
+  const before = await residentBytesOf(broker.pid);
+  let sent = 0;
+  // In pieces, so that access tokens are not the ones measured: the first case has API tokens.
+  while (sent < SOAK_REQUESTS)
+    sent += (
+      await load.fire({
+        urls,
+        shots: each.shots,
+        status: each.status,
+        connections: CONNECTIONS,
+        amount: 50_000,
+      })
+    ).requests;
+  const more = (await residentBytesOf(broker.pid)) - before;
+  print(`${sent} more requests: resident memory`, `${(more / 1e6).toFixed(0)} MB more`);
+}
+
+async function memoryOf({ pid }: Started): Promise<string> {
+  return `${((await residentBytesOf(pid)) / 1e6).toFixed(0)} MB`;
 }
 
 function print(what: string, figure: string): void {
-  console.log(`  ${what.padEnd(52)} ${figure}`);
+  said.push(`| ${what} | ${figure} |`);
+  console.log(`  ${what.padEnd(56)} ${figure}`);
+}
+
+async function write(results: readonly Result[]): Promise<void> {
+  const text = `# Results of the benchmark
+
+Written by \`npm run bench\`. Node ${process.versions.node}, ${cpus().length} cores (${cpus()[0]?.model ?? "unknown"}) shared by load, broker and
+PostgreSQL with fsync on; ${CONNECTIONS} connections, ${ROUNDS} rounds of up to ${AMOUNT} requests a case, each beside a bare Fastify that answers the same
+bytes. Medians, with the lowest and highest round. CPU is the kernel's accounting per request: the steadier figure where
+others use the machine as well.
+
+${tableOf(results)}
+
+| what | figure |
+| --- | --- |
+${said.join("\n")}
+`;
+  await writeFile(RESULTS, text);
 }
