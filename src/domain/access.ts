@@ -58,9 +58,17 @@ export function formatScope(scope: Scope): string {
   return `${scope.action}:${scope.owner.owner_type}/${scope.owner.owner_id}${path}`;
 }
 
-/** `decrypt` brings `list` with it; no other action brings another. */
+/** `decrypt` brings `list` with it; no other action brings another. Data, as the table above. */
+export const BROUGHT_BY: Readonly<Record<OwnerAction, readonly OwnerAction[]>> = {
+  list: ["list", "decrypt"],
+  decrypt: ["decrypt"],
+  write: ["write"],
+  destroy: ["destroy"],
+  manage: ["manage"],
+};
+
 function brings(held: OwnerAction, wanted: OwnerAction): boolean {
-  return held === wanted || (held === "decrypt" && wanted === "list");
+  return BROUGHT_BY[wanted].includes(held);
 }
 
 function sameOwner(one: Owner, other: Owner): boolean {
@@ -85,6 +93,16 @@ export function scopesWithin(inner: readonly Scope[] | null, outer: readonly Sco
   if (outer === null) return true;
   if (inner === null) return false;
   return inner.every((each) => outer.some((held) => scopeCovers(held, each.action, each.owner, each.path)));
+}
+
+/** Whether a ceiling, as texts, lets one do something with all of a place; an empty one does. */
+export function ceilingCovers(
+  scopes: readonly string[],
+  action: OwnerAction,
+  owner: Owner,
+  path: string | null,
+): boolean {
+  return scopes.length === 0 || scopes.some((text) => scopeCovers(parseScope(text), action, owner, path));
 }
 
 export type PrincipalKind = "user" | "service_account";

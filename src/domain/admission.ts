@@ -94,7 +94,7 @@ export class Denied extends Error {
 type Denial = Extract<Decision, { verdict: "deny" }>;
 
 export type Standpoint = { readonly grant: Grant; readonly facts: Facts };
-/** What an admission reads: the store, or a transaction of it. */
+/** What an admission reads: the store, a transaction of it, or what was read ahead. */
 export type Source = Pick<Transaction, "admit" | "token" | "principal">;
 
 /** Makes the one function that finds out who calls, and the one that takes back what it counted. */
@@ -109,8 +109,13 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
     if (tokenId !== undefined) await store.returnUse(tokenId).catch(() => undefined);
   }
 
-  /** Who calls, and what the database says of them at the place, now. @throws Refused */
-  async function standpoint(caller: Caller, need: Need, source: Source): Promise<Standpoint> {
+  /** Who calls, and what the database says of them at the place. `now`: when it says so. @throws Refused */
+  async function standpoint(
+    caller: Caller,
+    need: Need,
+    source: Source,
+    now = clock.now(),
+  ): Promise<Standpoint> {
     const { credential, context } = caller;
     if (credential.kind === "absent" || credential.kind === "malformed") throw new Refused(credential.kind);
     const access = credential.kind === "access" ? credential.claims : null;
@@ -120,7 +125,6 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
     if (admission === null) throw new Refused("unknown");
     const { principal, standing } = admission;
     const token = admission.token ?? standIn(access);
-    const now = clock.now();
     const who = { principal_id: principal.id, token_id: token.id };
     const flaw = flawOf(admission, access, context, now);
     if (flaw !== null) throw new Refused(flaw, who);

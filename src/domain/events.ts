@@ -23,6 +23,8 @@ export type EventReport = Report & {
   readonly follows?: string;
 };
 
+export type Events = ReturnType<typeof createEvents>;
+
 export function createEvents(newId: NewId, clock: Clock) {
   function eventOf(
     context: RequestContext,
@@ -78,7 +80,7 @@ export function createEvents(newId: NewId, clock: Clock) {
     return eventOf(caller.context, who, { action, path }, grant.key, outcome, about);
   }
 
-  return { eventOf, eventFor };
+  return { eventOf, eventFor, newId, clock };
 }
 
 function pathOf(need: Need): string | null {

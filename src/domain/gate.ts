@@ -17,6 +17,7 @@ import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
+import { type Early, type Plan, createReadingAhead, isSameEvent } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
 import type { BackgroundSteps, Done, Found, SignedIn, Stage, Undisclosed } from "./steps.ts";
 
@@ -40,11 +41,13 @@ export type Gate = ReturnType<typeof createGate>;
 
 export function createGate({ store, clock, newId, refusals }: GateDeps) {
   const { standpoint, uncount } = createAdmission(store, clock);
-  const { eventOf, eventFor } = createEvents(newId, clock);
+  const events = createEvents(newId, clock);
+  const { eventOf, eventFor } = events;
   const source: Source = {
     ...store.reader,
     admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
   };
+  const { ahead, contradicted } = createReadingAhead(store, source, events);
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
 
@@ -68,8 +71,9 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     return new BrokerError(failure, presented ? "The token is not valid." : "A token is needed.");
   }
 
-  async function admitted(caller: Caller, need: Need): Promise<Grant> {
-    const { grant, facts } = await standpoint(caller, need, source).catch(async (error: unknown) => {
+  async function admitted(caller: Caller, need: Need, early?: Early | null): Promise<Grant> {
+    const found = standpoint(caller, need, early?.source ?? source, early?.at);
+    const { grant, facts } = await found.catch(async (error: unknown) => {
       throw error instanceof Refused ? await refuse(caller.context, error, caller.client) : error;
     });
     const decision = judge(facts, need.ask);
@@ -157,6 +161,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     /**
      * A read. `find` fetches what the answer is about; its event is durable before `answer` gets the Permit that
      * opens values, and before anything comes back. A failure of `answer` leaves a second event, that follows.
+     * With a `plan` the store may have found and recorded it all in one statement; it is judged here all the same.
      */
     async read<Rows, Result>(
       caller: Caller,
@@ -168,17 +173,25 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         grant: Grant,
         reader: Reader,
       ) => Promise<Result & { readonly undisclosed?: readonly Undisclosed[] }>,
+      plan: Plan | null = null,
     ): Promise<Result> {
       return counted(caller, async () => {
-        const grant = await admitted(caller, need);
-        const { found, action, withheld, ...report } = await find(grant, store.reader).catch(
-          (error: unknown) => settle(caller, need, grant, error),
+        const early = plan === null ? null : await ahead(caller, need, plan);
+        const recorded = early?.recorded ?? null;
+        const agreed = async (error: unknown): Promise<never> => {
+          throw recorded === null ? error : await contradicted(recorded, error);
+        };
+        const grant = await admitted(caller, need, early).catch(agreed);
+        const { found, action, withheld, ...report } = await find(grant, early?.reader ?? store.reader).catch(
+          (error: unknown) => (recorded === null ? settle(caller, need, grant, error) : agreed(error)),
         );
-        const event = eventFor(caller, need, grant, "allowed", report, action);
+        const worded = eventFor(caller, need, grant, "allowed", report, action);
         const beside = (withheld ?? []).map((each) =>
           eventFor(caller, need, grant, each.outcome, each, each.action),
         );
-        await Promise.all([event, ...beside].map((each) => store.record(each)));
+        if (recorded === null) await Promise.all([worded, ...beside].map((each) => store.record(each)));
+        else if (beside.length > 0 || !isSameEvent(recorded, worded)) throw await contradicted(recorded);
+        const event = recorded ?? worded;
         const result = await answer(found, permit, grant, store.reader).catch((error: unknown) =>
           settle(caller, need, grant, error, event),
         );

@@ -9,6 +9,7 @@ import type { KeyReads, KeyWrites } from "./key-ports.ts";
 import type { ManagerReads, ManagerWrites } from "./manager-store-ports.ts";
 import type { LifecycleReads, LifecycleWrites } from "./lifecycle-ports.ts";
 import type { ResealStore } from "./reseal.ts";
+import type { Ahead, FoundAhead } from "./read-ahead.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 
 export type Clock = { readonly now: () => Date };
@@ -252,6 +253,11 @@ export type Store = {
    * the identity provider that vouched for it is not as it was.
    */
   admit(presented: PresentedToken, owner: Owner | null, lookup: boolean): Promise<Admission | null>;
+  /**
+   * Admits, finds and puts on record in one round trip, together with others that wait; what is on record is durable.
+   * Null: the store would rather not, and has done nothing. @throws BrokerError `unavailable`
+   */
+  readAhead(ahead: Ahead): Promise<FoundAhead | null>;
   /** Takes one use of a token with `max_uses`, exactly, over all replicas; false when there is none left. */
   takeUse(tokenId: string): Promise<boolean>;
   /** Gives one back. */

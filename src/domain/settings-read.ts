@@ -18,6 +18,7 @@ import { assertPinned, atVersion, liveRow, matchesAny, openAll, subjectOf } from
 import { decodeCursor, encodeCursor } from "./paging.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
+import type { Plan } from "./read-ahead.ts";
 import type { Vault } from "./sealing-ports.ts";
 import {
   type Setting,
@@ -120,6 +121,7 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
               failed.length === 0 ? [] : [{ reason: "manager_failed", subjects: failed.map(subjectOf) }],
           };
         },
+        planOf(input, select),
       );
     },
 
@@ -145,6 +147,15 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
       );
     },
   };
+}
+
+/** What is read all day: live settings at or under a path, as they are. Anything else is asked for step by step. */
+function planOf(input: ListInput, select: PathQuery): Plan | null {
+  const { decrypt, version, cursor, type, label, include_deleted, limit } = input;
+  const isPlain = version === undefined && cursor === undefined && type === undefined && label === undefined;
+  if (!isPlain || include_deleted || select.kind === "all") return null;
+  const strict = select.kind === "at" && select.match === "exact";
+  return { select, action: decrypt ? "decrypt" : "list", strict, limit };
 }
 
 /** Whether a path query is about one setting, or about whatever the caller may know of at a place. */

@@ -1,5 +1,5 @@
 // The strict read: one value, or an error. Never a row without its value, so that a client can branch on the status.
-import { type Owner, type SettingPath, type SettingType, parseSettingPath } from "./address.ts";
+import { type Owner, type SettingPath, type SettingType, parseSettingPath, typeOfPath } from "./address.ts";
 import { type Caller, keyOf } from "./admission.ts";
 import { BrokerError, badInput, notFound } from "./errors.ts";
 import type { Gate } from "./gate.ts";
@@ -15,6 +15,7 @@ import {
 } from "./opening.ts";
 import { FIELDS, type SettingValue } from "./plaintext.ts";
 import type { OwnerKey, Reader, Store } from "./ports.ts";
+import type { Plan } from "./read-ahead.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type SettingRow, etagOf, followsLatest, isExpired } from "./setting.ts";
 
@@ -69,9 +70,17 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
           const { path: at, type } = row.setting;
           return { status: "ok" as const, etag, path: at, type, version: row.version.version, value };
         },
+        planOf(input, path),
       );
     },
   };
+}
+
+/** A value as a whole and as it is now. What may not fit the type is asked for step by step. */
+function planOf({ version, field, as }: ValueInput, path: SettingPath): Plan | null {
+  const fits = field === undefined && (as === "json" || typeOfPath(path) === "custom");
+  if (version !== undefined || !fits) return null;
+  return { select: { kind: "at", path, match: "exact" }, action: "decrypt", strict: true, limit: 1 };
 }
 
 /**

@@ -21,7 +21,7 @@ function clean(text: string, lengthMax = textLengthMax): string {
 const cleanOrNull = (text: string | null, lengthMax?: number): string | null =>
   text === null ? null : clean(text, lengthMax);
 
-function cleanEvent(event: AuditEvent): AuditEvent {
+export function cleanEvent(event: AuditEvent): AuditEvent {
   const details = Object.entries(event.details).map(([name, text]) => [clean(name), clean(text)]);
   return {
     ...event,
@@ -37,29 +37,32 @@ function cleanEvent(event: AuditEvent): AuditEvent {
 }
 
 /** Each column with its type and what an event has for it. */
-const columns: readonly (readonly [name: string, type: string, of: (event: AuditEvent) => string | null])[] =
-  [
-    ["tenant_id", "uuid", (event) => event.tenant_id],
-    ["id", "uuid", (event) => event.id],
-    ["at", "timestamptz", (event) => event.at.toISOString()],
-    ["principal_id", "uuid", (event) => event.principal_id],
-    ["token_id", "uuid", (event) => event.token_id],
-    ["action", "text", (event) => event.action],
-    ["operation", "text", (event) => event.operation],
-    ["outcome", "text", (event) => event.outcome],
-    ["owner_type", "text", (event) => event.owner_type],
-    ["owner_id", "uuid", (event) => event.owner_id],
-    ["path", "text", (event) => event.path],
-    ["settings", "jsonb", (event) => JSON.stringify(event.settings)],
-    ["target_id", "uuid", (event) => event.target_id],
-    ["details", "jsonb", (event) => JSON.stringify(event.details)],
-    ["request_id", "text", (event) => event.request_id],
-    ["follows", "uuid", (event) => event.follows],
-    ["ip", "text", (event) => event.ip],
-    ["user_agent", "text", (event) => event.user_agent],
-    ["reason", "text", (event) => event.reason],
-    ["count", "int", (event) => String(event.count)],
-  ];
+export const columns: readonly (readonly [
+  name: string,
+  type: string,
+  of: (event: AuditEvent) => string | null,
+])[] = [
+  ["tenant_id", "uuid", (event) => event.tenant_id],
+  ["id", "uuid", (event) => event.id],
+  ["at", "timestamptz", (event) => event.at.toISOString()],
+  ["principal_id", "uuid", (event) => event.principal_id],
+  ["token_id", "uuid", (event) => event.token_id],
+  ["action", "text", (event) => event.action],
+  ["operation", "text", (event) => event.operation],
+  ["outcome", "text", (event) => event.outcome],
+  ["owner_type", "text", (event) => event.owner_type],
+  ["owner_id", "uuid", (event) => event.owner_id],
+  ["path", "text", (event) => event.path],
+  ["settings", "jsonb", (event) => JSON.stringify(event.settings)],
+  ["target_id", "uuid", (event) => event.target_id],
+  ["details", "jsonb", (event) => JSON.stringify(event.details)],
+  ["request_id", "text", (event) => event.request_id],
+  ["follows", "uuid", (event) => event.follows],
+  ["ip", "text", (event) => event.ip],
+  ["user_agent", "text", (event) => event.user_agent],
+  ["reason", "text", (event) => event.reason],
+  ["count", "int", (event) => String(event.count)],
+];
 const names = columns.map(([name]) => name).join(", ");
 
 const insertStatement: Statement = {

@@ -24,6 +24,7 @@ import { memberReads, memberWrites } from "./members.ts";
 import { ownerManagerReads, ownerManagerWrites } from "./owner-managers.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
+import { createReadAhead } from "./read-ahead.ts";
 import { reportReads } from "./report.ts";
 import { rotationReads, rotationWrites } from "./rotations.ts";
 import { resealRows } from "./reseal.ts";
@@ -124,7 +125,7 @@ export function createStore(options: StoreOptions): OpenStore {
 
   const store: Store = {
     reader: translated(readerOf(db, notes, within, clock)),
-    ...translated({ admit: admitWith(db, notes), ...usesWith(db) }),
+    ...translated({ admit: admitWith(db, notes), ...usesWith(db), ...createReadAhead(db, notes) }),
     async transact(work) {
       let announced: number | null = null;
       let recorded: AuditEvent[] = [];

@@ -1,0 +1,140 @@
+// Reading ahead: a read that says at once what it will ask lets the store admit, find and put on record in one round
+// trip, shared with whoever else is waiting. Nothing is decided there for good: the gate judges the facts that came
+// back and words the event itself, and whatever the statement put on record must be that very event.
+import { type OwnerAction, ceilingCovers } from "./access.ts";
+import type { Owner } from "./address.ts";
+import type { Caller, Need, Source } from "./admission.ts";
+import type { AuditEvent } from "./audit.ts";
+import { type BrokerError, unavailable } from "./errors.ts";
+import type { Events } from "./events.ts";
+import type { Admission, PresentedToken, Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
+import type { SettingRow } from "./setting.ts";
+
+/** The rows that a read will ask for, live ones at or under a path, and what it does with them. */
+export type Plan = {
+  readonly select: SettingQuery["select"];
+  /** `decrypt`: values are to be opened, and all of them may be. */
+  readonly action: Extract<OwnerAction, "list" | "decrypt">;
+  /** True where one setting has to stand at the path. */
+  readonly strict: boolean;
+  readonly limit: number;
+};
+
+/** `event`: as it would be, but for who, whose log it is in, and which settings. */
+export type Ahead = Plan & {
+  readonly presented: PresentedToken;
+  readonly owner: Owner;
+  readonly event: AuditEvent;
+};
+
+/**
+ * `page` null: more than is read ahead, or not even looked for. `recorded` null: nothing is on record, since the
+ * statement did not find it allowed and plain; the gate does it all by itself then.
+ */
+export type FoundAhead = {
+  readonly admission: Admission | null;
+  readonly page: SettingPage | null;
+  readonly recorded: AuditEvent | null;
+};
+
+/** What the gate goes on with. */
+export type Early = {
+  readonly source: Source;
+  readonly reader: Reader;
+  /** When the statement looked: what is decided again is decided as of then. */
+  readonly at: Date;
+  readonly recorded: AuditEvent | null;
+};
+
+export function createReadingAhead(store: Store, source: Source, { eventOf, newId, clock }: Events) {
+  /** Null where there is nothing to be had that way. */
+  async function ahead(
+    { credential, context }: Caller,
+    { ask, place }: Need,
+    plan: Plan,
+  ): Promise<Early | null> {
+    if (place.kind !== "owner" || credential.kind === "absent" || credential.kind === "malformed")
+      return null;
+    const path = "path" in ask ? ask.path : null;
+    const ceiling = credential.kind === "access" ? credential.claims.scopes : [];
+    if (!ceilingCovers(ceiling, plan.action, place.owner, path)) return null;
+    const nobody = { principal_id: null, token_id: null };
+    const worded = eventOf(context, nobody, { action: plan.action, path }, null, "allowed");
+    const event = { ...worded, ...place.owner };
+    const found = await store.readAhead({ ...plan, presented: credential, owner: place.owner, event });
+    if (found === null) return null;
+    return {
+      // What was found is asked for once; a change would be admitted anew.
+      source: { ...source, admit: () => Promise.resolve(found.admission) },
+      reader: readerWith(store.reader, plan, found.page),
+      at: event.at,
+      recorded: found.recorded,
+    };
+  }
+
+  /** The statement allowed what the gate does not, or something else: nothing is opened, and that is on record. */
+  async function contradicted(recorded: AuditEvent, cause?: unknown): Promise<BrokerError> {
+    const reason = "contradiction";
+    await store.record({
+      ...recorded,
+      id: newId(),
+      at: clock.now(),
+      outcome: "failed",
+      follows: recorded.id,
+      reason,
+    });
+    return unavailable("The database contradicts itself just now.", cause);
+  }
+
+  return { ahead, contradicted };
+}
+
+/** A reader that has what was read ahead, and asks the database for anything else. */
+export function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reader {
+  if (page === null) return reader;
+  const settings: Reader["settings"] = (query) =>
+    isPlanned(query, plan, page) ? Promise.resolve(page) : reader.settings(query);
+  const setting: Reader["setting"] = (key, path) => {
+    const [row] = page.rows;
+    return plan.strict && row?.setting.path === path
+      ? Promise.resolve<SettingRow>(row)
+      : reader.setting(key, path);
+  };
+  // The reader's methods are functions by themselves: none of them knows of the object.
+  return Object.assign(Object.create(reader) as Reader, { settings, setting });
+}
+
+function isPlanned(query: SettingQuery, plan: Plan, page: SettingPage): boolean {
+  return (
+    query.select === plan.select &&
+    (query.sealed_bytes_max !== null) === (plan.action === "decrypt") &&
+    !query.include_deleted &&
+    query.type === null &&
+    query.label === null &&
+    query.after === null &&
+    query.limit >= page.rows.length
+  );
+}
+
+/** Whether the statement put on record what the gate would have. */
+export function isSameEvent(one: AuditEvent, other: AuditEvent): boolean {
+  return (
+    one.tenant_id === other.tenant_id &&
+    one.principal_id === other.principal_id &&
+    one.token_id === other.token_id &&
+    one.owner_type === other.owner_type &&
+    one.owner_id === other.owner_id &&
+    one.action === other.action &&
+    one.outcome === other.outcome &&
+    one.path === other.path &&
+    one.target_id === other.target_id &&
+    one.reason === other.reason &&
+    one.follows === other.follows &&
+    Object.keys(other.details).length === 0 &&
+    one.settings.length === other.settings.length &&
+    one.settings.every(({ id, path, version }, index) => {
+      const twin = other.settings[index];
+      return twin?.id === id && twin.path === path && twin.version === version;
+    })
+  );
+}

@@ -1,0 +1,175 @@
+// What the statement of read-ahead-sql.ts answers, taken apart: facts and rows come as JSON lists, in its order.
+import type { OwnerType } from "../domain/address.ts";
+import type { PrincipalKind } from "../domain/access.ts";
+import type { PrincipalRecord, TokenRecord } from "../domain/ports.ts";
+import type { Ahead } from "../domain/read-ahead.ts";
+import type { Labels, Location, SettingRow } from "../domain/setting.ts";
+import type { Role } from "../domain/access.ts";
+import type { SettingType } from "../domain/address.ts";
+import type { ManagerName, Storage, VersionState } from "../domain/setting.ts";
+
+type Time = string;
+export type TokenFacts = readonly [
+  id: string,
+  name: string,
+  parent_id: string | null,
+  made_with: string | null,
+  scopes: string[],
+  max_uses: number | null,
+  uses: number,
+  allowed_cidrs: string[],
+  expires_at: Time | null,
+  last_used_at: Time | null,
+  revoked_at: Time | null,
+  created_at: Time,
+  created_by: string | null,
+];
+export type PrincipalFacts = readonly [
+  id: string,
+  kind: PrincipalKind,
+  name: string,
+  email: string | null,
+  admin: boolean,
+  organization_id: string | null,
+  scopes: string[],
+  disabled_at: Time | null,
+  created_at: Time,
+  created_by: string | null,
+];
+export type RowFacts = readonly [
+  id: string,
+  path: string,
+  type: SettingType,
+  description: string | null,
+  labels: Labels,
+  revision: number,
+  current_version: number,
+  current_since: Time,
+  expires_at: Time | null,
+  rotate_after_days: number | null,
+  created_at: Time,
+  created_by: string,
+  updated_at: Time,
+  updated_by: string,
+  last_accessed_at: Time | null,
+  mac: string,
+  version: number,
+  state: VersionState,
+  storage: Storage,
+  manager: ManagerName,
+  data_key_id: string | null,
+  location: Location | null,
+  version_created_at: Time,
+  version_created_by: string,
+  version_last_accessed_at: Time | null,
+  version_mac: string,
+  sealed: string | null,
+];
+export type Answered = {
+  readonly n: number;
+  readonly token_facts: TokenFacts | null;
+  readonly principal_facts: PrincipalFacts;
+  readonly tenant_id: string | null;
+  readonly role_at_owner: Role | null;
+  readonly role_at_organization: Role | null;
+  readonly recorded: boolean;
+  readonly at_path: boolean;
+  readonly rows: readonly RowFacts[] | null;
+};
+
+const time = (text: Time): Date => new Date(text);
+const timeOrNull = (text: Time | null): Date | null => (text === null ? null : new Date(text));
+
+export function toToken(facts: TokenFacts, principalId: string): TokenRecord {
+  const [
+    id,
+    name,
+    parent_id,
+    made_with,
+    scopes,
+    max_uses,
+    uses,
+    allowed_cidrs,
+    expires,
+    used,
+    revoked,
+    created,
+    created_by,
+  ] = facts;
+  return {
+    id,
+    principal_id: principalId,
+    name,
+    parent_id,
+    made_with,
+    scopes,
+    max_uses,
+    uses,
+    allowed_cidrs,
+    expires_at: timeOrNull(expires),
+    last_used_at: timeOrNull(used),
+    revoked_at: timeOrNull(revoked),
+    created_at: time(created),
+    created_by,
+  };
+}
+
+export function toPrincipal(facts: PrincipalFacts): PrincipalRecord {
+  const [id, kind, name, email, admin, organization_id, scopes, disabled, created, created_by] = facts;
+  return {
+    id,
+    kind,
+    name,
+    email,
+    admin,
+    organization_id,
+    scopes,
+    disabled_at: timeOrNull(disabled),
+    created_at: time(created),
+    created_by,
+  };
+}
+
+export function toRow(facts: RowFacts, tenant_id: string, { owner }: Pick<Ahead, "owner">): SettingRow {
+  const owner_type: OwnerType = owner.owner_type;
+  return {
+    setting: {
+      tenant_id,
+      id: facts[0],
+      owner_type,
+      owner_id: owner.owner_id,
+      path: facts[1],
+      type: facts[2],
+      description: facts[3],
+      labels: facts[4],
+      revision: facts[5],
+      current_version: facts[6],
+      current_since: time(facts[7]),
+      expires_at: timeOrNull(facts[8]),
+      rotate_after_days: facts[9],
+      created_at: time(facts[10]),
+      created_by: facts[11],
+      updated_at: time(facts[12]),
+      updated_by: facts[13],
+      last_accessed_at: timeOrNull(facts[14]),
+      deleted_at: null,
+      purge_at: null,
+      mac: Buffer.from(facts[15], "hex"),
+    },
+    version: {
+      tenant_id,
+      setting_id: facts[0],
+      version: facts[16],
+      state: facts[17],
+      storage: facts[18],
+      manager: facts[19],
+      data_key_id: facts[20],
+      location: facts[21],
+      created_at: time(facts[22]),
+      created_by: facts[23],
+      last_accessed_at: timeOrNull(facts[24]),
+      mac: Buffer.from(facts[25], "hex"),
+      sealed: facts[26] === null ? null : Buffer.from(facts[26], "hex"),
+    },
+  };
+}

@@ -1,0 +1,140 @@
+// The one statement for all reads that wait: who calls, where they stand, the rows, and the audit events, in one
+// snapshot and one commit. It evaluates access.ts's table to see whether a read is plain and allowed as a whole; only
+// then is anything found and put on record. Whether it was right, the gate decides again.
+import { ACTIONS_BY_ROLE, BROUGHT_BY, type OwnerAction, ROLES } from "../domain/access.ts";
+import { columns as eventColumns } from "./audit-write.ts";
+import type { Statement } from "./db.ts";
+
+/** More rows than this, or more bytes, are not read ahead: they would keep the others waiting. */
+export const ROWS_MAX = 64;
+const BYTES_MAX = 131_072;
+const BYTES_EACH_MAX = 16_384;
+
+/** What is asked, a column each; the event's own columns come after these. */
+export const ASKED = [
+  ["n", "int"],
+  ["hash", "bytea"],
+  ["token", "uuid"],
+  ["principal", "uuid"],
+  ["provider", "uuid"],
+  ["revision", "int"],
+  ["stand_in", "uuid"],
+  ["wanted", "text"],
+  ["strict", "boolean"],
+  ["place", "text"],
+  ["exact", "text"],
+  ["low", "text"],
+  ["high", "text"],
+  ["most", "int"],
+] as const;
+
+/** What the statement fills in by itself. */
+const FILLED: Readonly<Record<string, string>> = {
+  tenant_id: "tenant_id",
+  principal_id: "principal_id",
+  token_id: "token_id",
+  settings: "subjects",
+  action: "wanted",
+  outcome: "'allowed'",
+  target_id: "NULL::uuid",
+  details: "'{}'::jsonb",
+  follows: "NULL::uuid",
+  reason: "NULL",
+  count: "1",
+};
+export const EVENT = eventColumns.filter(([name]) => FILLED[name] === undefined);
+
+const quoted = (words: readonly string[]): string => words.map((word) => `'${word}'`).join(", ");
+const rolesThat = (action: OwnerAction): string =>
+  quoted(ROLES.filter((role) => ACTIONS_BY_ROLE[role].includes(action)));
+
+/** Whether the role allows what is wanted. */
+const rights = `CASE k.wanted ${(["list", "decrypt"] as const)
+  .map((action) => `WHEN '${action}' THEN k.role IN (${rolesThat(action)})`)
+  .join(" ")} END`;
+
+/** One of a ceiling's scopes covers all of the place, or there is no ceiling. A path's letters are literal. */
+const covered = (scopes: string): string => `(cardinality(${scopes}) = 0 OR EXISTS (
+      SELECT FROM unnest(${scopes}) scope, unnest(CASE q.wanted ${(["list", "decrypt"] as const)
+        .map((action) => `WHEN '${action}' THEN ARRAY[${quoted(BROUGHT_BY[action])}]`)
+        .join(" ")} END) held
+      WHERE starts_with(held || ':' || q.place || '/', scope || '/')))`;
+
+/** A row as JSON, in the order in which read-ahead-rows.ts takes it apart. */
+const row = `json_build_array(s.id, s.path, s.type, s.description, s.labels, s.revision, s.current_version, s.current_since,
+          s.expires_at, s.rotate_after_days, s.created_at, s.created_by, s.updated_at, s.updated_by, s.last_accessed_at,
+          encode(s.mac, 'hex'), v.version, v.state, v.storage, v.manager, v.data_key_id, v.location, v.created_at,
+          v.created_by, v.last_accessed_at, encode(v.mac, 'hex'),
+          CASE WHEN f.wanted = 'decrypt' AND octet_length(v.sealed) <= ${BYTES_EACH_MAX} THEN encode(v.sealed, 'hex') END)`;
+
+const ofOwner = `s.tenant_id = f.tenant_id AND s.owner_type = f.owner_type AND s.owner_id = f.owner_id
+          AND s.deleted_at IS NULL AND f.allowed`;
+const source = (at: boolean): string => `SELECT ${at} AS at_path, s.id, s.path, v.version, ${row} AS facts,
+          v.state = 'enabled' AND (s.expires_at IS NULL OR s.expires_at > f.at) AS is_open,
+          coalesce(octet_length(v.sealed), 0) + octet_length(s.labels::text) + coalesce(octet_length(s.description), 0) AS bytes
+        FROM settings s LEFT JOIN setting_versions v
+          ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version
+        WHERE ${ofOwner}`;
+
+const text = `
+WITH q AS (
+  SELECT * FROM unnest(${[...ASKED, ...EVENT].map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})
+    AS q (${[...ASKED, ...EVENT].map(([name]) => (name === "id" ? "event_id" : `"${name}"`)).join(", ")})
+), known AS MATERIALIZED (
+  SELECT k.*, coalesce(k.is_plain AND k.tenant_id IS NOT NULL AND ${rights}, FALSE) AS allowed FROM (
+    SELECT q.*, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
+      here.role AS role_at_owner, above.role AS role_at_organization,
+      CASE WHEN t.id IS NOT NULL THEN json_build_array(t.id, t.name, t.parent_id, t.made_with, t.scopes, t.max_uses, t.uses,
+        t.allowed_cidrs, t.expires_at, t.last_used_at, t.revoked_at, t.created_at, t.created_by) END AS token_facts,
+      json_build_array(p.id, p.kind, p.name, p.email, p.admin, p.organization_id, p.scopes, p.disabled_at, p.created_at,
+        p.created_by) AS principal_facts,
+      p.disabled_at IS NULL AND (t.id IS NULL OR (t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > q.at)
+        AND t.max_uses IS NULL AND cardinality(t.allowed_cidrs) = 0 AND ${covered("t.scopes")}))
+        AND ${covered("p.scopes")} AS is_plain,
+      CASE WHEN q.owner_type = 'user' THEN CASE WHEN p.kind = 'user' AND p.id = q.owner_id THEN 'owner' END
+        WHEN p.kind = 'service_account' AND p.organization_id IS DISTINCT FROM place.tenant_id THEN NULL
+        WHEN q.owner_type = 'project' AND above.role = 'owner' THEN 'owner'
+        ELSE here.role END AS role
+    FROM q
+    LEFT JOIN LATERAL (
+      SELECT * FROM tokens WHERE hash = q.hash UNION ALL SELECT * FROM tokens WHERE id = q.token
+    ) t ON TRUE
+    JOIN principals p ON p.id = coalesce(t.principal_id, q.principal) AND (q.provider IS NULL OR EXISTS (
+      SELECT FROM identity_providers i
+      WHERE i.organization_id = p.organization_id AND i.id = q.provider AND i.revision = q.revision))
+    LEFT JOIN LATERAL (
+      SELECT o.id AS tenant_id FROM organizations o WHERE q.owner_type = 'organization' AND o.id = q.owner_id
+      UNION ALL SELECT j.organization_id FROM projects j WHERE q.owner_type = 'project' AND j.id = q.owner_id
+      UNION ALL SELECT u.id FROM principals u WHERE q.owner_type = 'user' AND u.id = q.owner_id AND u.kind = 'user'
+    ) place ON TRUE
+    LEFT JOIN memberships here
+      ON here.owner_id = q.owner_id AND here.principal_id = p.id AND here.owner_type = q.owner_type
+    LEFT JOIN memberships above
+      ON above.owner_id = place.tenant_id AND above.principal_id = p.id AND above.owner_type = 'organization'
+  ) k
+), found AS MATERIALIZED (
+  SELECT f.*, r.at_path, r.subjects, CASE WHEN f.allowed AND r.is_whole THEN r.rows END AS rows,
+    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict) AS recorded
+  FROM known f CROSS JOIN LATERAL (
+    SELECT count(*) <= f.most AND coalesce(sum(bytes) <= ${BYTES_MAX} AND max(bytes) <= ${BYTES_EACH_MAX}, TRUE)
+        AND coalesce(bool_and(version IS NOT NULL), TRUE) AS is_whole,
+      coalesce(bool_and(is_open), TRUE) AS all_open, coalesce(bool_or(at_path), FALSE) AS at_path,
+      coalesce(json_agg(facts), '[]') AS rows,
+      coalesce(jsonb_agg(jsonb_build_object('id', id, 'path', path, 'version', version)), '[]') AS subjects
+    FROM (
+      (${source(true)} AND s.path = f.exact)
+      UNION ALL
+      (${source(false)} AND s.path > f.low AND s.path < f.high AND NOT EXISTS (
+          SELECT FROM settings s WHERE ${ofOwner} AND s.path = f.exact)
+        ORDER BY s.path LIMIT ${ROWS_MAX + 1})
+    ) beneath
+  ) r
+), written AS (
+  INSERT INTO audit_events (${eventColumns.map(([name]) => `"${name}"`).join(", ")})
+  SELECT ${eventColumns.map(([name]) => FILLED[name] ?? (name === "id" ? "event_id" : `"${name}"`)).join(", ")}
+  FROM found WHERE recorded
+)
+SELECT n, token_facts, principal_facts, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows
+FROM found`;
+
+export const readAheadStatement: Statement = { name: "read_ahead", text };

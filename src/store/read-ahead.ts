@@ -1,0 +1,136 @@
+// Reads that come while others are under way share the next statement: one round trip and one flush of the disk for
+// all of them. An idle store sends a read at the end of the turn it came in; nothing ever waits for a timer. A batch
+// that fails for what is in it is sent again one by one, so that members fail singly.
+import { rangeUnder } from "../domain/address.ts";
+import type { Store } from "../domain/ports.ts";
+import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
+import type { AccessNotes } from "./access-notes.ts";
+import { cleanEvent } from "./audit-write.ts";
+import type { Db } from "./db.ts";
+import { asBrokerError, isOfItsData } from "./failures.ts";
+import { type Answered, toPrincipal, toRow, toToken } from "./read-ahead-rows.ts";
+import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
+
+const batchMax = 64;
+const statementsMax = 2;
+
+type Waiting = {
+  readonly ahead: Ahead;
+  readonly done: (found: FoundAhead | null) => void;
+  readonly failed: (error: unknown) => void;
+};
+type Cell = string | null;
+
+const literal = (cell: Cell): string => {
+  if (cell === null) return "NULL";
+  return /["\\]/.test(cell) ? `"${cell.replaceAll(/["\\]/g, "\\$&")}"` : `"${cell}"`;
+};
+
+/** Who presents it, in the columns' order: hash, token, principal, provider, revision, stand-in. */
+function presentedOf({ presented }: Ahead): readonly Cell[] {
+  if (presented.kind === "api") return [`\\x${presented.hash.toString("hex")}`, null, null, null, null, null];
+  const { id, token_id, principal_id, provider } = presented.claims;
+  if (token_id !== null) return [null, token_id, null, null, null, null];
+  return [
+    null,
+    null,
+    principal_id,
+    provider?.id ?? null,
+    provider === null ? null : String(provider.revision),
+    id,
+  ];
+}
+
+function cellsOf(ahead: Ahead, n: number): readonly Cell[] {
+  const { select, action, strict, owner, limit } = ahead;
+  const event = cleanEvent(ahead.event);
+  const path = select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+  const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
+  return [
+    String(n),
+    ...presentedOf(ahead),
+    action,
+    String(strict),
+    `${owner.owner_type}/${owner.owner_id}/${path}`,
+    select.kind === "at" ? path : null,
+    range?.from ?? null,
+    range?.before ?? null,
+    String(Math.min(limit, ROWS_MAX)),
+    ...EVENT.map(([, , of]) => of(event)),
+  ];
+}
+
+export function createReadAhead(db: Db, notes: AccessNotes) {
+  const queue: Waiting[] = [];
+  const underWay = new Set<Promise<void>>();
+  let isScheduled = false;
+
+  /** The reads of one turn of the event loop go together. */
+  function schedule(): void {
+    if (isScheduled || queue.length === 0 || underWay.size >= statementsMax) return;
+    isScheduled = true;
+    setImmediate(() => {
+      isScheduled = false;
+      while (queue.length > 0 && underWay.size < statementsMax) {
+        const statement = send(queue.splice(0, batchMax)).finally(() => {
+          underWay.delete(statement);
+          schedule();
+        });
+        underWay.add(statement);
+      }
+    });
+  }
+
+  async function send(batch: readonly Waiting[]): Promise<void> {
+    try {
+      const rows = batch.map(({ ahead }, n) => cellsOf(ahead, n));
+      const columns = Array.from(
+        { length: ASKED.length + EVENT.length },
+        (_, column) => `{${rows.map((row) => literal(row[column] ?? null)).join(",")}}`,
+      );
+      const answers = new Map<number, Answered>();
+      for (const each of await db.query<Answered>(readAheadStatement, columns)) answers.set(each.n, each);
+      for (const [n, { ahead, done }] of batch.entries()) done(foundIn(ahead, answers.get(n)));
+    } catch (thrown) {
+      const error = asBrokerError(thrown);
+      if (!isOfItsData(error)) for (const { failed } of batch) failed(error);
+      else if (batch.length > 1) for (const each of batch) await send([each]);
+      else for (const { done } of batch) done(null);
+    }
+  }
+
+  function foundIn(ahead: Ahead, answered: Answered | undefined): FoundAhead {
+    if (answered === undefined) return { admission: null, page: null, recorded: null };
+    const { token_facts, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows } = answered;
+    const principal = toPrincipal(answered.principal_facts);
+    const token = token_facts === null ? null : notes.overlayToken(toToken(token_facts, principal.id));
+    const { owner, event, presented } = ahead;
+    const standing = tenant_id === null ? null : { owner, tenant_id, role_at_owner, role_at_organization };
+    const admission = { token, principal, standing, owns_an_organization: false };
+    if (rows === null || tenant_id === null) return { admission, page: null, recorded: null };
+    const page = {
+      rows: rows.map((each) => notes.overlay(toRow(each, tenant_id, ahead))),
+      more: false,
+      exact: at_path,
+    };
+    if (!recorded) return { admission, page, recorded: null };
+    const standIn = presented.kind === "access" ? presented.claims.id : null;
+    const settings = page.rows.map(({ setting: { id, path }, version: { version } }) => ({
+      id,
+      path,
+      version,
+    }));
+    const who = { principal_id: principal.id, token_id: token?.id ?? standIn };
+    return { admission, page, recorded: { ...event, ...who, tenant_id, settings } };
+  }
+
+  const readAhead: Store["readAhead"] = (ahead) => {
+    // A page of all that an owner has may be of any length.
+    if (ahead.select.kind === "all") return Promise.resolve(null);
+    return new Promise((done, failed) => {
+      queue.push({ ahead, done, failed });
+      schedule();
+    });
+  };
+  return { readAhead };
+}
