@@ -3,11 +3,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
-import { v7 as newId } from "uuid";
 import { checkValue } from "../src/domain/plaintext.ts";
 import type { OwnerKey } from "../src/domain/ports.ts";
 import type { Permit } from "../src/domain/sealing-ports.ts";
 import type { SettingRecord, VersionRecord } from "../src/domain/setting.ts";
+import { newId } from "../src/ids.ts";
 import { createMasterKeys, parseMasterKey } from "../src/sealing/master-key.ts";
 import { openVault } from "../src/sealing/open-vault.ts";
 import { createStore } from "../src/store/store.ts";

@@ -30,13 +30,14 @@ const { values: flags } = parseArgs({
     replicas: { type: "string", default: "1" },
     only: { type: "string", default: "" },
     rounds: { type: "string" },
+    amount: { type: "string" },
     connections: { type: "string", default: "64" },
   },
 });
 const OWNERS = flags.quick ? 50 : 1_000;
 const ROUNDS = Number(flags.rounds ?? (flags.quick ? 2 : 5));
 /** Requests a round; where each of them is dear, a fraction. */
-const AMOUNT = flags.quick ? 1_000 : 10_000;
+const AMOUNT = Number(flags.amount ?? (flags.quick ? 1_000 : 10_000));
 const HALF_LOAD_SECONDS = flags.quick ? 3 : 15;
 const CONNECTIONS = Number(flags.connections);
 const LATER_STARTS = 3;

@@ -13,8 +13,9 @@ const forwarded = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"];
 const tuned = {
   // Keeps compiled code, types already stripped, from one start to the next: half the time, and 25 MB less memory.
   NODE_COMPILE_CACHE: resolve(root, "node_modules/.cache/node"),
-  // What starting leaves behind is not kept as room for young objects: 25 MB less when idle, and more under load.
-  NODE_OPTIONS: "--max-semi-space-size=4",
+  // Room for young objects: four times as much spares a tenth of all work under load. `coffer serve` lets it grow only
+  // once it has started, so that an idle broker does not hold it.
+  NODE_OPTIONS: "--max-semi-space-size=16",
   // One heap for the C library instead of one a thread: about 6 MB less.
   MALLOC_ARENA_MAX: "1",
 };

@@ -2,6 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { setFlagsFromString } from "node:v8";
 import { CLIENT_COMMANDS, runClientCommand } from "./client/commands.ts";
 import { describeConfig } from "./config-describe.ts";
 import { ConfigError, readConfig, readConfigWithoutKey } from "./config.ts";
@@ -253,6 +254,8 @@ async function rewrap({
 }
 
 async function serve(): Promise<number> {
+  // What starting makes is not kept as room for young objects; that grows with the load, once there is one.
+  setFlagsFromString("--semi-space-growth-factor=1");
   const config = readConfig();
   const stopped = stopSignal();
   const { compose, createLogger } = await server();
@@ -260,6 +263,7 @@ async function serve(): Promise<number> {
   const service = await compose(config, logger);
   try {
     const address = await service.app.listen({ host: config.host, port: config.port });
+    setFlagsFromString("--semi-space-growth-factor=2");
     logger.info({ address, public_url: config.publicUrl ?? address }, "coffer is ready");
     if (service.adminTokenFile !== null) welcome(address, service.adminTokenFile);
     logger.info({ signal: await stopped }, "stopping");

@@ -2,7 +2,6 @@
 // What was started is stopped in the reverse order, also when a later part fails to start.
 import { join } from "node:path";
 import type { Logger } from "pino";
-import { v7 as newId } from "uuid";
 import packageJson from "../package.json" with { type: "json" };
 import { tokenMaker } from "./auth/api-token.ts";
 import { createIdentityVerifier } from "./auth/foreign-identity.ts";
@@ -25,6 +24,7 @@ import { type App, buildApp } from "./http/app.ts";
 import { DEFAULT_LIMITS } from "./http/limits.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { registerRoutes } from "./http/routes.ts";
+import { newId } from "./ids.ts";
 import { openTracing, tracedStore } from "./observe.ts";
 import { sealRegularly } from "./sealer.ts";
 import { createSealMaker } from "./sealing/audit-seal.ts";

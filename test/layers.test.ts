@@ -32,6 +32,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "domain",
     "embedded",
     "http",
+    "ids.ts",
     "observe.ts",
     "private-file.ts",
     "sealer.ts",
@@ -42,6 +43,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "compose-keys.ts": ["config.ts", "domain", "sealing"],
   "openapi-document.ts": ["auth", "compose.ts", "config.ts", "domain", "http"],
   "observe.ts": ["config-tracing.ts", "domain", "tracing"],
+  "ids.ts": [],
   "repeat.ts": [],
   "sealer.ts": ["domain"],
   "operate.ts": ["compose.ts", "config.ts", "domain"],
@@ -68,7 +70,7 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^pino$/, ["http", "background.ts", "compose.ts", "cli.ts", "observe.ts", "sealer.ts"]],
   [/^jose$/, ["auth"]],
   [/^age-encryption$/, ["client"]],
-  [/^uuid$/, ["backup.ts", "compose.ts", "http"]],
+  [/^uuid$/, ["backup.ts"]],
 ];
 
 /** Of Node's own modules the rules may use those that are pure. */

@@ -7,6 +7,10 @@ import { BrokerError } from "../domain/errors.ts";
 /** Nobody logs these; should somebody, it says so instead. */
 const NEVER = "authorization headers body query url token secret password value plaintext".split(" ");
 
+/** Lines are written together: a call of the system for each would cost more than all the rest of it. */
+const BUFFER_BYTES = 8_192;
+const FLUSH_MS = 100;
+
 /** @param destination standard output unless given, written in the background */
 export function createLogger(level: Level | "silent", destination?: DestinationStream): Logger {
   return pino(
@@ -18,7 +22,8 @@ export function createLogger(level: Level | "silent", destination?: DestinationS
       redact: { paths: NEVER, censor: "[redacted]" },
       serializers: { err: describeError, error: describeError },
     },
-    destination ?? pino.destination({ dest: 1, sync: false }),
+    destination ??
+      pino.destination({ dest: 1, sync: false, minLength: BUFFER_BYTES, periodicFlush: FLUSH_MS }),
   );
 }
 

@@ -140,6 +140,27 @@ export function createVault(deps: VaultDeps): Vault {
     );
   }
 
+  /** What workers read all day: envelopes alone, with every key in memory. Null where anything has to be fetched. */
+  function openCached(
+    rows: readonly SettingRow[],
+    contents: readonly (Envelope | Remote | Opened)[],
+  ): readonly Opened[] | null {
+    const keys: KeyObject[] = [];
+    for (const [index, content] of contents.entries()) {
+      const tenantId = rows[index]?.setting.tenant_id;
+      if (tenantId === undefined || !("data_key_id" in content)) return null;
+      const key = keyring.cached(tenantId, content.data_key_id);
+      if (key === null) return null;
+      keys.push(key);
+    }
+    return rows.map((row, index) => {
+      const [content, key] = [contents[index], keys[index]];
+      if (content === undefined || !("data_key_id" in content) || key === undefined)
+        throw new Error("a content and its key are a row's");
+      return decrypt(row, content.sealed, key);
+    });
+  }
+
   /** A manager that does not have what a broker's row points at is drift: a person should look. */
   function told(row: SettingRow, result: Opened | undefined): Opened {
     if (result === undefined) return fail("value_unopenable", row, "The manager did not answer.");
@@ -166,6 +187,8 @@ export function createVault(deps: VaultDeps): Vault {
 
     async open(_permit, rows) {
       const contents = rows.map(contentOf);
+      const atOnce = openCached(rows, contents);
+      if (atOnce !== null) return atOnce;
       const remotes = contents.filter((each) => "location" in each);
       const [keys, read] = await Promise.all([keysFor(rows, contents), openRemote(remotes)]);
       const remoteResults = new Map(remotes.map((remote, index) => [remote, read[index]]));
