@@ -13,6 +13,8 @@ const hurryAt = 5_000;
 const triesMax = 5;
 const writeIntervalMs = 1_000;
 const tokenIntervalMs = 60_000;
+/** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
+const rowIntervalMs = 10_000;
 
 // Locking in the order of the key, and never waiting for a lock, rules out deadlocks with writers.
 const settingStatement: Statement = {
@@ -75,8 +77,8 @@ const later = (one: Date | null, other: Date | undefined): Date | null =>
   other !== undefined && (one === null || other > one) ? other : one;
 
 const dueOf = (notes: Notes): [string, Note][] => [...notes].filter(([, note]) => isDue(note));
-const isOldEnough = ({ at, written }: Note): boolean =>
-  written === null || at.getTime() - written.getTime() >= tokenIntervalMs;
+const isOldEnough = ({ at, written }: Note, intervalMs: number): boolean =>
+  written === null || at.getTime() - written.getTime() >= intervalMs;
 const timesOf = (notes: readonly Note[]): string[] => notes.map(({ at }) => at.toISOString());
 const idsOf = (notes: readonly Note[]): string[] => notes.map(({ id }) => id);
 const tenantsOf = (notes: readonly Note[]): string[] => notes.map(({ tenant_id }) => tenant_id);
@@ -111,11 +113,11 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
   }
 
   /** One write at a time. */
-  function start(): Promise<void> {
+  function start(all = false): Promise<void> {
     if (timer !== null) clearTimeout(timer);
     timer = null;
     unwritten = 0;
-    writing = write().finally(() => {
+    writing = write(all).finally(() => {
       writing = null;
       lastWriteMs = performance.now();
       if (isAnyDue()) schedule();
@@ -152,32 +154,30 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     }
   }
 
-  async function write(): Promise<void> {
+  /** @param all also what was written a moment ago, with an earlier time */
+  async function write(all: boolean): Promise<void> {
+    const due = (notes: Notes, intervalMs: number) =>
+      dueOf(notes).filter(([, each]) => all || isOldEnough(each, intervalMs));
     try {
-      await put(settings, dueOf(settings), settingStatement, (all) => [
+      await put(settings, due(settings, rowIntervalMs), settingStatement, (all) => [
         tenantsOf(all),
         idsOf(all),
         timesOf(all),
       ]);
-      await put(versions, dueOf(versions), versionStatement, (all) => [
+      await put(versions, due(versions, rowIntervalMs), versionStatement, (all) => [
         tenantsOf(all),
         idsOf(all),
         all.map(({ version }) => String(version)),
         timesOf(all),
       ]);
-      await put(readers, dueOf(readers), readerStatement, (all) => [
+      await put(readers, due(readers, rowIntervalMs), readerStatement, (all) => [
         tenantsOf(all),
         idsOf(all),
         all.map(({ version }) => String(version)),
         all.map(({ principal_id }) => principal_id),
         timesOf(all),
       ]);
-      await put(
-        tokens,
-        dueOf(tokens).filter(([, each]) => closed || isOldEnough(each)),
-        tokenStatement,
-        (all) => [idsOf(all), timesOf(all)],
-      );
+      await put(tokens, due(tokens, tokenIntervalMs), tokenStatement, (all) => [idsOf(all), timesOf(all)]);
     } catch (error) {
       onBackgroundError(asBrokerError(error));
     }
@@ -232,11 +232,8 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
 
     /** Writes what is noted so far, for whoever is about to count on it. */
     async flush(): Promise<void> {
-      const underWay = writing;
-      if (underWay === null) return isAnyDue() ? start() : undefined;
-      // What was noted while that one was written is in the next one.
-      await underWay;
-      await (writing ?? (isAnyDue() ? start() : undefined));
+      while (writing !== null) await writing;
+      if (isAnyDue()) await start(true);
     },
 
     /** Writes what is noted, and takes no more. */
@@ -244,7 +241,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       closed = true;
       if (timer !== null) clearTimeout(timer);
       await writing;
-      await write();
+      await write(true);
     },
   };
 }
