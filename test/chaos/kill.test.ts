@@ -5,7 +5,8 @@ import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts"
 
 const ROUNDS = 3;
 const WRITERS = 4;
-const READERS = 4;
+/** Enough that their reads share statements. */
+const READERS = 24;
 /** As many of each are acknowledged before the kill. */
 const ACKNOWLEDGED = 60;
 const PAGE = 200;
