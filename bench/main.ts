@@ -1,7 +1,8 @@
 // What the broker costs, measured on this machine in one run beside a bare Fastify that answers the same bytes.
 // Rounds are interleaved and medians printed, since machines have moods; ratios travel, absolute figures do not.
 // `npm run bench` writes bench/RESULTS.md; `-- --quick` compares with it, in under two minutes. `--replicas 2` starts
-// as many brokers, `--only <pattern>` picks cases, `--soak` adds a million requests. All of it listens on loopback
+// as many brokers, `--only <pattern>` picks cases, `--soak 1000000` says what so
+// many more requests leave in memory. All of it listens on loopback
 // and ends with the run.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
@@ -26,7 +27,7 @@ import { type Result, type Sample, compare, median, tableOf } from "./results.ts
 const { values: flags } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
-    soak: { type: "boolean", default: false },
+    soak: { type: "string" },
     replicas: { type: "string", default: "1" },
     only: { type: "string", default: "" },
     rounds: { type: "string" },
@@ -41,7 +42,7 @@ const AMOUNT = Number(flags.amount ?? (flags.quick ? 1_000 : 10_000));
 const HALF_LOAD_SECONDS = flags.quick ? 3 : 15;
 const CONNECTIONS = Number(flags.connections);
 const LATER_STARTS = 3;
-const SOAK_REQUESTS = 1_000_000;
+const SOAK_REQUESTS = Number(flags.soak ?? 0);
 const RESULTS = join(import.meta.dirname, "RESULTS.md");
 
 const said: string[] = [];
@@ -108,7 +109,7 @@ async function main(): Promise<void> {
   const [firstCase] = await casesOf(await refreshed(furnished, broker), broker, only);
   if (first !== undefined && firstCase !== undefined) await atHalfLoad(load, brokers, firstCase, first);
   print("broker's resident memory after all that", await memoryOf(broker));
-  if (flags.soak && firstCase !== undefined) await soak(load, brokers, firstCase);
+  if (SOAK_REQUESTS > 0 && firstCase !== undefined) await soak(load, brokers, firstCase);
 
   if (flags.quick) for (const line of await compare(RESULTS, results)) console.log(`  ${line}`);
   else if (flags.only === "" && flags.replicas === "1") await write(results);

@@ -155,7 +155,13 @@ describe("read ahead", () => {
           aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, action),
         );
         const page = await f.store.reader.settings({
-          ...{ key, select, include_deleted: false, type: null, label: null, after: null, limit: 1000 },
+          key,
+          select,
+          include_deleted: false,
+          type: null,
+          label: null,
+          after: null,
+          limit: 1000,
           sealed_bytes_max: action === "decrypt" ? 1_000_000 : null,
         });
         expect(found?.page).toEqual(page);
