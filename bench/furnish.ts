@@ -9,6 +9,7 @@ import type { Permit } from "../src/domain/sealing-ports.ts";
 import type { SettingRecord, VersionRecord } from "../src/domain/setting.ts";
 import { newId } from "../src/ids.ts";
 import { createMasterKeys, parseMasterKey } from "../src/sealing/master-key.ts";
+import { createMasterKeyRing } from "../src/sealing/master-key-ring.ts";
 import { openVault } from "../src/sealing/open-vault.ts";
 import { createStore } from "../src/store/store.ts";
 import type { Started } from "./processes.ts";
@@ -48,7 +49,7 @@ export async function furnish(
   const clock = { now: () => new Date() };
   const opened = createStore({ databaseUrl, clock, onBackgroundError: (error) => console.error(error) });
   const vault = openVault({
-    masterKeys: createMasterKeys(parseMasterKey(masterKey)),
+    masterKeys: createMasterKeyRing(createMasterKeys(parseMasterKey(masterKey))),
     managers: new Map(),
     keyStore: opened.keys,
     clock,

@@ -13,7 +13,7 @@ import {
 import type { Owner } from "./address.ts";
 import type { AuditEvent, RequestContext } from "./audit.ts";
 import { isWithin } from "./cidr.ts";
-import type { DenialReason } from "./errors.ts";
+import { BrokerError, type DenialReason } from "./errors.ts";
 import type { AccessClaims } from "./federation-ports.ts";
 import type {
   Admission,
@@ -92,6 +92,13 @@ export class Denied extends Error {
   }
 }
 type Denial = Extract<Decision, { verdict: "deny" }>;
+
+/** The uniform 403; only to a caller who may list there does it say why. */
+export function forbidden({ decision, required }: Pick<Denied, "decision" | "required">): BrokerError {
+  const detail = "You may not do this, or there is no such thing.";
+  if (!decision.visible) return new BrokerError("forbidden", detail);
+  return new BrokerError("forbidden", detail, { reason: decision.reason, required });
+}
 
 export type Standpoint = { readonly grant: Grant; readonly facts: Facts };
 /** What an admission reads: the store, a transaction of it, or what was read ahead. */

@@ -11,15 +11,16 @@ import {
   Refused,
   type Source,
   createAdmission,
+  forbidden,
 } from "./admission.ts";
 import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
 import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
-import { type Early, type Plan, createReadingAhead, isSameEvent } from "./read-ahead.ts";
+import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
-import type { BackgroundSteps, Done, Found, SignedIn, Stage, Undisclosed } from "./steps.ts";
+import type { Answer, BackgroundSteps, Done, Find, SignedIn, Stage } from "./steps.ts";
 
 /** For a change that has nothing to prepare, or nobody to queue behind. */
 export const nothing = async (): Promise<null> => null;
@@ -47,7 +48,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     ...store.reader,
     admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
   };
-  const { ahead, contradicted } = createReadingAhead(store, source, events);
+  const { ahead } = createReadingAhead(store, source, events);
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
 
@@ -71,7 +72,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     return new BrokerError(failure, presented ? "The token is not valid." : "A token is needed.");
   }
 
-  async function admitted(caller: Caller, need: Need, early?: Early | null): Promise<Grant> {
+  async function admitted(caller: Caller, need: Need, early?: Early): Promise<Grant> {
     const found = standpoint(caller, need, early?.source ?? source, early?.at);
     const { grant, facts } = await found.catch(async (error: unknown) => {
       throw error instanceof Refused ? await refuse(caller.context, error, caller.client) : error;
@@ -161,37 +162,27 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     /**
      * A read. `find` fetches what the answer is about; its event is durable before `answer` gets the Permit that
      * opens values, and before anything comes back. A failure of `answer` leaves a second event, that follows.
-     * With a `plan` the store may have found and recorded it all in one statement; it is judged here all the same.
+     * With a `plan` the store may have found and recorded it in one statement; it is judged here all the same.
      */
     async read<Rows, Result>(
       caller: Caller,
       need: Need,
-      find: (grant: Grant, reader: Reader) => Promise<Found<Rows>>,
-      answer: (
-        found: Rows,
-        permit: Permit,
-        grant: Grant,
-        reader: Reader,
-      ) => Promise<Result & { readonly undisclosed?: readonly Undisclosed[] }>,
+      find: Find<Rows>,
+      answer: Answer<Rows, Result>,
       plan: Plan | null = null,
     ): Promise<Result> {
       return counted(caller, async () => {
-        const early = plan === null ? null : await ahead(caller, need, plan);
-        const recorded = early?.recorded ?? null;
-        const agreed = async (error: unknown): Promise<never> => {
-          throw recorded === null ? error : await contradicted(recorded, error);
-        };
-        const grant = await admitted(caller, need, early).catch(agreed);
-        const { found, action, withheld, ...report } = await find(grant, early?.reader ?? store.reader).catch(
-          (error: unknown) => (recorded === null ? settle(caller, need, grant, error) : agreed(error)),
+        const early = await ahead(caller, need, plan);
+        const grant = await admitted(caller, need, early).catch((error: unknown) => early.refute(error));
+        const { found, action, withheld, ...report } = await find(grant, early.reader).catch(
+          (error: unknown) =>
+            early.recorded === null ? settle(caller, need, grant, error) : early.refute(error),
         );
         const worded = eventFor(caller, need, grant, "allowed", report, action);
         const beside = (withheld ?? []).map((each) =>
           eventFor(caller, need, grant, each.outcome, each, each.action),
         );
-        if (recorded === null) await Promise.all([worded, ...beside].map((each) => store.record(each)));
-        else if (beside.length > 0 || !isSameEvent(recorded, worded)) throw await contradicted(recorded);
-        const event = recorded ?? worded;
+        const event = await early.settled(worded, beside);
         const result = await answer(found, permit, grant, store.reader).catch((error: unknown) =>
           settle(caller, need, grant, error, event),
         );
@@ -307,11 +298,4 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       }
     },
   };
-}
-
-/** The uniform 403; only to a caller who may list there does it say why. */
-export function forbidden({ decision, required }: Pick<Denied, "decision" | "required">): BrokerError {
-  const detail = "You may not do this, or there is no such thing.";
-  if (!decision.visible) return new BrokerError("forbidden", detail);
-  return new BrokerError("forbidden", detail, { reason: decision.reason, required });
 }

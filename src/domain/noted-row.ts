@@ -1,7 +1,7 @@
 // What a Comet API Key Secret gets to see of a setting: nothing but the very secret that it points at.
 import type { SettingPath } from "./address.ts";
 import { type CometTarget, isIn } from "./comet.ts";
-import { forbidden } from "./gate.ts";
+import { forbidden } from "./admission.ts";
 import { LATEST } from "./manager-ports.ts";
 import type { OwnerKey, Reader } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";

@@ -37,60 +37,83 @@ export type FoundAhead = {
   readonly recorded: AuditEvent | null;
 };
 
-/** What the gate goes on with. */
+/** What the gate goes on with: what was read ahead, or nothing of it. */
 export type Early = {
   readonly source: Source;
   readonly reader: Reader;
   /** When the statement looked: what is decided again is decided as of then. */
-  readonly at: Date;
+  readonly at?: Date;
   readonly recorded: AuditEvent | null;
+  /** Lets an error out as it is; where the statement had allowed the read, as the contradiction that it is. */
+  readonly refute: (error: unknown) => Promise<never>;
+  /** Has the events on record, or sees that they are; answers the first. @throws BrokerError `unavailable` */
+  readonly settled: (worded: AuditEvent, beside: readonly AuditEvent[]) => Promise<AuditEvent>;
 };
 
 export function createReadingAhead(store: Store, source: Source, { eventOf, newId, clock }: Events) {
-  /** Null where there is nothing to be had that way. */
+  const nothing: Early = {
+    source,
+    reader: store.reader,
+    recorded: null,
+    async refute(error) {
+      throw error;
+    },
+    async settled(worded, beside) {
+      await Promise.all([worded, ...beside].map((each) => store.record(each)));
+      return worded;
+    },
+  };
+
+  /** Where the store would rather not, or there is no plan, there is nothing to go on with. */
   async function ahead(
     { credential, context }: Caller,
     { ask, place }: Need,
-    plan: Plan,
-  ): Promise<Early | null> {
-    if (place.kind !== "owner" || credential.kind === "absent" || credential.kind === "malformed")
-      return null;
+    plan: Plan | null,
+  ): Promise<Early> {
+    if (plan === null || place.kind !== "owner") return nothing;
+    if (credential.kind === "absent" || credential.kind === "malformed") return nothing;
     const path = "path" in ask ? ask.path : null;
     const ceiling = credential.kind === "access" ? credential.claims.scopes : [];
-    if (!ceilingCovers(ceiling, plan.action, place.owner, path)) return null;
+    if (!ceilingCovers(ceiling, plan.action, place.owner, path)) return nothing;
     const nobody = { principal_id: null, token_id: null };
     const worded = eventOf(context, nobody, { action: plan.action, path }, null, "allowed");
     const event = { ...worded, ...place.owner };
     const found = await store.readAhead({ ...plan, presented: credential, owner: place.owner, event });
-    if (found === null) return null;
-    return {
+    if (found === null) return nothing;
+    const early = {
+      ...nothing,
       // What was found is asked for once; a change would be admitted anew.
       source: { ...source, admit: () => Promise.resolve(found.admission) },
       reader: readerWith(store.reader, plan, found.page),
       at: event.at,
-      recorded: found.recorded,
+    };
+    return found.recorded === null ? early : { ...early, ...onRecord(found.recorded) };
+  }
+
+  function onRecord(recorded: AuditEvent): Pick<Early, "recorded" | "refute" | "settled"> {
+    const refute = async (cause: unknown): Promise<never> => {
+      throw await contradicted(recorded, cause);
+    };
+    return {
+      recorded,
+      refute,
+      settled: async (event, beside) =>
+        beside.length === 0 && isSameEvent(recorded, event) ? recorded : refute(undefined),
     };
   }
 
   /** The statement allowed what the gate does not, or something else: nothing is opened, and that is on record. */
-  async function contradicted(recorded: AuditEvent, cause?: unknown): Promise<BrokerError> {
-    const reason = "contradiction";
-    await store.record({
-      ...recorded,
-      id: newId(),
-      at: clock.now(),
-      outcome: "failed",
-      follows: recorded.id,
-      reason,
-    });
+  async function contradicted(recorded: AuditEvent, cause: unknown): Promise<BrokerError> {
+    const as = { outcome: "failed" as const, follows: recorded.id, reason: "contradiction" };
+    await store.record({ ...recorded, id: newId(), at: clock.now(), ...as });
     return unavailable("The database contradicts itself just now.", cause);
   }
 
-  return { ahead, contradicted };
+  return { ahead };
 }
 
 /** A reader that has what was read ahead, and asks the database for anything else. */
-export function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reader {
+function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reader {
   if (page === null) return reader;
   const settings: Reader["settings"] = (query) =>
     isPlanned(query, plan, page) ? Promise.resolve(page) : reader.settings(query);
@@ -117,7 +140,7 @@ function isPlanned(query: SettingQuery, plan: Plan, page: SettingPage): boolean 
 }
 
 /** Whether the statement put on record what the gate would have. */
-export function isSameEvent(one: AuditEvent, other: AuditEvent): boolean {
+function isSameEvent(one: AuditEvent, other: AuditEvent): boolean {
   return (
     one.tenant_id === other.tenant_id &&
     one.principal_id === other.principal_id &&

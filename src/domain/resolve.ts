@@ -2,11 +2,11 @@
 // had is an error for that item, never a missing value, and the reference is never handed back as one. References to
 // one owner are decided together and share an event; a value that several of them name is opened once.
 import { type Owner, type SettingPath, formatRef, parseSettingPath } from "./address.ts";
-import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
+import { type Caller, type Grant, type Need, forbidden, keyOf } from "./admission.ts";
 import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
 import { notedRow } from "./noted-row.ts";
-import { type Gate, forbidden } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import type { Found, Undisclosed, Withholding } from "./steps.ts";
 import { assertGenuine, openRows, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";

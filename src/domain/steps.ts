@@ -3,7 +3,7 @@ import type { Action } from "./access.ts";
 import type { Grant } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
 import type { Report } from "./events.ts";
-import type { OwnerKey, Transaction } from "./ports.ts";
+import type { OwnerKey, Reader, Transaction } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
 
 /** What a read is about to show. `action` words the event where it is not the ask's own. */
@@ -22,6 +22,15 @@ export type Withholding = Required<Pick<Report, "subjects">> & {
 };
 /** Settings whose disclosure was permitted and then did not happen. */
 export type Undisclosed = Required<Pick<Report, "subjects">> & { readonly reason: string };
+/** Fetches what a read is about. */
+export type Find<Rows> = (grant: Grant, reader: Reader) => Promise<Found<Rows>>;
+/** Makes the answer, once it is on record that it is given. */
+export type Answer<Rows, Result> = (
+  found: Rows,
+  permit: Permit,
+  grant: Grant,
+  reader: Reader,
+) => Promise<Result & { readonly undisclosed?: readonly Undisclosed[] }>;
 /** Who signed in, and whose log says so. */
 export type SignedIn<Result> = Done<Result> & {
   readonly principal_id: string;

@@ -117,12 +117,17 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     if (timer !== null) clearTimeout(timer);
     timer = null;
     unwritten = 0;
-    writing = write(all).finally(() => {
-      writing = null;
+    const before = writing;
+    const mine = (async () => {
+      await before;
+      await write(all);
+    })().finally(() => {
+      if (writing === mine) writing = null;
       lastWriteMs = performance.now();
       if (isAnyDue()) schedule();
     });
-    return writing;
+    writing = mine;
+    return mine;
   }
 
   const isAnyDue = (): boolean =>
@@ -154,10 +159,10 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     }
   }
 
-  /** @param all also what was written a moment ago, with an earlier time */
+  /** @param all also what was written a moment ago, with an earlier time; so it is where room is to be made */
   async function write(all: boolean): Promise<void> {
     const due = (notes: Notes, intervalMs: number) =>
-      dueOf(notes).filter(([, each]) => all || isOldEnough(each, intervalMs));
+      dueOf(notes).filter(([, each]) => all || notes.size > notesMax / 2 || isOldEnough(each, intervalMs));
     try {
       await put(settings, due(settings, rowIntervalMs), settingStatement, (all) => [
         tenantsOf(all),
@@ -232,8 +237,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
 
     /** Writes what is noted so far, for whoever is about to count on it. */
     async flush(): Promise<void> {
-      while (writing !== null) await writing;
-      if (isAnyDue()) await start(true);
+      if (writing !== null || isAnyDue()) await start(true);
     },
 
     /** Writes what is noted, and takes no more. */
