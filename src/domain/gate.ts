@@ -28,7 +28,6 @@ export const nothing = async (): Promise<null> => null;
 /** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
 export class Stale extends Error {}
 const ATTEMPTS_MAX = 8;
-
 const SELF: Need = { ask: { action: "identify" }, place: { kind: "self" } };
 
 export type GateDeps = {
