@@ -12,6 +12,8 @@ const connectTimeoutMs = 3_000;
 /** Longer than the server's own: this one is for a server that does not answer at all. */
 const queryTimeoutMs = 13_000;
 
+const statementNamesMax = 300;
+
 export type ClientOptions = {
   readonly databaseUrl: string;
   readonly poolSize: number;
@@ -41,7 +43,11 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
   // Without a listener a lost idle connection would end the process.
   pool.on("error", report);
   pool.on("connect", endWhenUseless);
-  const adapter = new PrismaPg(pool, { onPoolError: () => undefined, onConnectionError: report });
+  const adapter = new PrismaPg(pool, {
+    onPoolError: () => undefined,
+    onConnectionError: report,
+    statementNameGenerator: createNames(),
+  });
   return { pool, prisma: new PrismaClient({ adapter, errorFormat: "minimal" }) };
 }
 
@@ -64,6 +70,22 @@ function endWhenUseless(client: pg.PoolClient): void {
 function end(client: pg.PoolClient): void {
   // The pool's type leaves out what each of its clients has.
   (client as unknown as pg.Client).end().catch(() => undefined);
+}
+
+/**
+ * Names for Prisma's statements too, so that each is parsed and planned once a connection. Lists of values make texts of
+ * any length, so there is a bound: whatever comes later has no name.
+ */
+function createNames(): (query: { readonly sql: string }) => string {
+  const names = new Map<string, string>();
+  return ({ sql }) => {
+    const known = names.get(sql);
+    if (known !== undefined) return known;
+    if (names.size >= statementNamesMax) return "";
+    const name = `prisma_${names.size}`;
+    names.set(sql, name);
+    return name;
+  };
 }
 
 /**
