@@ -2,13 +2,11 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { setFlagsFromString } from "node:v8";
 import { CLIENT_COMMANDS, runClientCommand } from "./client/commands.ts";
 import { describeConfig } from "./config-describe.ts";
 import { ConfigError, readConfig, readConfigWithoutKey } from "./config.ts";
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
-const STOP_TIMEOUT_MS = 25_000;
 
 /** Loaded by the commands that are the server's alone: without it a client starts in a quarter of the time. */
 const server = () => import("./compose.ts");
@@ -26,7 +24,11 @@ type Command = {
 
 /** By what is typed after `coffer`, in the order of the help. */
 const COMMANDS: Readonly<Record<string, Command>> = {
-  serve: { usage: "", does: "start the broker (what npm start does)", run: serve },
+  serve: {
+    usage: "",
+    does: "start the broker (what npm start does)",
+    run: async () => (await import("./serve.ts")).serve(readConfig(), print),
+  },
   token: {
     usage: "--admin | --principal ID [--name N] [--expires-in-days D]",
     does: "print a new API token, for an admin or a named principal",
@@ -251,51 +253,6 @@ async function rewrap({
     `coffer: ${left} old keys are still in use by ${unmoved.length} settings; see to them, and run this again.\n`,
   );
   return 1;
-}
-
-async function serve(): Promise<number> {
-  // What starting makes is not kept as room for young objects; that grows with the load, once there is one.
-  setFlagsFromString("--semi-space-growth-factor=1");
-  const config = readConfig();
-  const stopped = stopSignal();
-  const { compose, createLogger } = await server();
-  const logger = createLogger(config.logLevel);
-  const service = await compose(config, logger);
-  try {
-    const address = await service.app.listen({ host: config.host, port: config.port });
-    setFlagsFromString("--semi-space-growth-factor=2");
-    logger.info({ address, public_url: config.publicUrl ?? address }, "coffer is ready");
-    if (service.adminTokenFile !== null) welcome(address, service.adminTokenFile);
-    logger.info({ signal: await stopped }, "stopping");
-  } finally {
-    // A part that does not end is not waited for: what was acknowledged is in the database by then.
-    setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
-    await service.close();
-  }
-  logger.info("stopped");
-  return 0;
-}
-
-/** Resolves at the first request to stop; later ones (a terminal's Ctrl-C reaches us more than once) change nothing. */
-function stopSignal(): Promise<string> {
-  return new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, () => resolve(signal));
-  });
-}
-
-function welcome(address: string, tokenFile: string): void {
-  print(`
-Coffer listens on ${address}
-The first admin's token is in ${tokenFile}
-Try it:
-
-  curl -H "Authorization: Bearer $(cat ${quoted(tokenFile)})" ${address}/auth/me
-`);
-}
-
-/** As one word for a shell, whatever is in it. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 async function main(): Promise<number> {

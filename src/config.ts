@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { inspect } from "node:util";
 import { type CloudSettings, cloudSettings, externalAllowOf } from "./config-clouds.ts";
+import { issuersOf } from "./config-issuers.ts";
 import { LIMIT_NAMES, type LimitSettings, limitSettings } from "./config-limits.ts";
 import { type TracingSettings, tracingSettings } from "./config-tracing.ts";
 import { areCidrs } from "./domain/cidr.ts";
@@ -269,29 +270,6 @@ function masterKeyOf(
         "prints one. Or let a cloud keep it: COFFER_MANAGER=aws or gcp.",
     );
   return { from: "home" };
-}
-
-/** JSON: `[{"issuer", "audience", "jwks_uri"}, …]`. What of it can never verify is found when the broker starts. */
-function issuersOf(json: string | null, problems: string[]): readonly TrustedIssuer[] {
-  if (json === null) return [];
-  try {
-    const given: unknown = JSON.parse(json);
-    if (Array.isArray(given) && given.every(isIssuer))
-      return given.map((each) => ({ jwks_uri: null, jwks: null, ...each }));
-  } catch {
-    // Told below, without what was given.
-  }
-  problems.push(
-    'COFFER_IDENTITY_PROVIDERS is JSON: [{"issuer": "…", "audience": "…", "jwks_uri": "https://…"}].',
-  );
-  return [];
-}
-
-function isIssuer(given: unknown): given is Pick<TrustedIssuer, "issuer" | "audience"> {
-  if (typeof given !== "object" || given === null) return false;
-  const { issuer, audience, jwks_uri, jwks } = given as Record<string, unknown>;
-  const keyed = typeof jwks_uri === "string" || (typeof jwks === "object" && jwks !== null);
-  return typeof issuer === "string" && typeof audience === "string" && keyed;
 }
 
 function isHttpUrl(text: string): boolean {

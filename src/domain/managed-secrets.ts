@@ -1,28 +1,27 @@
 // Secrets in a cloud's manager that hold settings' values: written under a lease, and settled afterwards, so that
 // whatever crashes in between, the manager ends with what the database points at and nothing else. A lease is a row
 // that commits before the manager is called; whoever finds it run out makes the manager agree with the database.
-import { endDestruction } from "./destruction.ts";
-import { BrokerError, unavailable } from "./errors.ts";
-import type { Gate } from "./gate.ts";
 import type { SettingPath } from "./address.ts";
-import type { CloudName, ManagedSecret, SecretAddress, SecretTags } from "./manager-ports.ts";
-import type { LeaseTerm, SettleOutcome } from "./manager-store-ports.ts";
+import { unavailable } from "./errors.ts";
+import type { CloudName, SecretAddress, SecretTags } from "./manager-ports.ts";
 import type { Plaintext } from "./plaintext.ts";
-import type { NewId, OwnerKey, Transaction } from "./ports.ts";
+import type { OwnerKey, Transaction } from "./ports.ts";
 import { createQueues } from "./queues.ts";
-import type { Permit, Vault } from "./sealing-ports.ts";
+import type { Permit } from "./sealing-ports.ts";
 import type { Preparing, Writing } from "./setting-change.ts";
-import type { Location, VersionRecord } from "./setting.ts";
+import type { Location } from "./setting.ts";
+import {
+  LEASE_SECONDS,
+  type SettlingDeps,
+  altered,
+  createLeaseTerms,
+  createSettling,
+  enabledIds,
+  versionIdOf,
+} from "./settling.ts";
 
-/** Longer than a write may take: 4 seconds in the manager, and what the database may need before and after. */
-const LEASE_SECONDS = 15;
-/** The most that one use of a manager takes, and then some: with less of a lease left none is begun. */
-const USE_MS = 6_000;
 const WAIT_MS_MAX = 8_000;
 const WAIT_STEP_MS = 100;
-/** Of versions that are being destroyed so many are asked about at once, the oldest first. */
-const CONFIRMED_MAX = 10;
-const BACKOFF_SECONDS_MAX = 3_600;
 
 /** A value that a manager has taken, and that no row points at yet. */
 export type Deposit = {
@@ -66,27 +65,12 @@ export type Session = {
 
 export type ManagedSecrets = ReturnType<typeof createManagedSecrets>;
 
-export type ManagedSecretsDeps = {
-  readonly gate: Gate;
-  readonly vault: Vault;
-  /** Milliseconds of a clock that only goes forward. */
-  readonly ticks: () => number;
-  readonly newId: NewId;
-  /** Told of what fails where nobody waits. */
-  readonly onBackgroundError: (error: unknown) => void;
-};
-
-export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundError }: ManagedSecretsDeps) {
+export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundError }: SettlingDeps) {
   const queues = createQueues();
   const underWay = new Set<Promise<void>>();
   const { clouds } = vault;
-  const newTerm = (): LeaseTerm => ({ lease_id: newId(), seconds: LEASE_SECONDS });
-  /** Taken before the lease is, by whatever clock: it has begun by then at the earliest. */
-  const safeFrom = (): number => ticks() + LEASE_SECONDS * 1_000 - USE_MS;
-
-  function assertSafe({ safeUntil }: { readonly safeUntil: number }): void {
-    if (ticks() > safeUntil) throw unavailable("It took too long to get this far; try again.");
-  }
+  const { newTerm, safeFrom, assertSafe } = createLeaseTerms(ticks, newId);
+  const { settle } = createSettling({ gate, vault, ticks, newId, onBackgroundError });
 
   /** Under the path's lock; "busy" while somebody else writes to a secret of the path. */
   async function lease(
@@ -213,85 +197,6 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
     return clouds.write(permit, manager, { address, token: newId(), plaintext, tags, kept, ending });
   }
 
-  /**
-   * Makes managers agree with the database about secrets of one setting, or about up to `limit` of those that are due.
-   * Any number of replicas share the work. @returns how many it saw to
-   */
-  async function settle(setting: Parameters<Transaction["claimUnsettled"]>[0], limit = 100): Promise<number> {
-    for (let seen = 0; seen < limit; seen++) {
-      const done = await settleOne(setting).catch((error: unknown) => {
-        // Put off by now; the next one may be another manager's.
-        onBackgroundError(error);
-        return { result: null };
-      });
-      if (done === null) return seen;
-    }
-    return limit;
-  }
-
-  function settleOne(setting: Parameters<Transaction["claimUnsettled"]>[0]) {
-    return gate.background("settleManagedSecret", {
-      async claim(tx) {
-        const [term, safeUntil] = [newTerm(), safeFrom()];
-        const secret = await tx.claimUnsettled(setting, term);
-        return secret === null ? null : { secret, term, safeUntil, ...(await wantedOf(tx, secret)) };
-      },
-      async work({ secret, safeUntil, isGenuine, keep, current, destroying }, permit) {
-        // Somebody else's word takes nothing out of a manager.
-        if (!isGenuine) throw altered();
-        assertSafe({ safeUntil });
-        const gone = destroying.slice(0, CONFIRMED_MAX).map(versionIdOf);
-        return clouds.reconcile(permit, secret.manager, secret.address, keep, current, gone);
-      },
-      async finish(tx, _now, { secret, term, keep, setting: held, destroying }, confirmed) {
-        const left = destroying.filter((version) => !confirmed.includes(versionIdOf(version)));
-        const ended = destroying.filter((version) => !left.includes(version));
-        if (held !== null && ended.length > 0) await endDestruction(tx, vault, held, ended);
-        const outcome: SettleOutcome =
-          left.length > 0
-            ? { kind: "later", seconds: pauseAfter(secret.attempts) }
-            : keep.length === 0
-              ? { kind: "gone" }
-              : { kind: "settled" };
-        await tx.settled(secret, term.lease_id, outcome);
-        // What is only asked again is nothing new.
-        if (outcome.kind === "later" && left.length === destroying.length) return null;
-        const { tenant_id } = secret;
-        const key = secret.owner === null ? null : { ...secret.owner, tenant_id };
-        const details = { change: "settled", manager: secret.manager };
-        return { result: null, key, target_id: secret.setting_id ?? secret.id, details };
-      },
-      async giveUp(tx, _now, { secret, term }) {
-        await tx.settled(secret, term.lease_id, { kind: "later", seconds: pauseAfter(secret.attempts) });
-      },
-    });
-  }
-
-  /** What the manager is to hold of a secret, by the database. */
-  async function wantedOf(tx: Transaction, secret: ManagedSecret) {
-    const isGenuine = vault.isGenuineSecret(secret);
-    const none = { keep: [] as string[], current: null, destroying: [] as VersionRecord[], setting: null };
-    const nothing = { isGenuine, ...none };
-    if (!isGenuine) return nothing;
-    if (secret.setting_id === null) {
-      if (secret.version_id === null) await tx.undoKey(secret);
-      const inUse = secret.version_id !== null && (await tx.isKeyInUse(secret));
-      return inUse && secret.version_id !== null
-        ? { ...nothing, keep: [secret.version_id], current: secret.version_id }
-        : nothing;
-    }
-    const setting = await tx.settingById(secret.tenant_id, secret.setting_id);
-    if (setting === null) return nothing;
-    const versions = await tx.versionsAt(setting, secret.address);
-    const keep = enabledIds(versions);
-    const isCurrent = ({ version, state }: VersionRecord): boolean =>
-      version === setting.current_version && state === "enabled";
-    const newest = versions.find(isCurrent);
-    const current = newest === undefined ? (keep.at(-1) ?? null) : versionIdOf(newest);
-    const destroying = versions.filter(({ state }) => state === "destroying");
-    return { isGenuine, keep, current, destroying, setting };
-  }
-
   return {
     during,
     lease,
@@ -308,26 +213,6 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
       await Promise.all(underWay);
     },
   };
-}
-
-function altered(): BrokerError {
-  return new BrokerError(
-    "manager_failed",
-    "The record of a secret in a manager was altered outside the broker.",
-  );
-}
-
-function enabledIds(versions: readonly VersionRecord[]): string[] {
-  return versions.filter(({ state }) => state === "enabled").map(versionIdOf);
-}
-
-function versionIdOf({ location }: VersionRecord): string {
-  if (location === null) throw new BrokerError("internal", "A version in a manager has no location.");
-  return location.version_id;
-}
-
-function pauseAfter(attempts: number): number {
-  return Math.min(BACKOFF_SECONDS_MAX, 2 ** Math.min(attempts + 1, 20));
 }
 
 /** What people see in the cloud's console: whose it is, and which. */

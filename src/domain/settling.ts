@@ -1,0 +1,147 @@
+// Settling: making a manager hold what the database points at of a secret, and nothing else. Whatever a crash, a failed
+// write or a destruction left is found by its mark or by a lease that ran out, and one idempotent call mends it.
+import { endDestruction } from "./destruction.ts";
+import { BrokerError, unavailable } from "./errors.ts";
+import type { Gate } from "./gate.ts";
+import type { ManagedSecret } from "./manager-ports.ts";
+import type { LeaseTerm, SettleOutcome } from "./manager-store-ports.ts";
+import type { NewId, Transaction } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
+import type { VersionRecord } from "./setting.ts";
+
+/** Longer than a write may take: 4 seconds in the manager, and what the database may need before and after. */
+export const LEASE_SECONDS = 15;
+/** The most that one use of a manager takes, and then some: with less of a lease left none is begun. */
+const USE_MS = 6_000;
+/** Of versions that are being destroyed so many are asked about at once, the oldest first. */
+const CONFIRMED_MAX = 10;
+const BACKOFF_SECONDS_MAX = 3_600;
+
+export type SettlingDeps = {
+  readonly gate: Gate;
+  readonly vault: Vault;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly ticks: () => number;
+  readonly newId: NewId;
+  /** Told of what fails where nobody waits. */
+  readonly onBackgroundError: (error: unknown) => void;
+};
+
+/** Leases by the database's clock, and until when they are safe to use by one's own. */
+export function createLeaseTerms(ticks: () => number, newId: NewId) {
+  return {
+    newTerm: (): LeaseTerm => ({ lease_id: newId(), seconds: LEASE_SECONDS }),
+    /** Taken before the lease is, by whatever clock: it has begun by then at the earliest. */
+    safeFrom: (): number => ticks() + LEASE_SECONDS * 1_000 - USE_MS,
+    /** @throws BrokerError `unavailable` when a use that begins now could outlive the lease */
+    assertSafe({ safeUntil }: { readonly safeUntil: number }): void {
+      if (ticks() > safeUntil) throw unavailable("It took too long to get this far; try again.");
+    },
+  };
+}
+
+export function createSettling({ gate, vault, ticks, newId, onBackgroundError }: SettlingDeps) {
+  const { clouds } = vault;
+  const { newTerm, safeFrom, assertSafe } = createLeaseTerms(ticks, newId);
+
+  /**
+   * Makes managers agree with the database about secrets of one setting, or about up to `limit` of those that are due.
+   * Any number of replicas share the work. @returns how many it saw to
+   */
+  async function settle(setting: Parameters<Transaction["claimUnsettled"]>[0], limit = 100): Promise<number> {
+    for (let seen = 0; seen < limit; seen++) {
+      const done = await settleOne(setting).catch((error: unknown) => {
+        // Put off by now; the next one may be another manager's.
+        onBackgroundError(error);
+        return { result: null };
+      });
+      if (done === null) return seen;
+    }
+    return limit;
+  }
+
+  function settleOne(setting: Parameters<Transaction["claimUnsettled"]>[0]) {
+    return gate.background("settleManagedSecret", {
+      async claim(tx) {
+        const [term, safeUntil] = [newTerm(), safeFrom()];
+        const secret = await tx.claimUnsettled(setting, term);
+        return secret === null ? null : { secret, term, safeUntil, ...(await wantedOf(tx, secret)) };
+      },
+      async work({ secret, safeUntil, isGenuine, keep, current, destroying }, permit) {
+        // Somebody else's word takes nothing out of a manager.
+        if (!isGenuine) throw altered();
+        assertSafe({ safeUntil });
+        const gone = destroying.slice(0, CONFIRMED_MAX).map(versionIdOf);
+        return clouds.reconcile(permit, secret.manager, secret.address, keep, current, gone);
+      },
+      async finish(tx, _now, { secret, term, keep, setting: held, destroying }, confirmed) {
+        const left = destroying.filter((version) => !confirmed.includes(versionIdOf(version)));
+        const ended = destroying.filter((version) => !left.includes(version));
+        if (held !== null && ended.length > 0) await endDestruction(tx, vault, held, ended);
+        const outcome: SettleOutcome =
+          left.length > 0
+            ? { kind: "later", seconds: pauseAfter(secret.attempts) }
+            : keep.length === 0
+              ? { kind: "gone" }
+              : { kind: "settled" };
+        await tx.settled(secret, term.lease_id, outcome);
+        // What is only asked again is nothing new.
+        if (outcome.kind === "later" && left.length === destroying.length) return null;
+        const { tenant_id } = secret;
+        const key = secret.owner === null ? null : { ...secret.owner, tenant_id };
+        const details = { change: "settled", manager: secret.manager };
+        return { result: null, key, target_id: secret.setting_id ?? secret.id, details };
+      },
+      async giveUp(tx, _now, { secret, term }) {
+        await tx.settled(secret, term.lease_id, { kind: "later", seconds: pauseAfter(secret.attempts) });
+      },
+    });
+  }
+
+  /** What the manager is to hold of a secret, by the database. */
+  async function wantedOf(tx: Transaction, secret: ManagedSecret) {
+    const isGenuine = vault.isGenuineSecret(secret);
+    const none = { keep: [] as string[], current: null, destroying: [] as VersionRecord[], setting: null };
+    const nothing = { isGenuine, ...none };
+    if (!isGenuine) return nothing;
+    if (secret.setting_id === null) {
+      if (secret.version_id === null) await tx.undoKey(secret);
+      const inUse = secret.version_id !== null && (await tx.isKeyInUse(secret));
+      return inUse && secret.version_id !== null
+        ? { ...nothing, keep: [secret.version_id], current: secret.version_id }
+        : nothing;
+    }
+    const setting = await tx.settingById(secret.tenant_id, secret.setting_id);
+    if (setting === null) return nothing;
+    const versions = await tx.versionsAt(setting, secret.address);
+    const keep = enabledIds(versions);
+    const isCurrent = ({ version, state }: VersionRecord): boolean =>
+      version === setting.current_version && state === "enabled";
+    const newest = versions.find(isCurrent);
+    const current = newest === undefined ? (keep.at(-1) ?? null) : versionIdOf(newest);
+    const destroying = versions.filter(({ state }) => state === "destroying");
+    return { isGenuine, keep, current, destroying, setting };
+  }
+
+  return { settle };
+}
+
+export function altered(): BrokerError {
+  return new BrokerError(
+    "manager_failed",
+    "The record of a secret in a manager was altered outside the broker.",
+  );
+}
+
+export function enabledIds(versions: readonly VersionRecord[]): string[] {
+  return versions.filter(({ state }) => state === "enabled").map(versionIdOf);
+}
+
+export function versionIdOf({ location }: VersionRecord): string {
+  if (location === null) throw new BrokerError("internal", "A version in a manager has no location.");
+  return location.version_id;
+}
+
+function pauseAfter(attempts: number): number {
+  return Math.min(BACKOFF_SECONDS_MAX, 2 ** Math.min(attempts + 1, 20));
+}

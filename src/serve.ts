@@ -1,0 +1,54 @@
+// The broker as a process: it starts, says where it listens, and stops at a signal.
+import { setFlagsFromString } from "node:v8";
+import type { Config } from "./config.ts";
+
+const STOP_TIMEOUT_MS = 25_000;
+
+/**
+ * Serves until it is told to stop.
+ * @param print tells a person at the terminal what to do first
+ * @returns the exit code
+ */
+export async function serve(config: Config, print: (text: string) => void): Promise<number> {
+  // What starting makes is not kept as room for young objects; that grows with the load, once there is one.
+  setFlagsFromString("--semi-space-growth-factor=1");
+  const stopped = stopSignal();
+  const { compose, createLogger } = await import("./compose.ts");
+  const logger = createLogger(config.logLevel);
+  const service = await compose(config, logger);
+  try {
+    const address = await service.app.listen({ host: config.host, port: config.port });
+    setFlagsFromString("--semi-space-growth-factor=2");
+    logger.info({ address, public_url: config.publicUrl ?? address }, "coffer is ready");
+    if (service.adminTokenFile !== null) print(welcome(address, service.adminTokenFile));
+    logger.info({ signal: await stopped }, "stopping");
+  } finally {
+    // A part that does not end is not waited for: what was acknowledged is in the database by then.
+    setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
+    await service.close();
+  }
+  logger.info("stopped");
+  return 0;
+}
+
+/** Resolves at the first request to stop; later ones (a terminal's Ctrl-C reaches us more than once) change nothing. */
+function stopSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, () => resolve(signal));
+  });
+}
+
+function welcome(address: string, tokenFile: string): string {
+  return `
+Coffer listens on ${address}
+The first admin's token is in ${tokenFile}
+Try it:
+
+  curl -H "Authorization: Bearer $(cat ${quoted(tokenFile)})" ${address}/auth/me
+`;
+}
+
+/** As one word for a shell, whatever is in it. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
