@@ -106,9 +106,12 @@ const checks = async () => {
   return row ?? {};
 };
 
+let earlierAuditKey: string;
+
 test("the whole of it, with two replicas under load: no request fails, and no wrong step does harm", async () => {
   const before = await seen(client(replicas[0]?.url ?? "", clientToken), all);
   const start = await checks();
+  earlierAuditKey = (await coffer(["audit", "key"], environment(withOld))).stdout.trim();
   const requests = await underLoad(async () => {
     const early = await coffer(["keys", "replace-master"], environment(withOld));
     expect([early.code, early.stderr]).toEqual([1, expect.stringContaining("COFFER_MASTER_KEY_NEXT_FILE")]);
@@ -160,6 +163,15 @@ test("the whole of it, with two replicas under load: no request fails, and no wr
     expect.arrayContaining(["master_key_named", "master_key_replaced", "signing_keys_resealed"]),
   );
 }, 180_000);
+
+test("the audit log of before verifies under the new key, for whoever names the earlier key, and else does not", async () => {
+  const verify = (keys: Keys) => coffer(["audit", "verify"], environment(keys));
+  const named = await verify({ ...withNew, COFFER_AUDIT_EARLIER_KEYS: earlierAuditKey });
+  expect([named.code, named.stderr]).toEqual([0, ""]);
+  const unnamed = await verify(withNew);
+  expect(unnamed.code).toBe(1);
+  expect(unnamed.stdout + unnamed.stderr).toContain("seal_forged");
+});
 
 test("an altered row is not signed under the new key, and does not keep the old key in use, whatever kills the rewrap", async () => {
   const next = randomBytes(32).toString("hex");
