@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type Started, startBroker } from "./processes.ts";
+import { type Started, residentBytesOf, startBroker } from "./processes.ts";
 
 const { values } = parseArgs({
   options: { minutes: { type: "string", default: "10" }, rate: { type: "string", default: "40" } },
@@ -111,7 +111,7 @@ async function main(): Promise<void> {
 async function watch(broker: Started, looks: number[], end: number): Promise<void> {
   while (performance.now() < end) {
     await pause(LOOK_MS);
-    looks.push((await broker.residentBytes()) / 1e6);
+    looks.push((await residentBytesOf(broker.pid)) / 1e6);
   }
 }
 
