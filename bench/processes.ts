@@ -19,7 +19,13 @@ const root = join(import.meta.dirname, "..");
 
 /** `coffer serve` on a free port; ready when it says so. */
 export function startBroker(home: string, environment: Record<string, string> = {}): Promise<Started> {
-  const own = { COFFER_HOME: home, COFFER_PORT: "0", COFFER_RATE_LIMIT: "1000000", ...environment };
+  const own = {
+    COFFER_HOME: home,
+    COFFER_PORT: "0",
+    COFFER_RATE_LIMIT: "1000000",
+    COFFER_LOOP_DELAY_MAX_MS: "0",
+    ...environment,
+  };
   return start(
     [
       ...(process.env["BENCH_NODE"] ?? "").split(" ").filter((flag) => flag !== ""),
