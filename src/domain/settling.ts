@@ -34,7 +34,7 @@ export function createLeaseTerms(ticks: () => number, newId: NewId) {
     /** Taken before the lease is, by whatever clock: it has begun by then at the earliest. */
     safeFrom: (): number => ticks() + LEASE_SECONDS * 1_000 - USE_MS,
     /** @throws BrokerError `unavailable` when a use that begins now could outlive the lease */
-    assertSafe({ safeUntil }: { readonly safeUntil: number }): void {
+    assertSafe: ({ safeUntil }: { readonly safeUntil: number }): void => {
       if (ticks() > safeUntil) throw unavailable("It took too long to get this far; try again.");
     },
   };
