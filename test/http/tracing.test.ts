@@ -102,7 +102,7 @@ test("a request is one trace: its route and status, the use case behind the gate
   expect(named).toHaveLength(1);
   expect(named[0]?.parentSpanId).toBe(request?.spanId);
   const statements = mine.filter(({ name }) => name.startsWith("store."));
-  expect(statements.map(({ name }) => name)).toEqual(expect.arrayContaining(["store.admit", "store.record"]));
+  expect(statements.map(({ name }) => name)).toEqual(expect.arrayContaining(["store.readAhead"]));
   for (const { parentSpanId, startTimeUnixNano, endTimeUnixNano } of statements) {
     expect(parentSpanId).toBe(named[0]?.spanId);
     expect(BigInt(endTimeUnixNano)).toBeGreaterThanOrEqual(BigInt(startTimeUnixNano));
