@@ -41,7 +41,7 @@ export type Deposition = {
   readonly manager: CloudName;
   readonly plaintext: Plaintext;
 };
-/** A secret that nobody else writes to for now, with the ids of the versions that rows point at. */
+/** A secret that nobody else writes to until the lease ends, with the ids of the versions that rows point at. */
 export type Lease = Omit<Deposit, "location" | "plaintext" | "takenOver"> & {
   readonly address: SecretAddress;
   readonly kept: readonly string[];

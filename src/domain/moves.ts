@@ -33,7 +33,7 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
   const { moveSetting } = createSettingMover({ gate, vault, managed });
   let underWay: Promise<void> | null = null;
   const stopping = new AbortController();
-  /** By setting: how often it could not be moved for now. */
+  /** By setting: how often it could not be moved, and is to be tried again. */
   const tries = new Map<string, number>();
 
   /** What could not be moved, null, or that it is worth another try later: others' moves have their turn till then. */

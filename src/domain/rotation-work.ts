@@ -73,7 +73,9 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
   ): Promise<Outcome> {
     const row = await locked(tx, rotation);
     const pending = row === null ? null : await tx.version(row.setting, rotation.new_version);
-    if (row !== null && pending?.state === "enabled" && row.setting.current_version !== pending.version)
+    const isLeft = pending?.state === "enabled" && row?.setting.current_version !== pending.version;
+    // What was altered outside the broker is left as it is: nothing reads it, and it is not ours to sign.
+    if (row !== null && isLeft && vault.isGenuine({ setting: row.setting, version: pending }))
       await destroy(tx, row.setting, pending);
     await tx.updateRotation({ ...rotation, state: "fallen_back", reason, next_at: null, ended_at: now });
     return outcome(rotation, rotation.new_version, "rotation_failed", "setting.rotation_failed", reason);

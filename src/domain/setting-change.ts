@@ -123,7 +123,8 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
 
   /**
    * The path's next version, signed; what it holds is taken over.
-   * @throws BrokerError `conflict` when the owner's quota is used up
+   * @throws BrokerError `conflict` when the owner's quota is used up; `manager_failed` when a version that has to make
+   * room was altered outside the broker
    * @throws Stale when the value that lies in a manager is no longer this write's to point at, or the data key was
    * rotated away since it was fetched
    */
@@ -202,8 +203,13 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
       ({ state }) => state === "enabled",
     );
     const displaced = kept.slice(0, Math.max(0, kept.length + 1 - vault.clouds.versionsMax(manager)));
-    for (const version of displaced)
+    for (const version of displaced) {
+      const whole = await tx.settingById(tenant_id, setting.id);
+      if (whole === null) throw new Stale();
+      // Signed where it was not a broker's own, a place that somebody else wrote there would be destroyed next.
+      assertGenuine(vault, { setting: whole, version });
       await tx.updateVersion(vault.signVersion(setting, { ...version, state: "destroying" }));
+    }
     if (displaced.length > 0) await tx.unsettle(tenant_id, setting_id);
   }
 

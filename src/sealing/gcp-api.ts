@@ -177,7 +177,7 @@ export function createGcpApi(places: GcpPlaces, { replication, kmsKey }: GcpSecr
       return versionCall("GetSecretVersion", "getSecretVersion", name, version, budget);
     },
 
-    /** The state that it is in then: under a TTL that somebody has set, a destroyed version is only disabled for now. */
+    /** The state that it is in then: under a TTL that somebody has set, a destroyed version is only disabled until it ends. */
     destroy(name: SecretName, version: string, budget: Budget): Promise<VersionState> {
       return versionCall("DestroySecretVersion", "destroySecretVersion", name, version, budget);
     },

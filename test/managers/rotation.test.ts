@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
 import { type Receiver, startReceiver } from "../http/receiver.ts";
-import { type SettingsApi, later, settingsOf } from "../http/settings-kit.ts";
+import { type SettingsApi, attack, later, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud } from "./clouds.ts";
 
 describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
@@ -87,6 +87,36 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
       expect([current.value, current.version]).toEqual(confirms ? [fresh, 2] : [`${name} old false`, 1]);
       if (!confirms) await goneFromManager(fresh);
     }
+  });
+
+  test("a new value whose row was pointed at the old one is not activated, and does not take the old one with it", async () => {
+    isConfirmed = true;
+    const path = "secret/Custom/pointed-elsewhere";
+    await made(settings.put(path, `${name} still here`));
+    const { rotation } = await rotate(path, { value: `${name} next`, hook: { webhook_id: await hook() } });
+    expect(rotation.state).toBe("pending");
+    const pointed = await attack(
+      broker,
+      `UPDATE setting_versions v SET location = o.location FROM setting_versions o JOIN settings s ON s.id = o.setting_id
+       WHERE v.setting_id = o.setting_id AND v.version = 2 AND o.version = 1 AND s.path = $1`,
+      [path],
+    );
+    expect(pointed.rowCount).toBe(1);
+    const url = settingsUrl(world.project, path, {}, "/settings/rotations");
+    const latest = async () => (await made(world.keeper.api.get(url))).rotations[0];
+    while ((await latest()).state === "pending") await settled();
+    expect(await latest()).toMatchObject({ state: "fallen_back", reason: "altered" });
+    await goneFromManager(`${name} next`);
+    expect(valuesHeld()).toContain(`${name} still here`);
+    const current = (await settings.value(path)).body;
+    expect([current.value, current.version]).toEqual([`${name} still here`, 1]);
+    const { rows } = await attack(
+      broker,
+      "SELECT v.state FROM setting_versions v JOIN settings s ON s.id = v.setting_id WHERE s.path = $1 AND version = 2",
+      [path],
+    );
+    expect(rows).toEqual([{ state: "enabled" }]);
+    expect((await settings.value(path, { version: "2" })).status).toBe(502);
   });
 
   test("an import is refused, whole", async () => {
