@@ -2,7 +2,7 @@
 // server, never waited for without end. The time zone is fixed because Prisma's adapter drops a timestamp's offset.
 import { PrismaPg } from "@prisma/adapter-pg";
 import pg from "pg";
-import { asBrokerError, isOfItsConnection } from "./failures.ts";
+import { asBrokerError, isOfItsConnection, isOfItsServer } from "./failures.ts";
 import { PrismaClient } from "./generated/client.ts";
 
 const statementTimeoutMs = 10_000;
@@ -42,7 +42,7 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
   };
   // Without a listener a lost idle connection would end the process.
   pool.on("error", report);
-  pool.on("connect", endWhenUseless);
+  endUseless(pool, report);
   const adapter = new PrismaPg(pool, {
     onPoolError: () => undefined,
     onConnectionError: report,
@@ -54,17 +54,38 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
 /**
  * Prisma gives a connection back as good whatever happened on it. One whose server fell silent would be handed out
  * again, each time for as long as a time-out; one to a server that has become read-only would stay there for ever.
- * Ended at once, it leaves the pool when it is given back, and what is still asked of it fails at once.
+ * Ended at once, it leaves the pool when it is given back, and what is still asked of it fails at once. Where another
+ * server is the primary now, those that are as old go too: else each of them would fail once, whenever its turn comes.
  */
-function endWhenUseless(client: pg.PoolClient): void {
-  const query = client.query.bind(client) as (...given: readonly unknown[]) => unknown;
-  const watched = (...given: readonly unknown[]): unknown => {
-    const answer = query(...given);
-    // With a callback it is the pool's own doing, which gives up a connection at any error.
-    if (answer instanceof Promise) answer.catch((error: unknown) => isOfItsConnection(error) && end(client));
-    return answer;
-  };
-  Object.assign(client, { query: watched });
+function endUseless(pool: pg.Pool, report: (error: unknown) => void): void {
+  const births = new WeakMap<pg.PoolClient, number>();
+  let [born, leftUpTo] = [0, 0];
+  const birthOf = (client: pg.PoolClient): number => births.get(client) ?? 0;
+
+  function failed(client: pg.PoolClient, error: unknown): void {
+    if (!isOfItsConnection(error)) return;
+    end(client);
+    if (!isOfItsServer(error)) return;
+    leftUpTo = Math.max(leftUpTo, birthOf(client));
+    // The idle ones are given back, and judged then.
+    for (let idle = pool.idleCount; idle > 0; idle -= 1)
+      pool.connect().then((each) => each.release(), report);
+  }
+
+  pool.on("connect", (client) => {
+    births.set(client, (born += 1));
+    const query = client.query.bind(client) as (...given: readonly unknown[]) => unknown;
+    const watched = (...given: readonly unknown[]): unknown => {
+      const answer = query(...given);
+      // With a callback it is the pool's own doing, which gives up a connection at any error.
+      if (answer instanceof Promise) answer.catch((error: unknown) => failed(client, error));
+      return answer;
+    };
+    Object.assign(client, { query: watched });
+  });
+  pool.on("release", (_error, client) => {
+    if (birthOf(client) <= leftUpTo) end(client);
+  });
 }
 
 function end(client: pg.PoolClient): void {

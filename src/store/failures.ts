@@ -39,6 +39,11 @@ export function isOfItsConnection(error: unknown): boolean {
   return /^(connection|08...|57P0[1-35]|25006)$/.test(stateOf(error));
 }
 
+/** Whether that holds for every connection to the same server: another one is the primary by now. */
+export function isOfItsServer(error: unknown): boolean {
+  return stateOf(error) === "25006";
+}
+
 /** Anything that came out of Prisma or the driver; a BrokerError is left as it is. */
 export function asBrokerError(error: unknown): BrokerError {
   if (error instanceof BrokerError) return error;
