@@ -103,17 +103,23 @@ describe("a server that only reads", () => {
         const at = performance.now();
         // Every statement of the broker's waits for this one: all connections are in use soon.
         await blocker.query("BEGIN; LOCK TABLE tokens, audit_events IN ACCESS EXCLUSIVE MODE");
-        const { keeper } = stand.world;
+        const { keeper, project } = stand.world;
         const crowd = Array.from({ length: 30 }, async () => {
           const started = performance.now();
           // Not a read of settings: those that wait share a connection.
           const { status } = await keeper.api.get("/auth/me");
           return { status, milliseconds: performance.now() - started };
         });
+        // Reads of settings that wait share a connection: they are held up by the lock itself, and no longer.
+        const read = `/settings?owner_type=project&owner_id=${project.id}&path=secret/Custom/kept&decrypt=true`;
+        const readers = Array.from({ length: 30 }, () => keeper.api.get(read));
         const answers = await Promise.all(crowd);
         expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([503]));
         const quick = answers.filter(({ milliseconds }) => milliseconds < 5_000);
         expect(quick.length).toBeGreaterThanOrEqual(20);
+        const refused = (await Promise.all(readers)).map(({ status }) => status);
+        expect(new Set(refused)).toEqual(new Set([503]));
+        expect(performance.now() - at).toBeLessThan(20_000);
         await load.until(() => refusals(load, at) >= 3);
         await blocker.query("ROLLBACK");
       },

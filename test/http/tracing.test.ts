@@ -62,6 +62,8 @@ async function traced(
   }
 }
 
+const TRACE = "0af7651916cd43dd8448eb211c80319c";
+const STEPWISE = "5b8efff798038103d269b633813fc60c";
 const SECRET = "a-value-that-no-span-may-hold";
 const PATH = "secret/Custom/spanless";
 
@@ -69,7 +71,7 @@ test("a request is one trace: its route and status, the use case behind the gate
   const sink = await collector();
   open.push(sink.close);
   const forbidden: string[] = [SECRET, "spanless", "secret/Custom"];
-  const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const parent = `00-${TRACE}-b7ad6b7169203331-01`;
   await traced(
     { OTEL_EXPORTER_OTLP_ENDPOINT: sink.url, OTEL_EXPORTER_OTLP_HEADERS: "x-key=abc%20def" },
     async (broker) => {
@@ -78,6 +80,10 @@ test("a request is one trace: its route and status, the use case behind the gate
       await made(writer.api.put(settingsUrl(project, PATH), { body: { value: SECRET } }));
       const headers = { traceparent: parent, "x-request-id": "known-request" };
       expect((await writer.api.get(url, { headers })).body.value).toBe(SECRET);
+      // By its number a version is read step by step.
+      const pinned = settingsUrl(project, PATH, { version: "1" }, "/settings/value");
+      const other = { traceparent: parent.replace(TRACE, STEPWISE) };
+      expect((await writer.api.get(pinned, { headers: other })).body.value).toBe(SECRET);
       expect((await stranger.api.get(url)).status).toBe(403);
       forbidden.push(writer.api.token, writer.id, project.id, organization.id, owner.id, writer.token_id);
     },
@@ -89,7 +95,7 @@ test("a request is one trace: its route and status, the use case behind the gate
   expect(JSON.parse(sink.bodies[0] ?? "").resourceSpans[0].resource.attributes).toEqual([
     { key: "service.name", value: { stringValue: "coffer" } },
   ]);
-  const mine = sink.spans().filter(({ traceId }) => traceId === "0af7651916cd43dd8448eb211c80319c");
+  const mine = sink.spans().filter(({ traceId }) => traceId === TRACE);
   const request = mine.find(({ name }) => name === "GET /settings/value");
   expect(request).toMatchObject({ parentSpanId: "b7ad6b7169203331", kind: 2, status: {} });
   expect(Object.fromEntries(request?.attributes.map(({ key, value }) => [key, value]) ?? [])).toEqual({
@@ -102,6 +108,8 @@ test("a request is one trace: its route and status, the use case behind the gate
   expect(named).toHaveLength(1);
   expect(named[0]?.parentSpanId).toBe(request?.spanId);
   const statements = mine.filter(({ name }) => name.startsWith("store."));
+  const stepwise = sink.spans().filter(({ traceId }) => traceId === STEPWISE);
+  expect(stepwise.map(({ name }) => name)).toEqual(expect.arrayContaining(["store.admit", "store.record"]));
   expect(statements.map(({ name }) => name)).toEqual(expect.arrayContaining(["store.readAhead"]));
   for (const { parentSpanId, startTimeUnixNano, endTimeUnixNano } of statements) {
     expect(parentSpanId).toBe(named[0]?.spanId);
