@@ -145,6 +145,11 @@ describe("layers", () => {
     expect(await filesWith(/as Permit\b|as unknown as Permit/)).toEqual(["domain/gate.ts"]);
   });
 
+  test("a path is locked in path-lock.ts alone, where the key to sign under comes along", async () => {
+    const lockers = await filesWith(/\.lockPaths?\(/);
+    expect(lockers.filter((file) => file.startsWith("domain/"))).toEqual(["domain/path-lock.ts"]);
+  });
+
   test("AES-GCM is touched in sealing/envelope.ts alone", async () => {
     expect(await filesWith(/createCipheriv|createDecipheriv/)).toEqual(["sealing/envelope.ts"]);
   });

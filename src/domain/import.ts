@@ -11,6 +11,7 @@ import { type Plaintext, checkValue } from "./plaintext.ts";
 import type { SettingBatch } from "./lifecycle-ports.ts";
 import type { NewId, Reader, Transaction } from "./ports.ts";
 import type { Permit, Sealer, Vault } from "./sealing-ports.ts";
+import { lockPaths } from "./path-lock.ts";
 import { usualPlacement } from "./placement.ts";
 import type { ManagerName, Placement, SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 import type { Content, SettingChange, Writing } from "./setting-change.ts";
@@ -88,10 +89,12 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
     return change.addVersion(writing, content, next, found === null);
   }
 
-  /** Where a value goes: into an envelope, which is written in one transaction with all the others. */
+  /**
+   * Where a value goes: into an envelope, which is written in one transaction with all the others. What is there stays
+   * where it is, one that comes back from a soft delete like any other: moving is not a writer's to do.
+   */
   function managerFor(found: SettingRow | null, usual: Placement): ManagerName {
-    const live = found === null || found.setting.deleted_at !== null ? null : found.version;
-    const { storage, manager } = live ?? usual;
+    const { storage, manager } = found?.version ?? usual;
     if (storage === "envelope" && vault.isEnabled(manager)) return manager;
     throw conflict("An import goes into envelopes; what goes to a cloud's manager is put one by one.");
   }
@@ -130,6 +133,7 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
       return gate.change(caller, need, {
         prepare: async (grant, reader, permit) => {
           const items = checkedItems(input, grant);
+          for (const { path } of items) grant.require("write", path);
           // Loads the keys that comparing needs, so that the transaction makes no network call.
           const rows = await rowsAt(reader, grant, items);
           await loadKeys(vault, permit, rows);
@@ -140,7 +144,9 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
           return { items, permit, sealers };
         },
         lock: (tx, grant) =>
-          tx.lockPaths(
+          lockPaths(
+            tx,
+            vault,
             keyOf(grant),
             checkedItems(input, grant).map(({ path }) => path),
           ),
@@ -249,7 +255,9 @@ function collecting(tx: Transaction): { readonly tx: Transaction; readonly rows:
   const settings: SettingRecord[] = [];
   const versions: VersionRecord[] = [];
   const lastVersions: { readonly path: string; readonly version: number }[] = [];
-  const kept: Pick<Transaction, "insertSetting" | "insertVersion" | "setLastVersion"> = {
+  const kept: Pick<Transaction, "insertSetting" | "insertVersion" | "setLastVersion" | "countKept"> = {
+    countKept: async (key, what, most) =>
+      (await tx.countKept(key, what, most)) + (what === "settings" ? settings : versions).length,
     insertSetting: async (row) => void settings.push(row),
     insertVersion: async (row) => void versions.push(row),
     setLastVersion: async (_key, path, version) => void lastVersions.push({ path, version }),

@@ -18,3 +18,15 @@ export async function lockPath(
   vault.signUnder(await tx.heldKeyCheck());
   return last;
 }
+
+/** The same of many paths at once. @throws BrokerError as lockPath does */
+export async function lockPaths(
+  tx: Transaction,
+  vault: Pick<Vault, "signUnder">,
+  key: OwnerKey,
+  paths: readonly SettingPath[],
+): Promise<ReadonlyMap<string, number>> {
+  const last = await tx.lockPaths(key, paths);
+  vault.signUnder(await tx.heldKeyCheck());
+  return last;
+}

@@ -12,6 +12,9 @@ import type { ResealStore } from "./reseal.ts";
 import type { Ahead, FoundAhead } from "./read-ahead.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 
+/** How far a row's time of its last disclosure may be behind one that was noted after it. */
+export const ACCESS_NOTED_SECONDS = 10;
+
 export type Clock = { readonly now: () => Date };
 /** A fresh UUIDv7, in lower case (RFC 9562). */
 export type NewId = () => string;

@@ -7,7 +7,8 @@ import type { Subject } from "./audit.ts";
 import type { Happening } from "./change-events.ts";
 import type { Gate } from "./gate.ts";
 import type { Reply, RotationRecord, WebhookRecord, WebhookSender } from "./lifecycle-ports.ts";
-import type { OwnerKey, Transaction } from "./ports.ts";
+import { lockPath } from "./path-lock.ts";
+import { ACCESS_NOTED_SECONDS, type OwnerKey, type Transaction } from "./ports.ts";
 import { afterActivation } from "./rotate.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { SettingRecord, VersionRecord } from "./setting.ts";
@@ -17,8 +18,8 @@ import type { Done } from "./steps.ts";
 const LEASE_SECONDS = 20;
 const IN_FLIGHT_MAX = 32;
 const BACKOFF_SECONDS = [5, 15, 60, 180, 300] as const;
-/** What other replicas noted of the last reads is in the database by then. */
-const NOTES_SECONDS = 5;
+/** What other replicas noted of the last reads is in the database by then, but for as much as they leave out. */
+const NOTES_SECONDS = ACCESS_NOTED_SECONDS + 5;
 const RETRY_ALTERED_SECONDS = 3_600;
 
 type Outcome = Done<true> & { readonly key: OwnerKey };
@@ -41,7 +42,7 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
   /** The rotation's setting under its path's lock; null where it is no more, or another. */
   async function locked(tx: Transaction, rotation: RotationRecord) {
     const path = rotation.path as SettingPath;
-    await tx.lockPath(keyOf(rotation), path);
+    await lockPath(tx, vault, keyOf(rotation), path);
     const row = await tx.setting(keyOf(rotation), path);
     return row?.setting.id === rotation.setting_id ? row : null;
   }
@@ -120,7 +121,7 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
   /** What the hook's answer makes of the rotation, if it is still this attempt's. */
   function settleHook({ rotation: taken }: Hook, reply: Reply): Promise<true | null> {
     return gate.housekeep("settleRotationHook", async (tx, now) => {
-      await tx.lockPath(keyOf(taken), taken.path as SettingPath);
+      await lockPath(tx, vault, keyOf(taken), taken.path as SettingPath);
       const rotation = await tx.rotation(taken.tenant_id, taken.id);
       if (rotation?.state !== "pending" || rotation.attempts !== taken.attempts) return null;
       const verdict = verdictOf(reply);

@@ -1,7 +1,7 @@
 // When values were last disclosed (and to whom) and tokens last used. Noted in memory, written soon after in one statement a table,
 // never waited for by an answer, and lost in a crash; until written, this replica's reads show it all the same.
 // Times only move forward. Rows that a writer has locked are passed over and taken the next time.
-import type { TokenRecord } from "../domain/ports.ts";
+import { ACCESS_NOTED_SECONDS, type TokenRecord } from "../domain/ports.ts";
 import type { SettingRow, VersionRecord } from "../domain/setting.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { asBrokerError } from "./failures.ts";
@@ -14,7 +14,7 @@ const triesMax = 5;
 const writeIntervalMs = 1_000;
 const tokenIntervalMs = 60_000;
 /** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
-const rowIntervalMs = 10_000;
+const rowIntervalMs = ACCESS_NOTED_SECONDS * 1_000;
 
 // Locking in the order of the key, and never waiting for a lock, rules out deadlocks with writers. What is held carries
 // its time along: joined with what was noted once more, thousands of notes were compared each with each, for seconds.

@@ -23,7 +23,8 @@ const lockPathStatement: Statement = {
 const lockPathsStatement: Statement = {
   name: "lock_paths",
   text: `INSERT INTO path_ledger (tenant_id, owner_type, owner_id, path, last_version)
-    SELECT $1::uuid, $2::text, $3::uuid, path, 0 FROM unnest($4::text[]) AS p (path) ORDER BY path COLLATE "C"
+    SELECT $1::uuid, $2::text, $3::uuid, path, coalesce((SELECT version_floor FROM instance WHERE id = 1), 0)
+    FROM unnest($4::text[]) AS p (path) ORDER BY path COLLATE "C"
     ON CONFLICT (tenant_id, owner_type, owner_id, path) DO UPDATE SET last_version = path_ledger.last_version
     RETURNING path, last_version`,
 };

@@ -9,7 +9,7 @@ import {
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
-import { projectOf } from "./rights-kit.ts";
+import { projectOf, sql } from "./rights-kit.ts";
 import { eventsOf, pathsOf, scoped, settingsOf } from "./settings-kit.ts";
 
 let broker: TestBroker;
@@ -159,6 +159,13 @@ two lines'
     expect((await imported([custom("four/a")], {}, narrow)).status).toBe(200);
     const neither = await world.writer.api.post(url(), { body: {} });
     expect([neither.status, neither.body.code]).toEqual([400, "invalid_request"]);
+  });
+
+  test("after a restore new paths have numbers that no backup has seen, like any write's", async () => {
+    await sql(broker, "UPDATE instance SET version_floor = 1000000");
+    const { results } = await made(imported([custom("restored/a"), custom("restored/b")]));
+    await sql(broker, "UPDATE instance SET version_floor = 0");
+    expect(results.map(({ version }: { version: number }) => version)).toEqual([1_000_001, 1_000_001]);
   });
 
   test("two imports of the same paths at once: each is whole", async () => {

@@ -33,6 +33,22 @@ test("a setting past the quota is 409 and is not made; others' owners are not to
   expect((await put("c", "1")).status).toBe(201);
 });
 
+test("an import counts what it brings itself: one too many, and nothing of it is there", async () => {
+  const { user, keeper } = { user: { type: "user", id: world.owner.id }, keeper: world.owner.api };
+  const url = settingsUrl(user, undefined, {}, "/settings/import");
+  const items = (count: number, value: string) =>
+    Array.from({ length: count }, (_, n) => ({ path: `secret/Custom/${n}`, value }));
+  const tooMany = await keeper.post(url, { body: { settings: items(3, "1") } });
+  expect([tooMany.status, tooMany.body.code]).toEqual([409, "conflict"]);
+  expect((await keeper.get(settingsUrl(user))).body.settings).toEqual([]);
+  await made(keeper.post(url, { body: { settings: items(2, "1") } }));
+  const overwritten = { body: { settings: items(2, "2") } };
+  const overwrite = settingsUrl(user, undefined, { conflict: "overwrite" }, "/settings/import");
+  await made(keeper.post(overwrite, overwritten));
+  const versions = await keeper.post(overwrite, { body: { settings: items(1, "3") } });
+  expect([versions.status, versions.body.code]).toEqual([409, "conflict"]);
+});
+
 test("a version past the quota is 409; the same value, metadata and reads go on; a destroyed one makes room", async () => {
   const { project, owner } = world;
   const url = settingsUrl(project, "secret/Custom/a");

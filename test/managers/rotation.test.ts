@@ -126,4 +126,21 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
     expect([status, problem.code]).toEqual([409, "conflict"]);
     expect((await settings.list("secret/Custom/imported", { match: "exact" })).status).toBe(404);
   });
+
+  test("an import does not bring a deleted one back elsewhere: moving takes `manage`", async () => {
+    const path = "secret/Custom/deleted-here";
+    await made(settings.put(path, "x"));
+    await made(settings.remove(path));
+    const place = `/projects/${world.project.id}/manager`;
+    await made(world.owner.api.put(place, { body: { storage: "envelope", manager: name } }));
+    const body = { settings: [{ path, value: "y" }] };
+    const url = settingsUrl(world.project, undefined, {}, "/settings/import");
+    expect((await world.writer.api.post(url, { body })).status).toBe(409);
+    await made(world.owner.api.delete(place));
+    expect((await settings.restore(path)).body).toMatchObject({
+      storage: "manager",
+      manager: name,
+      version: 1,
+    });
+  });
 });
