@@ -2,10 +2,11 @@
 // all of them. An idle store sends a read at the end of the turn it came in; nothing ever waits for a timer. A batch
 // that fails for what is in it is sent again one by one, so that members fail singly.
 import { rangeUnder } from "../domain/address.ts";
+import type { AuditEvent } from "../domain/audit.ts";
 import type { Store } from "../domain/ports.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import type { AccessNotes } from "./access-notes.ts";
-import { cleanEvent } from "./audit-write.ts";
+import { type AuditObserver, cleanEvent } from "./audit-write.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 import { type Answered, toPrincipal, toRow, toToken } from "./read-ahead-rows.ts";
@@ -16,6 +17,7 @@ const statementsMax = 2;
 
 type Waiting = {
   readonly ahead: Ahead;
+  readonly since: number;
   readonly done: (found: FoundAhead | null) => void;
   readonly failed: (error: unknown) => void;
 };
@@ -60,7 +62,7 @@ function cellsOf(ahead: Ahead, n: number): readonly Cell[] {
   ];
 }
 
-export function createReadAhead(db: Db, notes: AccessNotes) {
+export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObserver = {}) {
   const queue: Waiting[] = [];
   const underWay = new Set<Promise<void>>();
   let isScheduled = false;
@@ -90,13 +92,26 @@ export function createReadAhead(db: Db, notes: AccessNotes) {
       );
       const answers = new Map<number, Answered>();
       for (const each of await db.query<Answered>(readAheadStatement, columns)) answers.set(each.n, each);
-      for (const [n, { ahead, done }] of batch.entries()) done(foundIn(ahead, answers.get(n)));
+      const found = batch.map(({ ahead }, n) => foundIn(ahead, answers.get(n)));
+      for (const [n, { done }] of batch.entries()) done(found[n] ?? null);
+      observe(
+        batch,
+        found.flatMap(({ recorded }) => recorded ?? []),
+      );
     } catch (thrown) {
       const error = asBrokerError(thrown);
-      if (!isOfItsData(error)) for (const { failed } of batch) failed(error);
-      else if (batch.length > 1) for (const each of batch) await send([each]);
+      if (!isOfItsData(error)) {
+        observer.auditFailed?.();
+        for (const { failed } of batch) failed(error);
+      } else if (batch.length > 1) for (const each of batch) await send([each]);
       else for (const { done } of batch) done(null);
     }
+  }
+
+  function observe([first]: readonly Waiting[], events: readonly AuditEvent[]): void {
+    for (const event of events) observer.recorded?.(event);
+    if (first !== undefined && events.length > 0)
+      observer.auditWritten?.(events.length, (performance.now() - first.since) / 1_000);
   }
 
   function foundIn(ahead: Ahead, answered: Answered | undefined): FoundAhead {
@@ -128,7 +143,7 @@ export function createReadAhead(db: Db, notes: AccessNotes) {
     // A page of all that an owner has may be of any length.
     if (ahead.select.kind === "all") return Promise.resolve(null);
     return new Promise((done, failed) => {
-      queue.push({ ahead, done, failed });
+      queue.push({ ahead, since: performance.now(), done, failed });
       schedule();
     });
   };

@@ -125,7 +125,7 @@ export function createStore(options: StoreOptions): OpenStore {
 
   const store: Store = {
     reader: translated(readerOf(db, notes, within, clock)),
-    ...translated({ admit: admitWith(db, notes), ...usesWith(db), ...createReadAhead(db, notes) }),
+    ...translated({ admit: admitWith(db, notes), ...usesWith(db), ...createReadAhead(db, notes, observer) }),
     async transact(work) {
       let announced: number | null = null;
       let recorded: AuditEvent[] = [];
