@@ -78,10 +78,10 @@ export function createSettingsRemove(
         }
         const { id, tenant_id } = live.setting;
         if (version.state === "enabled") {
-          const isHeld = version.storage === "manager";
-          if (isHeld) assertGenuine(vault, { setting: live.setting, version });
+          // One that says falsely where its value is would be signed as destroyed, with the value still there.
+          assertGenuine(vault, { setting: live.setting, version });
           await tx.updateVersion(vault.signVersion(live.setting, ended(version)));
-          if (isHeld) await tx.unsettle(tenant_id, id);
+          if (version.storage === "manager") await tx.unsettle(tenant_id, id);
           await saved(tx, live, touched(live.setting, grant, {}));
         }
         const subject = { id, path, version: input.version };

@@ -181,6 +181,19 @@ describe("older versions", () => {
       expect([answer.status, answer.body.paths]).toEqual([502, [victim]]);
     expect((await writer.value(victim)).body.value).toBe("new-content");
   });
+  test("one that was called another's kind of storage is not signed as destroyed", async () => {
+    const keeper = settingsOf(world.keeper.api, world.project);
+    await sql(
+      `UPDATE setting_versions SET manager = 'aws' WHERE setting_id = ${idOf} AND version = 1`,
+      victim,
+    );
+    const refused = await keeper.destroy(victim, 1);
+    expect([refused.status, refused.body.paths]).toEqual([502, [victim]]);
+    await sql(
+      `UPDATE setting_versions SET manager = 'local' WHERE setting_id = ${idOf} AND version = 1`,
+      victim,
+    );
+  });
   test("one that was called destroyed, or whose row was removed, is 502 and not 410", async () => {
     await sql(
       `UPDATE setting_versions SET state = 'destroyed', sealed = NULL, data_key_id = NULL WHERE setting_id = ${idOf} AND version = 1`,
