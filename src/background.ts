@@ -100,8 +100,8 @@ export function startBackground(deps: BackgroundDeps) {
   };
   const tell = async (): Promise<void> => {
     if (broker.feed.count() === 0) return;
-    await broker.feed.pump();
     await broker.feed.recheckDue(clock.now());
+    await broker.feed.pump();
   };
   const delivering = startLoop(DELIVER_MS, () => deliveries.begin(), failed("delivering"));
   const telling = startLoop(FEED_MS, tell, failed("telling listeners"));

@@ -192,8 +192,9 @@ export function createChangeFeed(
         async (last, _permit, grant) => {
           const start = after !== null && after < last ? after : last;
           assertRoom(grant);
-          const checkedAt = grant.at.getTime();
-          const state = { checkedAt, position: start, isLive: false };
+          // What was taken away between the decision and this place is before where it listens: it is looked up again
+          // at once.
+          const state = { checkedAt: 0, position: start, isLive: false };
           const listener: Listener = { ...rest, owner, path, caller, need, grant, ...state };
           // With nobody there, nobody looked: what came meanwhile is told by catching up.
           if (listeners.size === 0) position = last;
