@@ -39,10 +39,19 @@ export function describeConfig(config: Config): string {
     ["COFFER_LOG_LEVEL", config.logLevel],
     ["COFFER_RATE_LIMIT", config.rateLimit],
     ...describeLimits(config.limits),
-    ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", config.tracing?.url ?? "(no traces)"],
+    [
+      "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+      config.tracing === null ? "(no traces)" : withoutQuery(config.tracing.url),
+    ],
     ["COFFER_TRUSTED_PROXIES", config.trustedProxies.join(",") || "(none)"],
     ["COFFER_IDENTITY_PROVIDERS", config.identityProviders.map(({ issuer }) => issuer).join(",") || "(none)"],
     ["COFFER_PRIVATE_ADDRESSES_ALLOWED", config.privateAddressesAllowed.join(",") || "(none)"],
   ];
   return lines.map(([name, effective]) => `${name}=${effective}`).join("\n");
+}
+
+/** Collectors take keys in a query, and in front of the host. */
+function withoutQuery(text: string): string {
+  const { protocol, host, pathname } = new URL(text);
+  return `${protocol}//${host}${pathname}`;
 }

@@ -50,8 +50,10 @@ describe("check-config", () => {
       COFFER_MASTER_KEY: key,
       DATABASE_URL: "postgresql://coffer:hunter2@db.example/coffer",
       COFFER_RECOVERY_DAYS: "7",
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://me:hunter2@collector.example/v1/traces?key=hunter2",
     });
     expect(code).toBe(0);
+    expect(stdout).toContain("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://collector.example/v1/traces\n");
     expect(stdout).toContain(`COFFER_HOME=${home.path}\n`);
     expect(stdout).toContain("COFFER_RECOVERY_DAYS=7\n");
     expect(stdout).toContain("DATABASE_URL=[redacted]\n");
