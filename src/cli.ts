@@ -243,12 +243,17 @@ async function rewrap({
         );
     }),
   );
-  const { unmoved, dataKeysRemoved, keksRemoved, left, replacement } = outcome;
+  const { unmoved, altered, dataKeysRemoved, keksRemoved, left, replacement } = outcome;
   print(`removed ${dataKeysRemoved} data keys and ${keksRemoved} key-encryption keys`);
   if (replacement === "done")
     print("Nothing is left under the earlier master key: start with the new one alone.");
   for (const { ref, code } of unmoved) process.stderr.write(`coffer: not rewrapped: ${ref} (${code})\n`);
-  if (unmoved.length === 0 && left === 0) return print("Nothing is left under old keys.");
+  if (altered > 0)
+    process.stderr.write(
+      `coffer: ${altered} rows of webhooks, rotations or secrets in managers were altered outside the broker: the earlier master key stays in use until they are gone.\n`,
+    );
+  if (unmoved.length === 0 && left === 0 && altered === 0) return print("Nothing is left under old keys.");
+  if (unmoved.length === 0 && left === 0) return 1;
   process.stderr.write(
     `coffer: ${left} old keys are still in use by ${unmoved.length} settings; see to them, and run this again.\n`,
   );

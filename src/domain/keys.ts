@@ -21,6 +21,8 @@ export type RewrapOutcome = {
   readonly unmoved: readonly Unmoved[];
   readonly dataKeysRemoved: number;
   readonly keksRemoved: number;
+  /** Other rows (webhooks, public parts, secrets in managers) that no key finds true: altered outside the broker. */
+  readonly altered: number;
   /** Old keys that still are there, since something is under them. */
   readonly left: number;
   /** Whether a master key is being replaced, and if so, whether nothing is under the earlier one any more. */
@@ -168,6 +170,7 @@ export function createKeys({ gate, store, vault, managed, signing, lifecycle, cl
         unmoved,
         dataKeysRemoved: sum.dataKeys,
         keksRemoved: sum.keks,
+        altered: unsealed,
         left: old.data_keys + old.keks,
         replacement: replacing ? (isBlocked ? "under_way" : "done") : "none",
       };

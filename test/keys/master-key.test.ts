@@ -10,6 +10,7 @@ import { type BrokerProcess, coffer, newHome, spawnBroker, spawnCoffer } from ".
 import { type Stock, holdAt, query, seen, stock } from "./kit.ts";
 
 const REWRAP = ["keys", "rewrap", "--grace-seconds", "0"];
+const latest = randomBytes(32).toString("hex");
 const [OLD, NEW] = [randomBytes(32).toString("hex"), randomBytes(32).toString("base64")];
 const WORKERS = 4;
 
@@ -182,7 +183,7 @@ test("the audit log of before verifies under the new key, for whoever names the 
 });
 
 test("an altered row is not signed under the new key, and does not keep the old key in use, whatever kills the rewrap", async () => {
-  const next = randomBytes(32).toString("hex");
+  const next = latest;
   const both = { COFFER_MASTER_KEY: NEW, COFFER_MASTER_KEY_NEXT: next };
   const { project } = all.world;
   await query(
@@ -219,9 +220,32 @@ test("an altered row is not signed under the new key, and does not keep the old 
 }, 120_000);
 
 test("a replica that was not given the new key writes nothing once that is in force", async () => {
+  const { key_check } = await checks();
   await query(database.url, "UPDATE instance SET key_check = $1", [randomBytes(32)]);
   const api = client(replicas[0]?.url ?? "", clientToken);
   const { project } = all.world;
   const refused = await api.put(settingsUrl(project, "secret/Custom/s2"), { body: { value: "new" } });
   expect([refused.status, refused.body.code]).toEqual([503, "unavailable"]);
+  await query(database.url, "UPDATE instance SET key_check = $1", [key_check]);
 });
+
+test("an altered webhook keeps the earlier key in use, and the rewrap says so until it is gone", async () => {
+  const [was, next] = [latest, randomBytes(32).toString("hex")];
+  const both = { COFFER_MASTER_KEY: was, COFFER_MASTER_KEY_NEXT: next };
+  const hooks = settingsUrl(all.world.project, undefined, {}, "/webhooks");
+  const body = { url: "https://hooks.example.com/coffer", events: ["setting.created"] };
+  const { id } = await made(client(replicas[0]?.url ?? "", clientToken).post(hooks, { body }));
+  await query(
+    database.url,
+    "UPDATE webhooks SET sealed = set_bit(sealed, 200, 1 - get_bit(sealed, 200)) WHERE id = $1",
+    [id],
+  );
+  expect((await coffer(["keys", "replace-master"], environment(both))).code).toBe(0);
+  const told = await coffer(REWRAP, environment(both));
+  expect([told.code, told.stderr]).toEqual([1, expect.stringContaining("1 rows of webhooks")]);
+  expect(told.stdout).not.toContain("Nothing is left");
+  expect((await checks())["previous_key_check"]).not.toBeNull();
+  await query(database.url, "DELETE FROM webhooks WHERE id = $1", [id]);
+  const after = await coffer(REWRAP, environment(both));
+  expect(after.stdout).toContain("Nothing is left under the earlier master key");
+}, 60_000);
