@@ -20,6 +20,7 @@ beforeAll(async () => {
   broker = await spawnBroker(home.path, {
     COFFER_RATE_LIMIT: "1000000",
     COFFER_REQUESTS_MAX: String(AT_ONCE),
+    COFFER_LOOP_DELAY_MAX_MS: "1000",
   });
   const admin = await broker.admin();
   world = await furnish({ url: broker.url, admin, as: (token) => broker.as(token) });
