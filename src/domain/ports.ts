@@ -13,7 +13,7 @@ import type { Ahead, FoundAhead } from "./read-ahead.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 
 /** How far a row's time of its last disclosure may be behind one that was noted after it. */
-export const ACCESS_NOTED_SECONDS = 10;
+export const ACCESS_NOTED_SECONDS = 60;
 
 export type Clock = { readonly now: () => Date };
 /** A fresh UUIDv7, in lower case (RFC 9562). */
@@ -277,6 +277,8 @@ export type Store = {
   /** Notes that values were disclosed (to whom), or a token used. Written soon, not before the answer; lost in a crash. */
   noteAccess(rows: readonly SettingRow[], at: Date, principalId: string): void;
   noteTokenUse(tokenId: string, at: Date): void;
+  /** When a value of the setting was last disclosed, as far as its row or this replica knows. */
+  lastAccess(setting: SettingRecord): Date | null;
 };
 
 /** Randomness and hashing for tokens and codes; auth/api-token.ts. */

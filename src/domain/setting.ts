@@ -176,9 +176,15 @@ export function rotationDue(
   return days === null ? null : new Date(since.getTime() + days * DAY_MS).toISOString();
 }
 
-export function toSetting(row: SettingRow, disclosure: Disclosure): Setting {
+type Constant = Omit<Setting, "etag" | "decrypted" | "value" | "withheld" | "last_accessed_at">;
+/** What a row is shown as whatever becomes of its value: rows that are read all day are the same objects each time. */
+const constants = new WeakMap<SettingRow, Constant>();
+
+function constantOf(row: SettingRow): Constant {
+  const known = constants.get(row);
+  if (known !== undefined) return known;
   const { setting, version } = row;
-  return {
+  const made = {
     id: setting.id,
     ref: formatRef(setting, setting.path),
     owner_type: setting.owner_type,
@@ -192,20 +198,33 @@ export function toSetting(row: SettingRow, disclosure: Disclosure): Setting {
     manager: version.manager,
     ...shownLocation(version),
     version: version.version,
-    etag: etagOf(row, disclosure.kind === "withheld" ? disclosure.why : disclosure.kind),
-    decrypted: disclosure.kind === "opened",
-    value: disclosure.kind === "opened" ? disclosure.value : null,
-    ...(disclosure.kind === "withheld" ? { withheld: disclosure.why } : {}),
     created_at: setting.created_at.toISOString(),
     created_by: setting.created_by,
     updated_at: setting.updated_at.toISOString(),
     updated_by: setting.updated_by,
-    last_accessed_at: timeOrNull(setting.last_accessed_at),
     expires_at: timeOrNull(setting.expires_at),
     rotate_after_days: setting.rotate_after_days,
     rotation_due_at: rotationDue(setting),
     deleted_at: timeOrNull(setting.deleted_at),
     purge_at: timeOrNull(setting.purge_at),
+  };
+  constants.set(row, made);
+  return made;
+}
+
+export function toSetting(
+  row: SettingRow,
+  disclosure: Disclosure,
+  accessed: Date | null = row.setting.last_accessed_at,
+): Setting {
+  const { kind } = disclosure;
+  return {
+    ...constantOf(row),
+    etag: etagOf(row, kind === "withheld" ? disclosure.why : kind),
+    decrypted: kind === "opened",
+    value: kind === "opened" ? disclosure.value : null,
+    ...(kind === "withheld" ? { withheld: disclosure.why } : {}),
+    last_accessed_at: timeOrNull(accessed),
   };
 }
 

@@ -71,13 +71,14 @@ export type ListAnswer =
 export type Choice = { readonly row: SettingRow; readonly withhold: Withheld | null };
 type Chosen = { readonly choices: readonly Choice[]; readonly exact: boolean; readonly next: string | null };
 
-export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
+export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess" | "lastAccess">) {
   function toAnswer(choice: Choice, opened: ReadonlyMap<SettingRow, Plaintext>, decrypt: boolean): Setting {
     const { row, withhold } = choice;
-    if (!decrypt) return toSetting(row, { kind: "metadata" });
+    const accessed = store.lastAccess(row.setting);
+    if (!decrypt) return toSetting(row, { kind: "metadata" }, accessed);
     const plaintext = opened.get(row);
-    if (plaintext !== undefined) return toSetting(row, { kind: "opened", value: plaintext.reveal() });
-    return toSetting(row, { kind: "withheld", why: withhold ?? "manager_failed" });
+    if (plaintext !== undefined) return toSetting(row, { kind: "opened", value: plaintext.reveal() }, accessed);
+    return toSetting(row, { kind: "withheld", why: withhold ?? "manager_failed" }, accessed);
   }
 
   return {
@@ -109,8 +110,8 @@ export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, 
             }
           }
           const { opened, failed } = await openAll(vault, reader, permit, wanted, input.on_error);
-          store.noteAccess([...opened.keys()], grant.at, grant.principal.id);
           const settings = choices.map((choice) => toAnswer(choice, opened, input.decrypt));
+          store.noteAccess([...opened.keys()], grant.at, grant.principal.id);
           return {
             status: "ok" as const,
             settings,

@@ -183,10 +183,26 @@ function encodeEvent(event: AuditEvent): Buffer {
 
 /** One text for one content, whatever order the fields came in. */
 function canonicalJson(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  return isInOrder(value) ? JSON.stringify(value) : reordered(value);
+}
+
+/** Whether all names come in their order already, as they do from the database where the shorter sort first. */
+function isInOrder(value: unknown): boolean {
+  if (Array.isArray(value)) return value.every(isInOrder);
+  if (typeof value !== "object" || value === null) return value !== undefined;
+  let before = "";
+  for (const [name, content] of Object.entries(value)) {
+    if (name < before || !isInOrder(content)) return false;
+    before = name;
+  }
+  return true;
+}
+
+function reordered(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(reordered).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
   const fields = Object.entries(value)
     .toSorted(([one], [other]) => (one < other ? -1 : 1))
-    .map(([name, content]) => `${JSON.stringify(name)}:${canonicalJson(content)}`);
+    .map(([name, content]) => `${JSON.stringify(name)}:${reordered(content)}`);
   return `{${fields.join(",")}}`;
 }

@@ -33,6 +33,7 @@ export function createMasterKeyRing(own: MasterKeys, next: MasterKeys | null = n
     throw new Error("The next master key is the same as the one that it is to replace.");
   const keys = next === null ? [own] : [own, next];
   let current = own;
+  let ordered: readonly MasterKeys[] = keys;
 
   function named(keyCheck: Uint8Array | null): MasterKeys {
     if (keyCheck === null) return current;
@@ -44,10 +45,13 @@ export function createMasterKeyRing(own: MasterKeys, next: MasterKeys | null = n
 
   return {
     current: () => current,
-    all: () => [current, ...keys.filter((each) => each !== current)],
+    all: () => ordered,
     named,
     follow(keyCheck) {
-      current = named(keyCheck);
+      const followed = named(keyCheck);
+      if (followed === current) return;
+      current = followed;
+      ordered = [current, ...keys.filter((each) => each !== current)];
     },
     has: (keyCheck) => keys.some((each) => isCheckOf(each, keyCheck)),
     next,

@@ -145,16 +145,18 @@ export function createVault(deps: VaultDeps): Vault {
     rows: readonly SettingRow[],
     contents: readonly (Envelope | Remote | Opened)[],
   ): readonly Opened[] | null {
-    const keys: KeyObject[] = [];
+    const keys = new Map<string, KeyObject>();
     for (const [index, content] of contents.entries()) {
       const tenantId = rows[index]?.setting.tenant_id;
       if (tenantId === undefined || !("data_key_id" in content)) return null;
+      if (keys.has(content.data_key_id)) continue;
       const key = keyring.cached(tenantId, content.data_key_id);
       if (key === null) return null;
-      keys.push(key);
+      keys.set(content.data_key_id, key);
     }
     return rows.map((row, index) => {
-      const [content, key] = [contents[index], keys[index]];
+      const content = contents[index];
+      const key = content !== undefined && "data_key_id" in content ? keys.get(content.data_key_id) : undefined;
       if (content === undefined || !("data_key_id" in content) || key === undefined)
         throw new Error("a content and its key are a row's");
       return decrypt(row, content.sealed, key);

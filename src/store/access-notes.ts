@@ -1,120 +1,154 @@
-// When values were last disclosed (and to whom) and tokens last used. Noted in memory, written soon after in one statement a table,
-// never waited for by an answer, and lost in a crash; until written, this replica's reads show it all the same.
-// Times only move forward. Rows that a writer has locked are passed over and taken the next time.
+// When values were last disclosed (and to whom) and tokens last used. Noted in memory, written soon after in one
+// statement a table, never waited for by an answer, and lost in a crash; until written, this replica's reads show it
+// all the same. Times only move forward. Rows that a writer has locked are passed over and taken the next time.
 import { ACCESS_NOTED_SECONDS, type TokenRecord } from "../domain/ports.ts";
-import type { SettingRow, VersionRecord } from "../domain/setting.ts";
+import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { asBrokerError } from "./failures.ts";
 
-const notesMax = 50_000;
-/** So many that wait are written at once, and not when the interval is over. */
+/** Rows that are noted at once; where there are none left to forget, a new one is not kept. */
+const rowsMax = 100_000;
+/** So many that were never written are written at once, and not when the interval is over. */
 const hurryAt = 5_000;
+const settingsAWrite = 5_000;
 /** A note whose row cannot be had this often is given up. */
 const triesMax = 5;
 const writeIntervalMs = 1_000;
-const tokenIntervalMs = 60_000;
 /** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
-const rowIntervalMs = ACCESS_NOTED_SECONDS * 1_000;
+const rewriteMs = ACCESS_NOTED_SECONDS * 1_000;
 
 // Locking in the order of the key, and never waiting for a lock, rules out deadlocks with writers. What is held carries
 // its time along: joined with what was noted once more, thousands of notes were compared each with each, for seconds.
 const settingStatement: Statement = {
   name: "note_settings",
-  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS n (tenant_id, id, at)),
-    held AS (SELECT s.tenant_id, s.id, n.at FROM settings s JOIN noted n ON s.tenant_id = n.tenant_id AND s.id = n.id
+  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY AS n (tenant_id, id, at, n)),
+    held AS (SELECT s.tenant_id, s.id, n.at, n.n FROM settings s JOIN noted n ON s.tenant_id = n.tenant_id AND s.id = n.id
       ORDER BY s.tenant_id, s.id FOR NO KEY UPDATE OF s SKIP LOCKED)
     UPDATE settings s SET last_accessed_at = greatest(s.last_accessed_at, h.at) FROM held h
-    WHERE s.tenant_id = h.tenant_id AND s.id = h.id RETURNING s.id AS key`,
+    WHERE s.tenant_id = h.tenant_id AND s.id = h.id RETURNING h.n::int`,
 };
 const versionStatement: Statement = {
   name: "note_versions",
-  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS n (tenant_id, id, version, at)),
-    held AS (SELECT v.tenant_id, v.setting_id, v.version, n.at FROM setting_versions v
+  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[]) WITH ORDINALITY
+      AS n (tenant_id, id, at, version, n)),
+    held AS (SELECT v.tenant_id, v.setting_id, v.version, n.at, n.n FROM setting_versions v
       JOIN noted n ON v.tenant_id = n.tenant_id AND v.setting_id = n.id AND v.version = n.version
       ORDER BY v.tenant_id, v.setting_id, v.version FOR NO KEY UPDATE OF v SKIP LOCKED)
     UPDATE setting_versions v SET last_accessed_at = greatest(v.last_accessed_at, h.at) FROM held h
-    WHERE v.tenant_id = h.tenant_id AND v.setting_id = h.setting_id AND v.version = h.version
-    RETURNING v.setting_id || '.' || v.version AS key`,
+    WHERE v.tenant_id = h.tenant_id AND v.setting_id = h.setting_id AND v.version = h.version RETURNING h.n::int`,
 };
-const tokenStatement: Statement = {
-  name: "note_tokens",
-  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) AS n (id, at)),
-    held AS (SELECT t.id, n.at FROM tokens t JOIN noted n ON t.id = n.id ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED)
-    UPDATE tokens t SET last_used_at = greatest(t.last_used_at, h.at) FROM held h WHERE t.id = h.id RETURNING t.id AS key`,
-};
-
 // One row for each who and which: who is still with an old version, and since when nobody is.
 const readerStatement: Statement = {
   name: "note_readers",
-  text: `INSERT INTO setting_readers AS r (tenant_id, setting_id, version, principal_id, last_read_at)
-    SELECT n.tenant_id, n.id, n.version, n.principal_id, n.at
-    FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::timestamptz[])
-      AS n (tenant_id, id, version, principal_id, at)
-    JOIN setting_versions v ON v.tenant_id = n.tenant_id AND v.setting_id = n.id AND v.version = n.version
-    ORDER BY n.tenant_id, n.id, n.version, n.principal_id
-    ON CONFLICT (tenant_id, setting_id, version, principal_id)
-      DO UPDATE SET last_read_at = greatest(r.last_read_at, EXCLUDED.last_read_at)
-    RETURNING setting_id || '.' || version || '.' || principal_id AS key`,
+  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[], $5::uuid[]) WITH ORDINALITY
+      AS n (tenant_id, id, at, version, principal_id, n)),
+    written AS (INSERT INTO setting_readers AS r (tenant_id, setting_id, version, principal_id, last_read_at)
+      SELECT n.tenant_id, n.id, n.version, n.principal_id, n.at FROM noted n
+      JOIN setting_versions v ON v.tenant_id = n.tenant_id AND v.setting_id = n.id AND v.version = n.version
+      ORDER BY n.tenant_id, n.id, n.version, n.principal_id
+      ON CONFLICT (tenant_id, setting_id, version, principal_id)
+        DO UPDATE SET last_read_at = greatest(r.last_read_at, EXCLUDED.last_read_at)
+      RETURNING setting_id, version, principal_id)
+    SELECT n.n::int FROM noted n JOIN written w
+      ON w.setting_id = n.id AND w.version = n.version AND w.principal_id = n.principal_id`,
+};
+const tokenStatement: Statement = {
+  name: "note_tokens",
+  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY AS n (tenant_id, id, at, n)),
+    held AS (SELECT t.id, n.at, n.n FROM tokens t JOIN noted n ON t.id = n.id ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED)
+    UPDATE tokens t SET last_used_at = greatest(t.last_used_at, h.at) FROM held h WHERE t.id = h.id RETURNING h.n::int`,
 };
 
-/** `written`: the time that the database has, as far as this replica knows. */
-type Note = {
-  at: Date;
-  written: Date | null;
-  tries: number;
+/** When a row was last of use. `written`: what the database has of it, as far as this replica knows; 0 for nothing. */
+type Seen = { at: number; written: number; tries: number };
+type Readers = Map<string, Seen>;
+type VersionNote = Seen & { readonly version: number; readonly readers: Readers };
+/** A setting or a token, with all that is noted of it: written together. `fresh`: some of it was never written. */
+type Note = Seen & {
   readonly tenant_id: string;
   readonly id: string;
-  readonly version: number;
-  /** Who read; of notes about readers alone. */
-  readonly principal_id: string | null;
+  readonly isToken: boolean;
+  readonly versions: VersionNote[];
+  fresh: boolean;
 };
-type Notes = Map<string, Note>;
+/** One row on its way to the database. */
+type Sent = {
+  readonly seen: Seen;
+  readonly at: number;
+  readonly of: Note;
+  readonly version: number;
+  readonly principal_id: string;
+};
 
-const isDue = ({ at, written }: Note): boolean => written === null || at > written;
-const later = (one: Date | null, other: Date | undefined): Date | null =>
-  other !== undefined && (one === null || other > one) ? other : one;
+const firstSeen = (at: number): Seen => ({ at, written: 0, tries: 0 });
+const later = (one: Date | null, other: number | undefined): Date | null =>
+  other !== undefined && (one === null || other > one.getTime()) ? new Date(other) : one;
+const isDirty = ({ at, written }: Seen): boolean => at > written;
 
-const dueOf = (notes: Notes): [string, Note][] => [...notes].filter(([, note]) => isDue(note));
-const isOldEnough = ({ at, written }: Note, intervalMs: number): boolean =>
-  written === null || at.getTime() - written.getTime() >= intervalMs;
-const timesOf = (notes: readonly Note[]): string[] => notes.map(({ at }) => at.toISOString());
-const idsOf = (notes: readonly Note[]): string[] => notes.map(({ id }) => id);
-const tenantsOf = (notes: readonly Note[]): string[] => notes.map(({ tenant_id }) => tenant_id);
+function isWritten(note: Note): boolean {
+  if (isDirty(note)) return false;
+  return note.versions.every((each) => !isDirty(each) && [...each.readers.values()].every((one) => !isDirty(one)));
+}
+function rowsOf({ versions }: Note): number {
+  return versions.reduce((sum, { readers }) => sum + 1 + readers.size, 1);
+}
 
 export type AccessNotes = ReturnType<typeof createAccessNotes>;
 
 export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) => void) {
-  const settings: Notes = new Map();
-  const versions: Notes = new Map();
-  const tokens: Notes = new Map();
-  const readers: Notes = new Map();
-  let unwritten = 0;
+  const notes = new Map<string, Note>();
+  /** Those of which something is to be written, now or when the last time is old enough. */
+  const dirty = new Set<Note>();
+  let rows = 0;
+  let freshRows = 0;
   let writing: Promise<void> | null = null;
   let timer: NodeJS.Timeout | null = null;
   let lastWriteMs = Number.NEGATIVE_INFINITY;
   let closed = false;
 
-  function note(
-    notes: Notes,
-    key: string,
-    at: Date,
-    row: Pick<Note, "tenant_id" | "id" | "version" | "principal_id">,
-  ): void {
-    unwritten += 1;
-    const known = notes.get(key);
+  /** Null where there is no room: the database is far behind then. */
+  function noteOf(tenant_id: string, id: string, at: number, isToken: boolean): Note | null {
+    const known = notes.get(id);
     if (known !== undefined) {
       if (at > known.at) known.at = at;
-      return;
+      dirty.add(known);
+      return known;
     }
-    // Room is made after each write: when there is none, the database is far behind, and the note is not kept.
-    if (notes.size < notesMax) notes.set(key, { at, written: null, tries: 0, ...row });
+    if (rows >= rowsMax) return null;
+    const note: Note = { ...firstSeen(at), tenant_id, id, isToken, versions: [], fresh: true };
+    notes.set(id, note);
+    dirty.add(note);
+    added();
+    return note;
   }
 
-  /** One write at a time. */
+  function added(): void {
+    rows += 1;
+    freshRows += 1;
+  }
+
+  function noteReader(note: Note, number: number, principalId: string, at: number): void {
+    let version = note.versions.find((each) => each.version === number);
+    if (version === undefined) {
+      version = { ...firstSeen(at), version: number, readers: new Map() };
+      note.versions.push(version);
+      note.fresh = true;
+      added();
+    } else if (at > version.at) version.at = at;
+    const reader = version.readers.get(principalId);
+    if (reader !== undefined) {
+      if (at > reader.at) reader.at = at;
+    } else if (rows < rowsMax) {
+      version.readers.set(principalId, firstSeen(at));
+      note.fresh = true;
+      added();
+    }
+  }
+
+  /** One write at a time. @param all also what was written lately, with an earlier time */
   function start(all = false): Promise<void> {
     if (timer !== null) clearTimeout(timer);
     timer = null;
-    unwritten = 0;
     const before = writing;
     const mine = (async () => {
       await before;
@@ -122,120 +156,119 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     })().finally(() => {
       if (writing === mine) writing = null;
       lastWriteMs = performance.now();
-      if (isAnyDue()) schedule();
+      if (dirty.size > 0) schedule();
     });
     writing = mine;
     return mine;
   }
 
-  const isAnyDue = (): boolean =>
-    [settings, versions, readers].some((notes) => [...notes.values()].some(isDue));
-
   /** At once when the last write is long enough ago, or very much waits; else when it will be. */
   function schedule(): void {
     if (closed || writing !== null) return;
-    const delayMs = unwritten >= hurryAt ? 0 : lastWriteMs + writeIntervalMs - performance.now();
+    const delayMs = freshRows >= hurryAt ? 0 : lastWriteMs + writeIntervalMs - performance.now();
     if (delayMs <= 0) void start();
     else timer ??= setTimeout(() => void start(), delayMs).unref();
   }
 
-  async function put(
-    notes: Notes,
-    due: readonly [string, Note][],
-    statement: Statement,
-    columns: (each: readonly Note[]) => Param[],
-  ) {
-    if (due.length === 0) return;
-    const sent = due.map(([key, each]) => ({ key, each, at: each.at }));
-    const rows = await db.query<{ key: string }>(statement, columns(due.map(([, each]) => each)));
-    const done = new Set(rows.map(({ key }) => key));
-    for (const { key, each, at } of sent) {
-      if (done.has(key)) {
-        each.written = at;
-        each.tries = 0;
-      } else if (++each.tries >= triesMax) notes.delete(key);
+  async function put(sent: readonly Sent[], statement: Statement, ...more: ((each: Sent) => string)[]) {
+    if (sent.length === 0) return;
+    const params: Param[] = [
+      sent.map(({ of }) => of.tenant_id),
+      sent.map(({ of }) => of.id),
+      sent.map(({ at }) => new Date(at).toISOString()),
+      ...more.map((column) => sent.map(column)),
+    ];
+    const done = new Set((await db.query<{ n: number }>(statement, params)).map(({ n }) => n));
+    for (const [index, { seen, at }] of sent.entries()) {
+      seen.tries = done.has(index + 1) ? 0 : seen.tries + 1;
+      if (seen.tries === 0 || seen.tries >= triesMax) seen.written = at;
     }
   }
 
-  /** @param all also what was written a moment ago, with an earlier time; so it is where room is to be made */
   async function write(all: boolean): Promise<void> {
-    const due = (notes: Notes, intervalMs: number) =>
-      dueOf(notes).filter(([, each]) => all || notes.size > notesMax / 2 || isOldEnough(each, intervalMs));
+    const oldest = Date.now() - rewriteMs;
+    const due: Note[] = [];
+    for (const note of dirty) {
+      if (all || note.fresh || note.written <= oldest) due.push(note);
+      if (due.length === settingsAWrite && !all) break;
+    }
+    // Where that was not all, the rest is not kept waiting.
+    freshRows = due.length === settingsAWrite ? hurryAt : 0;
+    const [ofTokens, ofSettings, ofVersions, ofReaders]: [Sent[], Sent[], Sent[], Sent[]] = [[], [], [], []];
+    for (const of of due) {
+      const sent = (seen: Seen, version = 0, principal_id = ""): Sent[] =>
+        isDirty(seen) ? [{ seen, at: seen.at, of, version, principal_id }] : [];
+      (of.isToken ? ofTokens : ofSettings).push(...sent(of));
+      for (const each of of.versions) {
+        ofVersions.push(...sent(each, each.version));
+        for (const [principal, reader] of each.readers) ofReaders.push(...sent(reader, each.version, principal));
+      }
+    }
+    const version = (each: Sent): string => String(each.version);
     try {
-      await put(settings, due(settings, rowIntervalMs), settingStatement, (all) => [
-        tenantsOf(all),
-        idsOf(all),
-        timesOf(all),
-      ]);
-      await put(versions, due(versions, rowIntervalMs), versionStatement, (all) => [
-        tenantsOf(all),
-        idsOf(all),
-        all.map(({ version }) => String(version)),
-        timesOf(all),
-      ]);
-      await put(readers, due(readers, rowIntervalMs), readerStatement, (all) => [
-        tenantsOf(all),
-        idsOf(all),
-        all.map(({ version }) => String(version)),
-        all.map(({ principal_id }) => principal_id),
-        timesOf(all),
-      ]);
-      await put(tokens, due(tokens, tokenIntervalMs), tokenStatement, (all) => [idsOf(all), timesOf(all)]);
+      await put(ofSettings, settingStatement);
+      await put(ofVersions, versionStatement, version);
+      await put(ofReaders, readerStatement, version, ({ principal_id }) => principal_id);
+      await put(ofTokens, tokenStatement);
     } catch (error) {
       onBackgroundError(asBrokerError(error));
     }
-    for (const notes of [settings, versions, tokens, readers]) makeRoom(notes);
+    for (const note of due)
+      if (isWritten(note)) {
+        note.fresh = false;
+        dirty.delete(note);
+      }
+    makeRoom();
   }
 
   /** Written notes stay while there is room: a row that was fetched before the write may yet be shown. */
-  function makeRoom(notes: Notes): void {
-    for (const [key, each] of notes) {
-      if (notes.size <= notesMax / 2) return;
-      if (!isDue(each)) notes.delete(key);
+  function makeRoom(): void {
+    for (const [id, note] of notes) {
+      if (rows <= rowsMax / 2) return;
+      if (dirty.has(note)) continue;
+      notes.delete(id);
+      rows -= rowsOf(note);
     }
   }
 
   function overlayVersion(version: VersionRecord): VersionRecord {
-    const at = versions.get(`${version.setting_id}.${version.version}`)?.at;
+    const note = notes.get(version.setting_id);
+    const at = note?.versions.find((each) => each.version === version.version)?.at;
     return at === undefined ? version : { ...version, last_accessed_at: later(version.last_accessed_at, at) };
   }
+  const lastAccess = ({ id, last_accessed_at }: SettingRecord): Date | null =>
+    later(last_accessed_at, notes.get(id)?.at);
 
   return {
-    noteAccess(rows: readonly SettingRow[], at: Date, principalId: string): void {
-      for (const { setting, version } of rows) {
-        const { tenant_id, id } = setting;
-        const of = { tenant_id, id, version: version.version, principal_id: null };
-        note(settings, id, at, { ...of, version: 0 });
-        note(versions, `${id}.${version.version}`, at, of);
-        const reader = { ...of, principal_id: principalId };
-        note(readers, `${id}.${version.version}.${principalId}`, at, reader);
+    noteAccess(disclosed: readonly SettingRow[], time: Date, principalId: string): void {
+      const at = time.getTime();
+      for (const { setting, version } of disclosed) {
+        const note = noteOf(setting.tenant_id, setting.id, at, false);
+        if (note !== null) noteReader(note, version.version, principalId, at);
       }
-      if (rows.length > 0) schedule();
+      if (disclosed.length > 0 && timer === null) schedule();
     },
 
     noteTokenUse(id: string, at: Date): void {
-      note(tokens, id, at, { tenant_id: id, id, version: 0, principal_id: null });
-      const known = tokens.get(id);
-      const since = known?.written ?? null;
-      if (known !== undefined && (since === null || at.getTime() - since.getTime() >= tokenIntervalMs))
-        schedule();
+      noteOf(id, id, at.getTime(), true);
+      if (timer === null) schedule();
     },
 
+    /** When a setting's value was last disclosed, as far as its row or this replica knows. */
+    lastAccess,
     overlay({ setting, version }: SettingRow): SettingRow {
-      const at = settings.get(setting.id)?.at;
-      const seen =
-        at === undefined ? setting : { ...setting, last_accessed_at: later(setting.last_accessed_at, at) };
+      const seen = { ...setting, last_accessed_at: lastAccess(setting) };
       return { setting: seen, version: overlayVersion(version) };
     },
     overlayVersion,
     overlayToken(token: TokenRecord): TokenRecord {
-      const at = tokens.get(token.id)?.at;
+      const at = notes.get(token.id)?.at;
       return at === undefined ? token : { ...token, last_used_at: later(token.last_used_at, at) };
     },
 
     /** Writes what is noted so far, for whoever is about to count on it. */
     async flush(): Promise<void> {
-      if (writing !== null || isAnyDue()) await start(true);
+      if (writing !== null || dirty.size > 0) await start(true);
     },
 
     /** Writes what is noted, and takes no more. */

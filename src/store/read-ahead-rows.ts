@@ -74,7 +74,11 @@ export type Answered = {
   readonly role_at_organization: Role | null;
   readonly recorded: boolean;
   readonly at_path: boolean;
-  readonly rows: readonly RowFacts[] | null;
+  /** Null where there are none to give, or all are known. */
+  readonly rows: string | null;
+  readonly stamp: string;
+  /** The page that was known is no longer what is there: nothing was found or put on record. */
+  readonly outdated: boolean;
 };
 
 const time = (text: Time): Date => new Date(text);

@@ -26,6 +26,8 @@ export const ASKED = [
   ["low", "text"],
   ["high", "text"],
   ["most", "int"],
+  ["known", "text"],
+  ["known_subjects", "jsonb"],
 ] as const;
 
 /** What the statement fills in by itself. */
@@ -69,9 +71,18 @@ const row = `json_build_array(s.id, s.path, s.type, s.description, s.labels, s.r
 
 const ofOwner = `s.tenant_id = f.tenant_id AND s.owner_type = f.owner_type AND s.owner_id = f.owner_id
           AND s.deleted_at IS NULL AND f.allowed`;
-const source = (at: boolean): string => `SELECT ${at} AS at_path, s.id, s.path, v.version, ${row} AS facts,
+/** Of a page that is known nothing is fetched but which versions of its rows are there now. */
+const unknown = (sql: string): string => `CASE WHEN f.known IS NULL THEN ${sql} END`;
+const bytes =
+  "coalesce(octet_length(v.sealed), 0) + octet_length(s.labels::text) + coalesce(octet_length(s.description), 0)";
+/** Every change of a row makes another version of it, at another place, by another transaction. */
+const stamp = "s.ctid::text || s.xmin::text || v.ctid::text || v.xmin::text";
+
+const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.version)";
+
+const source = (at: boolean): string => `SELECT ${at} AS at_path, s.path, v.version, ${unknown(row)} AS facts, ${unknown(subject)} AS subject,
           v.state = 'enabled' AND (s.expires_at IS NULL OR s.expires_at > f.at) AS is_open,
-          coalesce(octet_length(v.sealed), 0) + octet_length(s.labels::text) + coalesce(octet_length(s.description), 0) AS bytes
+          ${unknown(bytes)} AS bytes, ${stamp} AS stamp
         FROM settings s LEFT JOIN setting_versions v
           ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version
         WHERE ${ofOwner}`;
@@ -80,7 +91,7 @@ const text = `
 WITH q AS (
   SELECT * FROM unnest(${[...ASKED, ...EVENT].map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})
     AS q (${[...ASKED, ...EVENT].map(([name]) => (name === "id" ? "event_id" : `"${name}"`)).join(", ")})
-), known AS MATERIALIZED (
+), asked AS MATERIALIZED (
   SELECT k.*, coalesce(k.is_plain AND k.tenant_id IS NOT NULL AND ${rights}, FALSE) AS allowed FROM (
     SELECT q.*, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
       here.role AS role_at_owner, above.role AS role_at_organization,
@@ -113,14 +124,16 @@ WITH q AS (
       ON above.owner_id = place.tenant_id AND above.principal_id = p.id AND above.owner_type = 'organization'
   ) k
 ), found AS MATERIALIZED (
-  SELECT f.*, r.at_path, r.subjects, CASE WHEN f.allowed AND r.is_whole THEN r.rows END AS rows,
-    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict) AS recorded
-  FROM known f CROSS JOIN LATERAL (
+  SELECT f.*, r.at_path, coalesce(f.known_subjects, r.subjects) AS subjects, r.stamp, CASE WHEN f.allowed AND r.is_whole AND f.known IS NULL THEN r.rows::text END AS rows,
+    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict)
+      AND (f.known IS NULL OR f.known = r.stamp) AS recorded
+  FROM asked f CROSS JOIN LATERAL (
     SELECT count(*) <= f.most AND coalesce(sum(bytes) <= ${BYTES_MAX} AND max(bytes) <= ${BYTES_EACH_MAX}, TRUE)
         AND coalesce(bool_and(version IS NOT NULL), TRUE) AS is_whole,
       coalesce(bool_and(is_open), TRUE) AS all_open, coalesce(bool_or(at_path), FALSE) AS at_path,
-      coalesce(json_agg(facts), '[]') AS rows,
-      coalesce(jsonb_agg(jsonb_build_object('id', id, 'path', path, 'version', version)), '[]') AS subjects
+      coalesce(json_agg(facts) FILTER (WHERE facts IS NOT NULL), '[]') AS rows,
+      extract(epoch FROM pg_postmaster_start_time())::text || coalesce(string_agg(stamp, ' '), '') AS stamp,
+      coalesce(jsonb_agg(subject) FILTER (WHERE subject IS NOT NULL), '[]') AS subjects
     FROM (
       (${source(true)} AND s.path = f.exact)
       UNION ALL
@@ -134,7 +147,8 @@ WITH q AS (
   SELECT ${eventColumns.map(([name]) => FILLED[name] ?? (name === "id" ? "event_id" : `"${name}"`)).join(", ")}
   FROM found WHERE recorded
 )
-SELECT n, token_facts, principal_facts, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows
+SELECT n, token_facts, principal_facts, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows, stamp,
+  coalesce(allowed AND known <> stamp, FALSE) AS outdated
 FROM found`;
 
 export const readAheadStatement: Statement = { name: "read_ahead", text };

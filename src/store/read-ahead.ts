@@ -4,12 +4,14 @@
 import { rangeUnder } from "../domain/address.ts";
 import type { AuditEvent } from "../domain/audit.ts";
 import type { Store } from "../domain/ports.ts";
+import { subjectOf } from "../domain/opening.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import { type AuditObserver, cleanEvent } from "./audit-write.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
-import { type Answered, toPrincipal, toRow, toToken } from "./read-ahead-rows.ts";
+import { type KnownPage, createPageCache } from "./page-cache.ts";
+import { type Answered, type RowFacts, toPrincipal, toRow, toToken } from "./read-ahead-rows.ts";
 import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
 
 const batchMax = 64;
@@ -17,6 +19,9 @@ const statementsMax = 2;
 
 type Waiting = {
   readonly ahead: Ahead;
+  /** Which page it is. */
+  readonly key: string;
+  known: KnownPage | null;
   readonly since: number;
   readonly done: (found: FoundAhead | null) => void;
   readonly failed: (error: unknown) => void;
@@ -43,10 +48,18 @@ function presentedOf({ presented }: Ahead): readonly Cell[] {
   ];
 }
 
-function cellsOf(ahead: Ahead, n: number): readonly Cell[] {
+const pathOf = ({ select }: Ahead): string =>
+  select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+
+function keyOf(ahead: Ahead): string {
+  const { action, strict, owner, limit, select } = ahead;
+  return `${action} ${select.kind} ${strict} ${limit} ${owner.owner_type}/${owner.owner_id}/${pathOf(ahead)}`;
+}
+
+function cellsOf({ ahead, known }: Waiting, n: number): readonly Cell[] {
   const { select, action, strict, owner, limit } = ahead;
   const event = cleanEvent(ahead.event);
-  const path = select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+  const path = pathOf(ahead);
   const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
   return [
     String(n),
@@ -58,11 +71,14 @@ function cellsOf(ahead: Ahead, n: number): readonly Cell[] {
     range?.from ?? null,
     range?.before ?? null,
     String(Math.min(limit, ROWS_MAX)),
+    known?.stamp ?? null,
+    known === null ? null : JSON.stringify(known.subjects),
     ...EVENT.map(([, , of]) => of(event)),
   ];
 }
 
 export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObserver = {}) {
+  const pages = createPageCache();
   const queue: Waiting[] = [];
   const underWay = new Set<Promise<void>>();
   let isScheduled = false;
@@ -85,19 +101,24 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
 
   async function send(batch: readonly Waiting[]): Promise<void> {
     try {
-      const rows = batch.map(({ ahead }, n) => cellsOf(ahead, n));
+      const rows = batch.map(cellsOf);
       const columns = Array.from(
         { length: ASKED.length + EVENT.length },
         (_, column) => `{${rows.map((row) => literal(row[column] ?? null)).join(",")}}`,
       );
       const answers = new Map<number, Answered>();
       for (const each of await db.query<Answered>(readAheadStatement, columns)) answers.set(each.n, each);
-      const found = batch.map(({ ahead }, n) => foundIn(ahead, answers.get(n)));
-      for (const [n, { done }] of batch.entries()) done(found[n] ?? null);
-      observe(
-        batch,
-        found.flatMap(({ recorded }) => recorded ?? []),
-      );
+      const recorded: AuditEvent[] = [];
+      for (const [n, waiting] of batch.entries()) {
+        const answered = answers.get(n);
+        if (answered?.outdated === true) askAnew(waiting);
+        else {
+          const found = foundIn(waiting, answered);
+          if (found.recorded !== null) recorded.push(found.recorded);
+          waiting.done(found);
+        }
+      }
+      observe(batch, recorded);
     } catch (thrown) {
       const error = asBrokerError(thrown);
       if (!isOfItsData(error)) {
@@ -114,36 +135,47 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
       observer.auditWritten?.(events.length, (performance.now() - first.since) / 1_000);
   }
 
-  function foundIn(ahead: Ahead, answered: Answered | undefined): FoundAhead {
+  function askAnew(waiting: Waiting): void {
+    pages.drop(waiting.key);
+    waiting.known = null;
+    queue.unshift(waiting);
+  }
+
+  function pageOf({ ahead, key, known }: Waiting, tenantId: string, answered: Answered): KnownPage | null {
+    const { rows: json, at_path, recorded, stamp } = answered;
+    if (known !== null) return recorded ? known : null;
+    if (json === null) return null;
+    const rows = (JSON.parse(json) as readonly RowFacts[]).map((each) => toRow(each, tenantId, ahead));
+    const subjects = rows.map(subjectOf);
+    const page = { stamp, page: { rows, more: false, exact: at_path }, subjects, weight: json.length };
+    if (recorded && rows.length > 0) pages.put(key, page);
+    return page;
+  }
+
+  function foundIn(waiting: Waiting, answered: Answered | undefined): FoundAhead {
     if (answered === undefined) return { admission: null, page: null, recorded: null };
-    const { token_facts, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows } = answered;
+    const { ahead } = waiting;
+    const { token_facts, tenant_id, role_at_owner, role_at_organization, recorded } = answered;
     const principal = toPrincipal(answered.principal_facts);
     const token = token_facts === null ? null : notes.overlayToken(toToken(token_facts, principal.id));
     const { owner, event, presented } = ahead;
     const standing = tenant_id === null ? null : { owner, tenant_id, role_at_owner, role_at_organization };
     const admission = { token, principal, standing, owns_an_organization: false };
-    if (rows === null || tenant_id === null) return { admission, page: null, recorded: null };
-    const page = {
-      rows: rows.map((each) => notes.overlay(toRow(each, tenant_id, ahead))),
-      more: false,
-      exact: at_path,
-    };
-    if (!recorded) return { admission, page, recorded: null };
+    const found = tenant_id === null ? null : pageOf(waiting, tenant_id, answered);
+    if (found === null || tenant_id === null || !recorded)
+      return { admission, page: found?.page ?? null, recorded: null };
     const standIn = presented.kind === "access" ? presented.claims.id : null;
-    const settings = page.rows.map(({ setting: { id, path }, version: { version } }) => ({
-      id,
-      path,
-      version,
-    }));
     const who = { principal_id: principal.id, token_id: token?.id ?? standIn };
-    return { admission, page, recorded: { ...event, ...who, tenant_id, settings } };
+    const recordedEvent = { ...event, ...who, tenant_id, settings: found.subjects };
+    return { admission, page: found.page, recorded: recordedEvent };
   }
 
   const readAhead: Store["readAhead"] = (ahead) => {
     // A page of all that an owner has may be of any length.
     if (ahead.select.kind === "all") return Promise.resolve(null);
     return new Promise((done, failed) => {
-      queue.push({ ahead, since: performance.now(), done, failed });
+      const key = keyOf(ahead);
+      queue.push({ ahead, key, known: pages.get(key), since: performance.now(), done, failed });
       schedule();
     });
   };
