@@ -71,13 +71,18 @@ export type ListAnswer =
 export type Choice = { readonly row: SettingRow; readonly withhold: Withheld | null };
 type Chosen = { readonly choices: readonly Choice[]; readonly exact: boolean; readonly next: string | null };
 
-export function createSettingsRead(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess" | "lastAccess">) {
+export function createSettingsRead(
+  gate: Gate,
+  vault: Vault,
+  store: Pick<Store, "noteAccess" | "lastAccess">,
+) {
   function toAnswer(choice: Choice, opened: ReadonlyMap<SettingRow, Plaintext>, decrypt: boolean): Setting {
     const { row, withhold } = choice;
     const accessed = store.lastAccess(row.setting);
     if (!decrypt) return toSetting(row, { kind: "metadata" }, accessed);
     const plaintext = opened.get(row);
-    if (plaintext !== undefined) return toSetting(row, { kind: "opened", value: plaintext.reveal() }, accessed);
+    if (plaintext !== undefined)
+      return toSetting(row, { kind: "opened", value: plaintext.reveal() }, accessed);
     return toSetting(row, { kind: "withheld", why: withhold ?? "manager_failed" }, accessed);
   }
 

@@ -156,7 +156,8 @@ export function createVault(deps: VaultDeps): Vault {
     }
     return rows.map((row, index) => {
       const content = contents[index];
-      const key = content !== undefined && "data_key_id" in content ? keys.get(content.data_key_id) : undefined;
+      const key =
+        content !== undefined && "data_key_id" in content ? keys.get(content.data_key_id) : undefined;
       if (content === undefined || !("data_key_id" in content) || key === undefined)
         throw new Error("a content and its key are a row's");
       return decrypt(row, content.sealed, key);

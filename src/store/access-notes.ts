@@ -87,7 +87,9 @@ const isDirty = ({ at, written }: Seen): boolean => at > written;
 
 function isWritten(note: Note): boolean {
   if (isDirty(note)) return false;
-  return note.versions.every((each) => !isDirty(each) && [...each.readers.values()].every((one) => !isDirty(one)));
+  return note.versions.every(
+    (each) => !isDirty(each) && [...each.readers.values()].every((one) => !isDirty(one)),
+  );
 }
 function rowsOf({ versions }: Note): number {
   return versions.reduce((sum, { readers }) => sum + 1 + readers.size, 1);
@@ -201,7 +203,8 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       (of.isToken ? ofTokens : ofSettings).push(...sent(of));
       for (const each of of.versions) {
         ofVersions.push(...sent(each, each.version));
-        for (const [principal, reader] of each.readers) ofReaders.push(...sent(reader, each.version, principal));
+        for (const [principal, reader] of each.readers)
+          ofReaders.push(...sent(reader, each.version, principal));
       }
     }
     const version = (each: Sent): string => String(each.version);

@@ -80,7 +80,9 @@ const stamp = "s.ctid::text || s.xmin::text || v.ctid::text || v.xmin::text";
 
 const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.version)";
 
-const source = (at: boolean): string => `SELECT ${at} AS at_path, s.path, v.version, ${unknown(row)} AS facts, ${unknown(subject)} AS subject,
+const source = (
+  at: boolean,
+): string => `SELECT ${at} AS at_path, s.path, v.version, ${unknown(row)} AS facts, ${unknown(subject)} AS subject,
           v.state = 'enabled' AND (s.expires_at IS NULL OR s.expires_at > f.at) AS is_open,
           ${unknown(bytes)} AS bytes, ${stamp} AS stamp
         FROM settings s LEFT JOIN setting_versions v

@@ -1,0 +1,181 @@
+// Pages that are kept in memory: whatever happens to their rows, by whichever replica or by hand, the next read
+// answers and records what is there, and who may no longer read is told nothing. The oracle is a store that has never
+// read anything.
+import { expect, test } from "vitest";
+import type { OwnerKey, PresentedToken } from "../../src/domain/ports.ts";
+import type { Ahead } from "../../src/domain/read-ahead.ts";
+import type { SettingRow } from "../../src/domain/setting.ts";
+import { type Fixture, auditQuery, event, newId, openFixture, path, prefix } from "./fixture.ts";
+
+const UNDER = prefix("connect/S3");
+const PATHS = Array.from({ length: 6 }, (_, index) => `connect/S3/${index}`);
+
+async function readingWorld(f: Fixture) {
+  const { key } = await f.organization();
+  const reader = await f.principal();
+  await f.member(key, reader.id, "write");
+  const { id: tokenId, hash } = await f.token(reader.id);
+  return { key, reader, tokenId, presented: { kind: "api", hash } satisfies PresentedToken };
+}
+
+function readOf(
+  presented: PresentedToken,
+  key: OwnerKey,
+  action: Ahead["action"],
+  now: Date,
+  at?: string,
+): Ahead {
+  const select: Ahead["select"] =
+    at === undefined ? { kind: "under", prefix: UNDER } : { kind: "at", path: path(at), match: "exact" };
+  const worded = event(null, { action, path: at ?? UNDER, request_id: newId(), at: now });
+  const { owner_type, owner_id } = key;
+  const owner = { owner_type, owner_id };
+  return {
+    presented,
+    owner,
+    select,
+    action,
+    strict: at !== undefined,
+    limit: 1000,
+    event: { ...worded, ...owner },
+  };
+}
+
+/** Three readings: the second is kept, the third is of what is kept. */
+async function warm(f: Fixture, ahead: () => Ahead): Promise<void> {
+  for (let each = 0; each < 3; each++) await f.store.readAhead(ahead());
+}
+
+const shown = (rows: readonly SettingRow[] | undefined) =>
+  rows?.map(({ setting, version }) => ({ setting, version }));
+
+test.each(["list", "decrypt"] as const)(
+  "a page that is kept to %s is the very one that a store without any answers, after every kind of change",
+  async (action) => {
+    const f = await openFixture();
+    const { key, presented } = await readingWorld(f);
+    const replica = f.open();
+    const changes: Readonly<Record<string, () => Promise<unknown>>> = {
+      "a new version": () => f.setting(key, PATHS[2] ?? "", { sealed: Buffer.from("another") }),
+      "one by another replica": () =>
+        replica.store.transact(async (tx) => {
+          const found = (await tx.setting(key, path(PATHS[1] ?? ""))) as SettingRow;
+          await tx.updateSetting({ ...found.setting, description: "changed", revision: 9 });
+        }),
+      "one more": () => f.setting(key, "connect/S3/more"),
+      "a soft delete": () =>
+        f.transact(async (tx) => {
+          const found = (await tx.setting(key, path(PATHS[0] ?? ""))) as SettingRow;
+          await tx.updateSetting({ ...found.setting, deleted_at: f.time.now, purge_at: f.time.now });
+        }),
+      "a purge": () =>
+        f.transact(async (tx) =>
+          tx.purgeSetting(((await tx.setting(key, path(PATHS[3] ?? ""))) as SettingRow).setting),
+        ),
+      "a destroyed version": () =>
+        f.transact(async (tx) => {
+          const found = (await tx.setting(key, path(PATHS[4] ?? ""))) as SettingRow;
+          await tx.updateVersion({ ...found.version, state: "destroyed", sealed: null, data_key_id: null });
+        }),
+      "bytes put in by hand": () =>
+        f.driver.query("UPDATE setting_versions SET sealed = 'by hand' WHERE sealed IS NOT NULL"),
+      "a row written anew as it was": () => f.driver.query("UPDATE settings SET labels = labels"),
+      "rows moved about": () => f.driver.query("VACUUM FULL settings"),
+    };
+    for (const each of PATHS) await f.setting(key, each);
+    for (const [name, change] of Object.entries(changes)) {
+      const ahead = (): Ahead => readOf(presented, key, action, f.time.now);
+      await warm(f, ahead);
+      await change();
+      const fresh = f.open();
+      const [kept, oracle] = [await f.store.readAhead(ahead()), await fresh.store.readAhead(ahead())];
+      await fresh.close();
+      expect(shown(kept?.page?.rows), name).toEqual(shown(oracle?.page?.rows));
+      expect(kept?.recorded?.settings, name).toEqual(oracle?.recorded?.settings);
+      expect(kept?.recorded === null, name).toBe(oracle?.recorded === null);
+    }
+    await replica.close();
+  },
+);
+
+test("each read of a kept page is on record once, with the versions that it shows, also where they changed", async () => {
+  const f = await openFixture();
+  const { key, presented } = await readingWorld(f);
+  const [at = ""] = PATHS;
+  await f.setting(key, at);
+  const versions: (number | null)[] = [];
+  for (let each = 0; each < 12; each++) {
+    const ahead = readOf(presented, key, "decrypt", f.time.now, at);
+    const found = await f.store.readAhead(ahead);
+    const { events } = await f.store.reader.audit(
+      auditQuery(key, { request_id: ahead.event.request_id, limit: 10 }),
+    );
+    expect(events).toEqual([{ ...found?.recorded, at: ahead.event.at }]);
+    versions.push(events[0]?.settings[0]?.version ?? null);
+    expect(found?.page?.rows[0]?.version.version).toBe(versions.at(-1));
+    if (each % 4 === 3) await f.setting(key, at, { sealed: Buffer.from(`${each}`) });
+  }
+  expect(versions).toEqual([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+});
+
+test("who may no longer read is told nothing of a page that is kept, nor does asking drop it", async () => {
+  const f = await openFixture();
+  const { key, reader, tokenId, presented } = await readingWorld(f);
+  const outsider = await f.principal();
+  const { hash } = await f.token(outsider.id);
+  for (const each of PATHS) await f.setting(key, each);
+  const ahead = (by: PresentedToken = presented): Ahead => readOf(by, key, "decrypt", f.time.now);
+  await warm(f, ahead);
+  const before = (await f.store.readAhead(ahead()))?.page;
+  expect(await f.store.readAhead(ahead({ kind: "api", hash }))).toMatchObject({ page: null, recorded: null });
+  expect((await f.store.readAhead(ahead()))?.page).toBe(before);
+  await f.transact((tx) => tx.removeMember(key, reader.id));
+  expect(await f.store.readAhead(ahead())).toMatchObject({ page: null, recorded: null });
+  await f.member(key, reader.id, "write");
+  expect((await f.store.readAhead(ahead()))?.page?.rows).toHaveLength(PATHS.length);
+  await f.transact((tx) => tx.revokeToken(tokenId, false, f.time.now));
+  expect(await f.store.readAhead(ahead())).toMatchObject({ page: null, recorded: null });
+});
+
+test("what expires while its page is kept is not put on record as disclosed", async () => {
+  const f = await openFixture();
+  const { key, presented } = await readingWorld(f);
+  const expires_at = new Date(f.time.now.getTime() + 60_000);
+  for (const each of PATHS) await f.setting(key, each, { expires_at });
+  const ahead = (): Ahead => readOf(presented, key, "decrypt", f.time.now);
+  await warm(f, ahead);
+  expect((await f.store.readAhead(ahead()))?.recorded).not.toBeNull();
+  f.time.now = expires_at;
+  expect((await f.store.readAhead(ahead()))?.recorded).toBeNull();
+});
+
+test("writers and readers at once: no answer is older than what was committed before it was asked for", async () => {
+  const f = await openFixture();
+  const { key, presented } = await readingWorld(f);
+  const replica = f.open();
+  for (const each of PATHS) await f.setting(key, each);
+  let [committed, isOver] = [1, false];
+  const write = async (): Promise<void> => {
+    for (let each = 0; each < 40; each++) {
+      for (const at of PATHS) await replica.store.transact((tx) => put(tx, at));
+      committed += 1;
+    }
+    isOver = true;
+  };
+  const put = async (tx: Parameters<Parameters<typeof f.transact>[0]>[0], at: string): Promise<void> => {
+    const found = (await tx.setting(key, path(at))) as SettingRow;
+    const revision = found.setting.revision + 1;
+    await tx.updateSetting({ ...found.setting, revision });
+  };
+  const read = async (): Promise<void> => {
+    while (!isOver) {
+      const least = committed;
+      const found = await f.store.readAhead(readOf(presented, key, "decrypt", f.time.now));
+      const revisions = found?.page?.rows.map(({ setting }) => setting.revision) ?? [];
+      expect(revisions).toHaveLength(PATHS.length);
+      expect(Math.min(...revisions)).toBeGreaterThanOrEqual(least);
+    }
+  };
+  await Promise.all([write(), ...Array.from({ length: 8 }, read)]);
+  await replica.close();
+});
