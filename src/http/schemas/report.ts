@@ -30,7 +30,7 @@ const SettingReader = component(
     {
       principal_id: Id("Who read it."),
       version: VersionNumber,
-      last_read_at: Time("When they last did, give or take some seconds."),
+      last_read_at: Time("When they last did, give or take a minute."),
     },
     { description: "Who reads which version of a setting.", examples: [EXAMPLE_READER] },
   ),
