@@ -133,12 +133,11 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   const issuer = deps.publicUrl ?? "coffer";
   const accessTokens = createAccessTokens(app, deps.signingKeys, { issuer, clock: deps.clock });
 
-  const contract = createContract((id) => app.getSchema(id));
+  const contract = createContract((id) => COMPONENTS.get(id));
   app.addHook("onRoute", (route) => {
     contract.admit(route);
     if (!isOfService(route.config?.info ?? NO_ROUTE, route.method)) shedder.count(route);
   });
-  for (const schema of COMPONENTS.values()) app.addSchema(schema);
   app.decorateRequest("state", null);
 
   function begin(request: FastifyRequest, reply: FastifyReply, route: RouteInfo): RequestState {
