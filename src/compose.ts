@@ -283,6 +283,7 @@ export function appSettings(config: Config) {
       addressPerSecond: config.limits.addressRequests,
     },
     shedding: config.limits,
+    silenceSeconds: config.limits.silenceSeconds,
     trustProxy: config.trustedProxies.length === 0 ? (false as const) : config.trustedProxies,
     version: packageJson.version,
     publicUrl: config.publicUrl,

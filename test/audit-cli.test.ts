@@ -6,6 +6,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "./harness/broker.ts";
 import { coffer, newHome } from "./harness/process.ts";
+import { until } from "./harness/until.ts";
 
 let home: Awaited<ReturnType<typeof newHome>>;
 let broker: TestBroker;
@@ -43,12 +44,12 @@ afterAll(async () => {
 
 /** The broker seals by itself; this only looks until it has. */
 async function allSealed(): Promise<void> {
-  for (;;) {
+  await until("every event sealed", async () => {
     const { rows } = await database.query(
       "SELECT (SELECT count(*) FROM audit_events) = (SELECT sum(count) FROM audit_seals) AS sealed",
     );
-    if (rows[0].sealed === true) return;
-  }
+    return rows[0].sealed === true;
+  });
 }
 
 const verify = async (lines: readonly string[], ...more: string[]) => {

@@ -20,7 +20,7 @@ import { createAccessTokens } from "./access-tokens.ts";
 import { callerOf, credentialOf } from "./authenticate.ts";
 import { BODY_BYTES_MAX, setBodyParsers } from "./body.ts";
 import {
-  CONNECTION,
+  connectionFor,
   PARAMETER_LENGTH_MAX,
   answerOnSocket,
   countSentAhead,
@@ -53,6 +53,8 @@ export type AppDeps = {
   readonly logger: Logger;
   readonly limits: LimitOptions;
   readonly shedding: SheddingOptions;
+  /** How long a connection may be silent in the middle of a request or of its answer. */
+  readonly silenceSeconds: number;
   readonly health: CheckHealth;
   readonly metrics: Metrics;
   readonly signingKeys: SigningKeys;
@@ -103,7 +105,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
       typeof given === "string" && REQUEST_ID.test(given) && !/cf[re]_/.test(given) ? given : newId(),
     bodyLimit: BODY_BYTES_MAX,
     trustProxy: deps.trustProxy === false ? false : [...deps.trustProxy],
-    ...CONNECTION,
+    ...connectionFor(deps.silenceSeconds),
     // While closing, what still arrives on an open connection is served, and the connection closed.
     return503OnClosing: false,
     routerOptions: { querystringParser: parseQuery, maxParamLength: PARAMETER_LENGTH_MAX },
@@ -133,12 +135,11 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   const issuer = deps.publicUrl ?? "coffer";
   const accessTokens = createAccessTokens(app, deps.signingKeys, { issuer, clock: deps.clock });
 
-  const contract = createContract((id) => app.getSchema(id));
+  const contract = createContract((id) => COMPONENTS.get(id));
   app.addHook("onRoute", (route) => {
     contract.admit(route);
     if (!isOfService(route.config?.info ?? NO_ROUTE, route.method)) shedder.count(route);
   });
-  for (const schema of COMPONENTS.values()) app.addSchema(schema);
   app.decorateRequest("state", null);
 
   function begin(request: FastifyRequest, reply: FastifyReply, route: RouteInfo): RequestState {

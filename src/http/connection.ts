@@ -8,14 +8,16 @@ import { PROBLEMS, problemBody } from "./problem.ts";
 
 const HEADER_BYTES_MAX = 16_384;
 
-/** Slow clients: the head within 10 s, the whole request within 15 s. A silence of a minute ends it, or of two where an answer is stuck. */
-export const CONNECTION = {
-  requestTimeout: 15_000,
-  connectionTimeout: 60_000,
-  // Longer than a load balancer's, so that it is never we who close under a request.
-  keepAliveTimeout: 65_000,
-  http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000, maxHeaderSize: HEADER_BYTES_MAX },
-};
+/** Slow clients: the head within 10 s, the whole request within 15 s. Silence ends it, or twice as much where an answer is stuck. */
+export function connectionFor(silenceSeconds: number) {
+  return {
+    requestTimeout: 15_000,
+    connectionTimeout: silenceSeconds * 1_000,
+    // Longer than a load balancer's, so that it is never we who close under a request.
+    keepAliveTimeout: 65_000,
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000, maxHeaderSize: HEADER_BYTES_MAX },
+  };
+}
 
 /** Requests that one connection may have sent ahead of their answers. No client that waits for an answer has two. */
 const SENT_AHEAD_MAX = 16;

@@ -5,6 +5,7 @@ import type { RouteOptions } from "fastify";
 import { ACTIONS } from "../domain/access.ts";
 import { isProblemResponse } from "./problem.ts";
 import type { Coercion, RouteAction, RouteInfo } from "./request-state.ts";
+import { createSelfContained } from "./self-contained.ts";
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -31,6 +32,7 @@ export type Contract = {
 };
 
 const NO_QUERY = { type: "object", properties: {}, additionalProperties: false };
+const INPUTS = ["body", "querystring", "params", "headers"];
 const TOKEN_STATUSES = ["400", "401", "403", "429", "500", "503"];
 const PUBLIC_STATUSES = ["500"];
 
@@ -39,6 +41,7 @@ export function createContract(find: (id: string) => unknown): Contract {
   const operations: Operation[] = [];
   const names = new Set<string>();
   const operationIds = new Set<string>();
+  const compiled = createSelfContained(find);
 
   function admit(route: RouteOptions): void {
     const at = `${String(route.method)} ${route.url}`;
@@ -67,12 +70,18 @@ export function createContract(find: (id: string) => unknown): Contract {
       takesForm: consumes.includes("application/x-www-form-urlencoded"),
       coercions: coercionsOf(schema["querystring"]),
     };
-    for (const part of ["body", "querystring", "params", "headers"])
-      collectNames(schema[part], names, find, new Set());
+    for (const part of INPUTS) collectNames(schema[part], names, find, new Set());
     route.config = { ...route.config, info };
     // Problems are worded and serialized in problem.ts alone, so the framework compiles nothing for them.
     const answers = Object.entries(schema.response).filter(([, response]) => !isProblemResponse(response));
-    route.schema = { querystring: NO_QUERY, ...schema, response: Object.fromEntries(answers) };
+    route.schema = {
+      ...schema,
+      ...Object.fromEntries(
+        INPUTS.filter((part) => part in schema).map((part) => [part, compiled(schema[part])]),
+      ),
+      querystring: compiled(schema["querystring"] ?? NO_QUERY),
+      response: Object.fromEntries(answers.map(([status, response]) => [status, compiled(response)])),
+    };
   }
 
   return { operations, names, admit };

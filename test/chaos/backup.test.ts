@@ -5,6 +5,7 @@ import { mkdir, readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { text as textOf } from "node:stream/consumers";
+import { setTimeout as pause } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
@@ -21,6 +22,7 @@ import {
 } from "../harness/broker.ts";
 import { emptyDatabase } from "../harness/postgres.ts";
 import { type BrokerProcess, coffer, newHome, spawnBroker } from "../harness/process.ts";
+import { until } from "../harness/until.ts";
 
 // Each of these starts a dozen processes.
 vi.setConfig({ testTimeout: 120_000 });
@@ -86,13 +88,13 @@ async function database(): Promise<string> {
 
 /** The broker seals by itself; this only looks until it has. */
 async function allSealed(): Promise<void> {
-  for (;;) {
+  await until("every event sealed", async () => {
     const [row] = await query(
       broker.databaseUrl,
       "SELECT (SELECT max(last_position) FROM audit_seals) = (SELECT count(*) FROM audit_events) AS sealed",
     );
-    if (row?.["sealed"] === true) return;
-  }
+    return row?.["sealed"] === true;
+  });
 }
 
 const restore = (url: string, file: string, ...more: string[]) =>
@@ -329,7 +331,10 @@ describe("a restore", () => {
   test("is of one moment, whatever is written while the backup is made", async () => {
     const state = { writing: true };
     const writers = [0, 1, 2].map(async (writer) => {
-      for (let round = 0; state.writing; round++) await put(`busy/n${writer}`, `${CANARY} ${round}`);
+      for (let round = 0; state.writing; round++) {
+        await put(`busy/n${writer}`, `${CANARY} ${round}`);
+        await pause(10);
+      }
     });
     await backup("busy");
     state.writing = false;

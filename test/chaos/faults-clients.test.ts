@@ -13,7 +13,8 @@ const SILENT = 30;
 const PAGES = 16;
 const HEADERS_MS = 10_000;
 const BODY_MS = 15_000;
-const SILENCE_MS = 60_000;
+/** Longer than any honest answer takes here; an operator's is a minute, see the limits in docs/operations.md. */
+const SILENCE_MS = 12_000;
 /** The server looks at its connections every 2 s; and the machine may be busy. */
 const GRACE_MS = 5_000;
 
@@ -22,7 +23,10 @@ let broker: BrokerProcess;
 let world: World;
 beforeAll(async () => {
   home = await newHome();
-  broker = await spawnBroker(home.path, { COFFER_RATE_LIMIT: "1000000" });
+  broker = await spawnBroker(home.path, {
+    COFFER_RATE_LIMIT: "1000000",
+    COFFER_SILENCE_SECONDS: String(SILENCE_MS / 1_000),
+  });
   const admin = await broker.admin();
   world = await furnish({ url: broker.url, admin, as: (token) => broker.as(token) });
   await made(
@@ -172,7 +176,7 @@ test("a client that never reads: its answers wait in bounded memory, and it is c
   await expect.poll(() => underWay(), { timeout: 30_000 }).toBeGreaterThan(SILENT);
   // Who does not read is not told that the other end is gone: the broker tells that it has let go of them.
   const gone = (async () => {
-    await expect.poll(() => underWay(), { timeout: 160_000, interval: 1_000 }).toBeLessThan(10);
+    await expect.poll(() => underWay(), { timeout: 90_000, interval: 1_000 }).toBeLessThan(10);
   })();
   let most = 0;
   const look = async (): Promise<void> => {
@@ -192,4 +196,4 @@ test("a client that never reads: its answers wait in bounded memory, and it is c
   // Making the pages is work for seconds: a few may be turned away meanwhile.
   expect(seen.acknowledged).toBeGreaterThan(0.98 * seen.sent);
   expect(seen.slowestMs).toBeLessThan(10_000);
-}, 200_000);
+}, 120_000);

@@ -8,6 +8,7 @@ import { type Api, type World, client, furnish, made, settingsUrl } from "../har
 import { type OwnPostgres, type Settings, startOwnPostgres } from "../harness/own-postgres.ts";
 import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
 import { type Proxy, startProxy } from "../harness/proxy.ts";
+import { inTime } from "../harness/until.ts";
 
 const WRITERS = 2;
 const READERS = 4;
@@ -143,8 +144,8 @@ function startLoad({ world }: Stand, apis: readonly Api[]) {
   return {
     seen,
     /** Resolves once `enough` holds of what was seen. */
-    until: (enough: () => boolean): Promise<void> =>
-      Promise.race([
+    until: (enough: () => boolean): Promise<void> => {
+      const reached = Promise.race([
         new Promise<void>((resolve) => {
           const look = (): void => {
             if (!enough()) return;
@@ -155,7 +156,10 @@ function startLoad({ world }: Stand, apis: readonly Api[]) {
           look();
         }),
         done.then(() => undefined),
-      ]),
+      ]);
+      const last = () => seen.slice(-5).map(({ kind, status, milliseconds }) => [kind, status, milliseconds]);
+      return inTime(() => `enough of what was asked; at last ${JSON.stringify(last())}`, reached, 100);
+    },
     async end(): Promise<void> {
       state.over = true;
       await done;

@@ -4,6 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Api, client, made, settingsUrl } from "../harness/broker.ts";
 import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
+import { until } from "../harness/until.ts";
 import { type Behave, type Receiver, isSigned, startReceiver } from "../http/receiver.ts";
 
 const environment = { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" };
@@ -143,17 +144,21 @@ test("a rotation that is killed at any point leaves the old or the new value cur
   console.log(`what was current after each kill: ${outcomes.join("; ")}`);
   // What waited for a hook is asked again once its lease is over, and each ends one way or the other.
   for (const each of ROUNDS)
-    for (;;) {
-      // The value before its rotation's state: it may be activated between the two.
-      const { value } = await made(api().get(url(each.path, "/settings/value")));
-      const { rotations } = await made(api().get(url(each.path, "/settings/rotations")));
-      if (rotations.every(({ state }: { state: string }) => state === "done")) {
-        const settled = await made(api().get(url(each.path, "/settings/value")));
-        expect(settled.value).toBe(`${rotations.length === 0 ? "old" : "new"} of ${each.path}`);
-        break;
-      }
-      expect(rotations[0].state).toBe("pending");
-      expect(value).toBe(`old of ${each.path}`);
-      await pause(200);
-    }
+    await until(
+      `the rotation of ${each.path} done`,
+      async () => {
+        // The value before its rotation's state: it may be activated between the two.
+        const { value } = await made(api().get(url(each.path, "/settings/value")));
+        const { rotations } = await made(api().get(url(each.path, "/settings/rotations")));
+        if (rotations.every(({ state }: { state: string }) => state === "done")) {
+          const settled = await made(api().get(url(each.path, "/settings/value")));
+          expect(settled.value).toBe(`${rotations.length === 0 ? "old" : "new"} of ${each.path}`);
+          return true;
+        }
+        expect(rotations[0].state).toBe("pending");
+        expect(value).toBe(`old of ${each.path}`);
+        return false;
+      },
+      120,
+    );
 }, 180_000);

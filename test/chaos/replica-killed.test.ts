@@ -2,11 +2,11 @@
 // is there, nothing of the dead one stays at the server, and it comes back. What both do in the background is done once.
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Api, type World, furnish, made, settingsUrl } from "../harness/broker.ts";
 import { type OwnPostgres, startOwnPostgres } from "../harness/own-postgres.ts";
 import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
+import { until } from "../harness/until.ts";
 
 const CLIENTS = 6;
 const ENOUGH = 60;
@@ -80,9 +80,8 @@ test("a replica killed: the other goes on at once, nothing acknowledged is lost,
       if (tries > 1) repeated += 1;
     }
   });
-  const atLeast = async (count: number): Promise<void> => {
-    while (acknowledged.length < count) await pause(20);
-  };
+  const atLeast = (count: number): Promise<void> =>
+    until(`${count} acknowledged writes`, () => acknowledged.length >= count);
   await atLeast(ENOUGH);
   const victim = replicas[1] as BrokerProcess;
   const killedAt = performance.now();

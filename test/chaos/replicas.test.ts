@@ -3,6 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import {
@@ -70,13 +71,18 @@ async function query(sql: string, values: unknown[] = []): Promise<Record<string
   }
 }
 
+const LOAD_PAUSE_MS = 5;
+
 /** Both replicas are kept busy with reads, every one of which must go well, while `work` goes on. */
 async function underLoad(work: () => Promise<void>): Promise<void> {
   const state = { over: false };
   const url = settingsUrl(world.project, "secret/Custom/a", { decrypt: "true" });
   const load = [one, other, one, other].map(async (replica) => {
     const api = replica.as(world.writer.api.token);
-    while (!state.over) expect((await api.get(url)).status).toBe(200);
+    while (!state.over) {
+      expect((await api.get(url)).status).toBe(200);
+      await pause(LOAD_PAUSE_MS);
+    }
   });
   try {
     await work();

@@ -10,6 +10,7 @@ import { findPrograms, runSingle } from "../../src/embedded/cluster.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/embedded/postgres.ts";
 import { type Api, type World, client, furnish, made, settingsUrl } from "../harness/broker.ts";
 import { type BrokerProcess, coffer, newHome, spawnBroker } from "../harness/process.ts";
+import { until } from "../harness/until.ts";
 
 let home: Awaited<ReturnType<typeof newHome>>;
 let server: EmbeddedPostgres;
@@ -99,12 +100,12 @@ describe("as the serving role", () => {
     const log = `/audit?owner_type=organization&owner_id=${organization.id}&order=asc`;
     expect((await made(person.api.get(log))).events.length).toBeGreaterThan(0);
     await made(person.api.delete(`/organizations/${organization.id}?purge=true`));
-    for (;;) {
+    await until("every event with its position", async () => {
       const { rows } = await owner.query(
         "SELECT count(*)::int AS open FROM audit_events WHERE position IS NULL AND outcome <> 'denied'",
       );
-      if (rows[0].open === 0) break;
-    }
+      return rows[0].open === 0;
+    });
     expect((await made(admin.get("/users"))).users.length).toBeGreaterThan(0);
     expect(broker.output()).not.toContain('"level":"error"');
     const verified = await coffer(["audit", "verify"], as(urls.serving));

@@ -7,11 +7,11 @@ import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, writeFile } from "nod
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { chooseAccount, environment } from "../../src/embedded/account.ts";
 import { findPrograms } from "../../src/embedded/cluster.ts";
 import { endWithParent } from "../../src/embedded/guard.ts";
+import { until } from "./until.ts";
 
 export type Settings = Readonly<Record<string, string>>;
 export type Row = Readonly<Record<string, unknown>>;
@@ -103,11 +103,12 @@ async function serve(folder: string, password: string, first: Settings): Promise
     await log.close();
     dismiss = endWithParent(child.pid ?? 0);
     // No event tells that a server takes connections: its own pid file says so.
-    while (!(await isReady())) {
+    await until("PostgreSQL ready", async () => {
+      if (await isReady()) return true;
       if (child.exitCode !== null)
         throw new Error(`PostgreSQL ended: ${await readFile(join(folder, "log"), "utf8")}`);
-      await pause(10);
-    }
+      return false;
+    });
   }
   async function isReady(): Promise<boolean> {
     const lines = (await readFile(join(data, "postmaster.pid"), "utf8").catch(() => "")).split("\n");

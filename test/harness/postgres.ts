@@ -18,7 +18,8 @@ export function emptyDatabase(): Promise<TestDatabase> {
 async function clone(template: string): Promise<TestDatabase> {
   const { url, prefix } = inject("postgres");
   const name = `${prefix}${randomBytes(6).toString("hex")}`;
-  await execute(url, `CREATE DATABASE ${name} TEMPLATE ${template}`);
+  // Copied as files, half the work of writing each page into the log: nothing of a test's has to be flushed for it.
+  await execute(url, `CREATE DATABASE ${name} TEMPLATE ${template} STRATEGY FILE_COPY`);
   const own = new URL(url);
   own.pathname = `/${name}`;
   return { url: own.href, drop: () => execute(url, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };

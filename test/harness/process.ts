@@ -6,10 +6,10 @@ import { readFileSync, readdirSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { startOf } from "../../src/embedded/lock.ts";
 import { type Api, client } from "./broker.ts";
+import { inTime, until } from "./until.ts";
 
 const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
 
@@ -48,7 +48,7 @@ function start(args: readonly string[], environment: Environment, flags: readonl
 /** Resolves once a process has said this; rejects when it ends before it does. */
 function said({ child, output, ended }: ReturnType<typeof start>, text: string): Promise<void> {
   const all = (): string => output.stdout + output.stderr;
-  return new Promise((resolve, reject) => {
+  const heard = new Promise<void>((resolve, reject) => {
     const look = (): void => {
       if (all().includes(text)) resolve();
     };
@@ -57,6 +57,7 @@ function said({ child, output, ended }: ReturnType<typeof start>, text: string):
     void ended.then(({ code }) => reject(new Error(`coffer ended (${code}): ${all()}`)));
     look();
   });
+  return inTime(() => `“${text}”, of a process that said: ${all()}`, heard);
 }
 
 /** Runs `coffer …` to its end. */
@@ -167,7 +168,7 @@ function killNow(pid: number): void {
 
 /** No event tells of the end of somebody else's process. */
 export async function gone(pid: number): Promise<void> {
-  while (startOf(pid) !== undefined) await pause(10);
+  await until(`the end of process ${pid}`, () => startOf(pid) === undefined);
 }
 
 /** The pid of a home's PostgreSQL. */

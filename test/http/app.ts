@@ -58,6 +58,7 @@ export async function testApp(
       publicUrl: null,
       clock: { now: () => new Date() },
       newId: () => `00000000-0000-7000-8000-${String(++ids).padStart(12, "0")}`,
+      silenceSeconds: 60,
       drainSeconds: 1,
       ...deps,
     },

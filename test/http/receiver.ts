@@ -4,6 +4,7 @@ import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { type IncomingMessage, type ServerResponse, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { inTime } from "../harness/until.ts";
 
 export type Received = {
   readonly id: string;
@@ -59,7 +60,10 @@ export async function startReceiver(behave: Behave = () => undefined) {
     received,
     /** Resolves once what it received is so. */
     async until(holds: (received: readonly Received[]) => boolean): Promise<void> {
-      while (!holds(received)) await new Promise<void>((resolve) => waiting.push(resolve));
+      const came = async (): Promise<void> => {
+        while (!holds(received)) await new Promise<void>((resolve) => waiting.push(resolve));
+      };
+      await inTime(() => `what a test expects of ${received.length} messages received`, came());
     },
     async close(): Promise<void> {
       waiting = [];

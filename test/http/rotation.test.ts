@@ -11,6 +11,7 @@ import {
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
+import { until } from "../harness/until.ts";
 import { type Behave, type Receiver, startReceiver } from "./receiver.ts";
 import { sql } from "./rights-kit.ts";
 import { attack, eventsOf, later, scoped, settingsOf } from "./settings-kit.ts";
@@ -179,12 +180,15 @@ describe("a hook", () => {
   };
   /** Asks until the rotation is no longer pending. */
   async function settled(path: string) {
-    for (;;) {
+    let rotation: Awaited<ReturnType<typeof rotationsOf>>[number];
+    await until(`${path} no longer pending`, async () => {
       await ask();
-      const [rotation] = await rotationsOf(path);
-      if (rotation.state !== "pending") return rotation;
+      [rotation] = await rotationsOf(path);
+      if (rotation.state !== "pending") return true;
       await soon(path);
-    }
+      return false;
+    });
+    return rotation;
   }
 
   test("that confirms makes the pending version current; it can read it by its number, and no event holds it", async () => {

@@ -12,6 +12,7 @@ import {
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
+import { until } from "../harness/until.ts";
 import { type Behave, type Receiver, isSigned, startReceiver } from "./receiver.ts";
 import { sql } from "./rights-kit.ts";
 import { attack, inSeconds, later, scoped, settingsOf } from "./settings-kit.ts";
@@ -66,11 +67,6 @@ const hurry = ({ id }: Pick<Hook, "id">, which = "true") =>
      WHERE webhook_id = '${id}' AND state = 'pending' AND ${which}`,
   );
 const typesOf = ({ receiver }: Hook) => receiver.received.map(({ body }) => body.type);
-
-/** No event tells of a row that somebody else changes. */
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20));
-}
 
 describe("what is told", () => {
   test("each change, in signed messages without a value; an organization's webhook hears of its projects", async () => {
@@ -202,16 +198,16 @@ describe("bad receivers", () => {
     expect(performance.now() - started).toBeLessThan(9_000);
     expect(new Set(good.receiver.received.map(({ id }) => id)).size).toBe(count);
     const [failing, , redirecting] = bad;
-    await until(async () =>
+    await until("what a test expects of deliveries", async () =>
       (await deliveriesOf(failing as Hook)).some(({ attempts }: { attempts: number }) => attempts > 0),
     );
     await redirecting?.receiver.until(({ length }) => length > 0);
-    await until(async () =>
+    await until("what a test expects of deliveries", async () =>
       (await deliveriesOf(redirecting as Hook)).some(
         ({ last_flaw }: { last_flaw: string }) => last_flaw === "redirect",
       ),
     );
-    await until(async () =>
+    await until("what a test expects of deliveries", async () =>
       (await deliveriesOf(gone)).some(({ last_flaw }: { last_flaw: string }) => last_flaw === "connection"),
     );
     expect(asked).toBe(0);
@@ -219,7 +215,7 @@ describe("bad receivers", () => {
     for (const hook of bad) {
       // Lost is nothing: all of them come, some again, and then under the same id.
       for (const hanging of [hook]) await hurry(hanging);
-      await until(async () => {
+      await until("what a test expects of deliveries", async () => {
         await hurry(hook);
         return (await deliveriesOf(hook, { state: "delivered" })).length === count;
       });
@@ -235,7 +231,7 @@ describe("bad receivers", () => {
     let isHealed = false;
     const hook = await hooked(world.project, () => (isHealed ? 204 : 503));
     await made(settingsOf(world.writer.api, world.project).put("secret/Custom/dead", "x"));
-    await until(async () => {
+    await until("what a test expects of deliveries", async () => {
       await hurry(hook);
       return (await deliveriesOf(hook, { state: "dead" })).length === 1;
     });
@@ -250,7 +246,10 @@ describe("bad receivers", () => {
     isHealed = true;
     const replay = hooksUrl(world.project, `/${hook.id}/deliveries/${dead.id}/replay`);
     expect((await world.owner.api.post(replay)).status).toBe(204);
-    await until(async () => (await deliveriesOf(hook, { state: "delivered" })).length === 1);
+    await until(
+      "what a test expects of deliveries",
+      async () => (await deliveriesOf(hook, { state: "delivered" })).length === 1,
+    );
     expect(new Set(hook.receiver.received.map(({ id }) => id))).toEqual(new Set([dead.event_id]));
     await remove(hook);
   }, 30_000);
@@ -263,7 +262,10 @@ describe("bad receivers", () => {
     const hook = await hooked(world.project);
     const settings = settingsOf(world.writer.api, world.project);
     for (let each = 0; each < 40; each++) await made(settings.put("secret/Custom/shared", `value ${each}`));
-    await until(async () => (await deliveriesOf(hook, { state: "delivered" })).length === 40);
+    await until(
+      "what a test expects of deliveries",
+      async () => (await deliveriesOf(hook, { state: "delivered" })).length === 40,
+    );
     expect(hook.receiver.received.length).toBe(40);
     await second.close();
     await remove(hook);

@@ -1,8 +1,10 @@
 // What the tests of keys stand on: values of each kind of owner, what a client sees of them, and a place in the
 // database at which a process is held until it is killed.
+import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { expect } from "vitest";
 import { type Api, type TestBroker, furnish, made, settingsUrl } from "../harness/broker.ts";
+import { until } from "../harness/until.ts";
 
 export type Stock = Awaited<ReturnType<typeof stock>>;
 
@@ -84,6 +86,9 @@ export async function rewrapsIn(databaseUrl: string): Promise<number[]> {
   return rows.map(({ times }) => Number(times));
 }
 
+/** Enough of a load that some request is always under way, and not so much that it keeps `work` from the processor. */
+export const LOAD_PAUSE_MS = 5;
+
 /** Reads all of a stock again and again, every read of which must go well, while `work` goes on. */
 export async function underReads(
   apis: readonly Api[],
@@ -98,6 +103,7 @@ export async function underReads(
       const { status, text } = await api.get(settingsUrl(place.owner, place.path, { decrypt: "true" }));
       expect([status, text.includes('"decrypted":true')]).toEqual([200, true]);
       state.reads += 1;
+      await pause(LOAD_PAUSE_MS);
     }
   });
   try {
@@ -132,8 +138,11 @@ export async function holdAt(databaseUrl: string, what: string) {
       void ended.finally(() => {
         isOver = true;
       });
-      while ((await connection.query(held)).rowCount === 0)
+      await until(what, async () => {
+        if (((await connection.query(held)).rowCount ?? 0) > 0) return true;
         if (isOver) throw new Error(`the process ended before it did: ${what}`);
+        return false;
+      });
     },
     async end(): Promise<void> {
       await connection.query(`SELECT pg_terminate_backend(pid) FROM (${held}) AS held`);

@@ -3,11 +3,12 @@
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Api, client, made, settingsUrl } from "../harness/broker.ts";
 import { type TestDatabase, createDatabase } from "../harness/postgres.ts";
 import { type BrokerProcess, coffer, newHome, spawnBroker, spawnCoffer } from "../harness/process.ts";
-import { type Stock, holdAt, query, seen, stock } from "./kit.ts";
+import { LOAD_PAUSE_MS, type Stock, holdAt, query, seen, stock } from "./kit.ts";
 
 const REWRAP = ["keys", "rewrap", "--grace-seconds", "0"];
 const latest = randomBytes(32).toString("hex");
@@ -91,6 +92,7 @@ async function underLoad(work: () => Promise<void>): Promise<number> {
       const old = await api().get(settingsUrl(place.owner, place.path, { decrypt: "true" }));
       expect([old.status, old.body.settings?.[0]?.decrypted]).toEqual([200, true]);
       state.requests += 3;
+      await pause(LOAD_PAUSE_MS);
     }
   });
   const failed = Promise.all(load);

@@ -3,6 +3,7 @@ import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type TestBroker, made, settingsUrl, startBroker } from "../harness/broker.ts";
 import { coffer } from "../harness/process.ts";
+import { until } from "../harness/until.ts";
 import { type Stock, environmentOf, keysIn, query, seen, stock } from "./kit.ts";
 
 let one: TestBroker;
@@ -62,7 +63,7 @@ test("a write that has its key before a rotation, and its turn after it, is unde
   await connection.query("SELECT FROM path_ledger WHERE path = $1 FOR UPDATE", [path]);
   const writing = put(one, path, "second");
   const waiting = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
-  while ((await query(one.databaseUrl, waiting)).length === 0);
+  await until("the write in its queue", async () => (await query(one.databaseUrl, waiting)).length > 0);
   const before = await keyOf(path);
   await other.service.broker.rotateKeys();
   await connection.query("COMMIT");

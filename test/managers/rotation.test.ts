@@ -2,6 +2,7 @@
 // database points at. And an import, which a manager cannot take part in.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
+import { until } from "../harness/until.ts";
 import { type Receiver, startReceiver } from "../http/receiver.ts";
 import { type SettingsApi, attack, later, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud } from "./clouds.ts";
@@ -46,7 +47,10 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
   const valuesHeld = (): string[] => cloud.held().flatMap(({ values }) => [...values.values()]);
   /** Sweeps until the manager holds this no more: it takes its time over labels. */
   const goneFromManager = async (value: string): Promise<void> => {
-    while (valuesHeld().includes(value)) await broker.service.broker.settleManagedSecrets(100);
+    await until("a value gone from the manager", async () => {
+      await broker.service.broker.settleManagedSecrets(100);
+      return !valuesHeld().includes(value);
+    });
   };
 
   test("at once: the new value is in the manager and current, and the old one goes after the overlap", async () => {
@@ -76,13 +80,12 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
       await made(settings.put(path, `${name} old ${confirms}`));
       const { rotation } = await rotate(path, { value: fresh, hook: { webhook_id } });
       expect(rotation.state).toBe("pending");
-      await settled();
       const url = settingsUrl(world.project, path, {}, "/settings/rotations");
-      for (;;) {
-        const { rotations } = await made(world.keeper.api.get(url));
-        if (rotations[0].state !== "pending") break;
+      await until("the rotation no longer pending", async () => {
         await settled();
-      }
+        const { rotations } = await made(world.keeper.api.get(url));
+        return rotations[0].state !== "pending";
+      });
       const current = (await settings.value(path)).body;
       expect([current.value, current.version]).toEqual(confirms ? [fresh, 2] : [`${name} old false`, 1]);
       if (!confirms) await goneFromManager(fresh);
@@ -104,7 +107,10 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
     expect(pointed.rowCount).toBe(1);
     const url = settingsUrl(world.project, path, {}, "/settings/rotations");
     const latest = async () => (await made(world.keeper.api.get(url))).rotations[0];
-    while ((await latest()).state === "pending") await settled();
+    await until("the rotation no longer pending", async () => {
+      await settled();
+      return (await latest()).state !== "pending";
+    });
     expect(await latest()).toMatchObject({ state: "fallen_back", reason: "altered" });
     await goneFromManager(`${name} next`);
     expect(valuesHeld()).toContain(`${name} still here`);

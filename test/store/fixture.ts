@@ -1,5 +1,6 @@
 // A store on a database of its own, and rows to put into it. What a test does not care about gets a plain default.
 import { createHash, randomBytes } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { onTestFinished } from "vitest";
 import { v7 } from "uuid";
@@ -60,6 +61,7 @@ export async function openFixture() {
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
       );
       if (isDone || (rowCount ?? 0) > 0) return;
+      await pause(2);
     }
   }
 

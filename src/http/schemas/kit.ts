@@ -67,7 +67,7 @@ export function published(schema: unknown): unknown {
   return Object.fromEntries(entries.map(([key, inner]) => [key, published(inner)]));
 }
 
-/** Every component, by its name in openapi.yaml. Filled while the files of this folder load, read by addSchemas. */
+/** Every component, by its name in openapi.yaml. Filled while the files of this folder load, read by app.ts. */
 export const COMPONENTS = new Map<string, TSchema>();
 
 /** Gives a schema its name in openapi.yaml, and answers the reference to it. */
