@@ -20,7 +20,7 @@ import { createEvents } from "./events.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
 import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
-import type { Answer, BackgroundSteps, Done, Find, SignedIn, Stage } from "./steps.ts";
+import type { Answer, BackgroundSteps, ChangeSteps, Done, Find, SignedIn, Stage } from "./steps.ts";
 
 /** For a change that has nothing to prepare, or nobody to queue behind. */
 export const nothing = async (): Promise<null> => null;
@@ -202,21 +202,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     async change<Prepared, Locked, Result>(
       caller: Caller,
       need: Need,
-      steps: {
-        readonly prepare: (
-          grant: Grant,
-          reader: Reader,
-          permit: Permit,
-          stage: Stage<Locked>,
-        ) => Promise<Prepared>;
-        readonly lock: (tx: Transaction, grant: Grant) => Promise<Locked>;
-        readonly apply: (
-          tx: Transaction,
-          grant: Grant,
-          prepared: Prepared,
-          locked: Locked,
-        ) => Promise<Done<Result>>;
-      },
+      steps: ChangeSteps<Prepared, Locked, Result>,
     ): Promise<Result> {
       return counted(caller, async () => {
         const grant = await admitted(caller, need);
@@ -227,7 +213,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
             const decision = judge(again.facts, need.ask);
             if (decision.verdict === "deny") throw new Denied(decision, need.ask.action);
             return work(tx, again.grant, locked);
-          });
+          }, steps.at);
         const attempt = async (): Promise<Result> => {
           const prepared = await steps.prepare(grant, store.reader, permit, stage);
           return stage(async (tx, again, locked) => {

@@ -149,11 +149,8 @@ export type LifecycleWrites = {
   lockPaths(key: OwnerKey, paths: readonly SettingPath[]): Promise<ReadonlyMap<string, number>>;
   /** As insertSetting, insertVersion and setLastVersion, for many. */
   insertBatch(key: OwnerKey, batch: SettingBatch): Promise<void>;
-  /**
-   * Events, and a delivery for each webhook that asks for them: committed with the change, or not at all. Answers how
-   * many deliveries.
-   */
-  announce(changes: readonly ChangeEvent[]): Promise<number>;
+  /** Events, and a delivery for each webhook that asks for them: committed with the change, or not at all. */
+  announce(changes: readonly ChangeEvent[]): Promise<void>;
   insertWebhook(row: WebhookRecord): Promise<void>;
   updateWebhook(row: WebhookRecord): Promise<void>;
   removeWebhook(row: WebhookRecord): Promise<void>;

@@ -170,6 +170,9 @@ export type NewToken = TokenRecord & { readonly hash: Buffer };
 /** What may be purged together: a setting's address, for the audit. */
 export type PurgedSetting = { readonly id: string; readonly path: string };
 
+/** The one setting that a write is of. */
+export type WritePlace = { readonly owner: Owner; readonly path: SettingPath };
+
 /** Reads and writes that commit together, with their audit event, or not at all. */
 export type Transaction = Reader &
   ManagerWrites &
@@ -266,10 +269,11 @@ export type Store = {
   /** Gives one back. */
   returnUse(tokenId: string): Promise<void>;
   /**
-   * Runs `work` in one transaction. A BrokerError from `work` rolls back and comes out as it is.
+   * Runs `work` in one transaction. A BrokerError from `work` rolls back and comes out as it is. Where `place` is all
+   * that it locks and changes, it may share the commit with others; then, too, it may be run more than once.
    * @throws BrokerError `unavailable` when the database cannot be had, `conflict` for a name taken in a race
    */
-  transact<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
+  transact<Result>(work: (tx: Transaction) => Promise<Result>, place?: WritePlace): Promise<Result>;
   /** Resolves when the event is durable. Calls under way together share a write. */
   record(event: AuditEvent): Promise<void>;
   /** Adds one to the count of refused credentials of its address, reason and minute; durable when it resolves. */

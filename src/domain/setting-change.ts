@@ -84,7 +84,10 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
         throw error;
       }
     }
+    // Whoever destroys writes to more than the setting.
+    const sharing = action === "write" ? { at: { owner: input.owner, path } } : {};
     return gate.change<Prepared, number, Result>(caller, need, {
+      ...sharing,
       prepare: (grant, reader, permit, stage) =>
         prepare({
           key: keyOf(grant),

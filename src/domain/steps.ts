@@ -3,7 +3,7 @@ import type { Action } from "./access.ts";
 import type { Grant } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
 import type { Report } from "./events.ts";
-import type { OwnerKey, Reader, Transaction } from "./ports.ts";
+import type { OwnerKey, Reader, Transaction, WritePlace } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
 
 /** What a read is about to show. `action` words the event where it is not the ask's own. */
@@ -43,6 +43,19 @@ export type Done<Result> = Report & { readonly result: Result; readonly happenin
 export type Stage<Locked> = <Staged>(
   work: (tx: Transaction, grant: Grant, locked: Locked) => Promise<Staged>,
 ) => Promise<Staged>;
+/** What a change does before its transaction, and in it. */
+export type ChangeSteps<Prepared, Locked, Result> = {
+  /** Where all that is locked and changed is at one setting: such changes may share a commit. */
+  readonly at?: WritePlace;
+  readonly prepare: (grant: Grant, reader: Reader, permit: Permit, stage: Stage<Locked>) => Promise<Prepared>;
+  readonly lock: (tx: Transaction, grant: Grant) => Promise<Locked>;
+  readonly apply: (
+    tx: Transaction,
+    grant: Grant,
+    prepared: Prepared,
+    locked: Locked,
+  ) => Promise<Done<Result>>;
+};
 /** The broker's own work with a network call in it: claimed in one transaction, finished in another. */
 export type BackgroundSteps<Claimed, Worked, Result> = {
   readonly claim: (tx: Transaction, now: Date) => Promise<Claimed | null>;

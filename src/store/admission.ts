@@ -6,7 +6,9 @@ import type { Admission, OwnerKey, PresentedToken, Reader, Store, TokenRecord } 
 import type { AccessNotes } from "./access-notes.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import type { PrincipalModel } from "./generated/models.ts";
+import { type AdmitAsk, admitMany } from "./lookups.ts";
 import { toPrincipalRecord } from "./rows.ts";
+import { createTogether } from "./together.ts";
 
 /** The owner's tenant; no row when there is no such owner. */
 const place = (type: string, id: string): string => `
@@ -99,6 +101,14 @@ function lookUp(presented: PresentedToken): readonly [Statement, by: Param, ...r
   const { token_id, principal_id, provider } = presented.claims;
   if (token_id !== null) return [byIdStatement, token_id];
   return [byPrincipalStatement, principal_id, provider?.id ?? null, provider?.revision ?? null];
+}
+
+/** As Store.admit, outside any transaction: those that wait share a statement. */
+export function admitTogether(db: Db, notes: AccessNotes): Store["admit"] {
+  const admit = createTogether((asks: readonly AdmitAsk[]) => admitMany(db, notes, asks));
+  const lookUp = admitWith(db, notes);
+  return (presented, owner, lookup) =>
+    lookup ? lookUp(presented, owner, lookup) : admit({ presented, owner });
 }
 
 export function admitWith(db: Db, notes: AccessNotes): Store["admit"] {

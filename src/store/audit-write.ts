@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { type AuditEvent, addressBlock } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
 import type { Store, Transaction } from "../domain/ports.ts";
+import type { Column } from "./columns.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 
@@ -37,11 +38,7 @@ export function cleanEvent(event: AuditEvent): AuditEvent {
 }
 
 /** Each column with its type and what an event has for it. */
-export const columns: readonly (readonly [
-  name: string,
-  type: string,
-  of: (event: AuditEvent) => string | null,
-])[] = [
+export const columns: readonly Column<AuditEvent>[] = [
   ["tenant_id", "uuid", (event) => event.tenant_id],
   ["id", "uuid", (event) => event.id],
   ["at", "timestamptz", (event) => event.at.toISOString()],

@@ -2,63 +2,66 @@
 // given afterwards, to what is committed, by one asker at a time: so an event that commits late gets a late position,
 // and no listener has passed it (docs/decisions/0010). A delivery for each webhook is written with its event.
 import { type ChangeEvent, RIGHTS_CHANGED, payloadOf } from "../domain/change-events.ts";
-import type { ChangeLog, LifecycleWrites } from "../domain/lifecycle-ports.ts";
+import type { ChangeLog } from "../domain/lifecycle-ports.ts";
 import type { Within } from "./audit.ts";
+import type { Column } from "./columns.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import type { ChangeEventModel } from "./generated/models.ts";
 
 const placedMax = 5_000;
 
-const columns: readonly (readonly [name: string, type: string, of: (event: ChangeEvent) => string | null])[] =
-  [
-    ["tenant_id", "uuid", (event) => event.tenant_id],
-    ["id", "uuid", (event) => event.id],
-    ["at", "timestamptz", (event) => event.at.toISOString()],
-    ["kind", "text", (event) => event.kind],
-    ["owner_type", "text", (event) => event.owner_type],
-    ["owner_id", "uuid", (event) => event.owner_id],
-    ["setting_id", "uuid", (event) => event.setting_id],
-    ["path", "text", (event) => event.path],
-    ["version", "int", (event) => (event.version === null ? null : String(event.version))],
-    ["principal_id", "uuid", (event) => event.principal_id],
-    ["details", "jsonb", (event) => JSON.stringify(event.details)],
-  ];
+export const columns: readonly Column<ChangeEvent>[] = [
+  ["tenant_id", "uuid", (event) => event.tenant_id],
+  ["id", "uuid", (event) => event.id],
+  ["at", "timestamptz", (event) => event.at.toISOString()],
+  ["kind", "text", (event) => event.kind],
+  ["owner_type", "text", (event) => event.owner_type],
+  ["owner_id", "uuid", (event) => event.owner_id],
+  ["setting_id", "uuid", (event) => event.setting_id],
+  ["path", "text", (event) => event.path],
+  ["version", "int", (event) => (event.version === null ? null : String(event.version))],
+  ["principal_id", "uuid", (event) => event.principal_id],
+  ["details", "jsonb", (event) => JSON.stringify(event.details)],
+];
 const names = columns.map(([name]) => name).join(", ");
 const arrays = columns.map(([, type], index) => `$${index + 1}::text[]::${type}[]`).join(", ");
 const insertStatement: Statement = {
   name: "announce",
   text: `INSERT INTO change_events (${names}) SELECT * FROM unnest(${arrays})`,
 };
-/** One for each webhook of the owner, or of the organization above it, that asks for this kind. Due at once. */
-const deliverStatement: Statement = {
-  name: "announce_deliveries",
-  text: `INSERT INTO webhook_deliveries
+/**
+ * One for each webhook of the owner, or of the organization above it, that asks for this kind. Due at once.
+ * `from` is of events `n`, with the `body` to be sent.
+ */
+export const deliverFrom = (from: string): string => `INSERT INTO webhook_deliveries
       (tenant_id, id, webhook_id, event_id, kind, body, state, next_attempt_at, created_at)
     SELECT w.tenant_id, gen_random_uuid(), w.id, n.id, n.kind, n.body, 'pending', n.at, n.at
-    FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[], $5::text[], $6::text[]::timestamptz[])
-      AS n (tenant_id, owner_id, id, kind, body, at)
+    FROM ${from}
     JOIN webhooks w ON w.tenant_id = n.tenant_id AND w.owner_id IN (n.owner_id, n.tenant_id)
       AND w.disabled_at IS NULL AND n.kind = ANY(w.events)
-    RETURNING 1`,
+    RETURNING 1`;
+const deliverStatement: Statement = {
+  name: "announce_deliveries",
+  text: deliverFrom(`unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[], $5::text[], $6::text[]::timestamptz[])
+      AS n (tenant_id, owner_id, id, kind, body, at)`),
 };
 
-export function announceIn(db: Db): Pick<LifecycleWrites, "announce"> {
-  return {
-    async announce(changes) {
-      const params: Param[] = columns.map(([, , of]) => changes.map(of));
-      await db.query(insertStatement, params);
-      const told = changes.filter(({ kind }) => kind !== RIGHTS_CHANGED);
-      if (told.length === 0) return 0;
-      const made = await db.query(deliverStatement, [
-        told.map(({ tenant_id }) => tenant_id),
-        told.map(({ owner_id }) => owner_id),
-        told.map(({ id }) => id),
-        told.map(({ kind }) => kind),
-        told.map((each) => JSON.stringify(payloadOf(each))),
-        told.map(({ at }) => at.toISOString()),
-      ]);
-      return made.length;
-    },
+/** As LifecycleWrites.announce; answers how many deliveries there are. */
+export function announceIn(db: Db): (changes: readonly ChangeEvent[]) => Promise<number> {
+  return async (changes) => {
+    const params: Param[] = columns.map(([, , of]) => changes.map(of));
+    await db.query(insertStatement, params);
+    const told = changes.filter(({ kind }) => kind !== RIGHTS_CHANGED);
+    if (told.length === 0) return 0;
+    const made = await db.query(deliverStatement, [
+      told.map(({ tenant_id }) => tenant_id),
+      told.map(({ owner_id }) => owner_id),
+      told.map(({ id }) => id),
+      told.map(({ kind }) => kind),
+      told.map((each) => JSON.stringify(payloadOf(each))),
+      told.map(({ at }) => at.toISOString()),
+    ]);
+    return made.length;
   };
 }
 

@@ -111,15 +111,19 @@ type Place = { readonly tenant_id: string; readonly id: string };
 const idsOf = (rows: readonly Place[]) => [rows.map((each) => each.tenant_id), rows.map((each) => each.id)];
 const first = "00000000-0000-0000-0000-000000000000";
 
+const epochStatement: Statement = {
+  name: "key_epoch",
+  text: "SELECT key_check, previous_key_check, keys_rotated_at FROM instance WHERE id = 1",
+};
+
 /** What all keys stand on; before the first start nothing is there. */
-export async function epochOf({ prisma }: Db): Promise<KeyEpoch> {
-  const select = { key_check: true, previous_key_check: true, keys_rotated_at: true } as const;
-  const row = await prisma.instance.findUnique({ where: { id: 1 }, select });
+export async function epochOf(db: Pick<Db, "query">): Promise<KeyEpoch> {
+  const [row] = await db.query<KeyEpoch>(epochStatement, []);
   return row ?? { key_check: null, previous_key_check: null, keys_rotated_at: null };
 }
 
 /** The same, held until the transaction ends. */
-export async function heldEpoch(db: Db): Promise<KeyEpoch> {
+export async function heldEpoch(db: Pick<Db, "query">): Promise<KeyEpoch> {
   await db.query(shareStatement, []);
   return epochOf(db);
 }

@@ -8,7 +8,9 @@ import { raced } from "./failures.ts";
 import type { KeyEncryptionKeyModel } from "./generated/models.ts";
 import { epochOf, heldEpoch } from "./key-rotation.ts";
 import { hold, holdOwner } from "./locks.ts";
+import { type DataKeyAsk, newestDataKeyMany } from "./lookups.ts";
 import { toDataKeyRecord, toKekRecord, toManagedSecret } from "./rows.ts";
+import { createTogether } from "./together.ts";
 
 const bytes = (from: Uint8Array): Uint8Array<ArrayBuffer> => new Uint8Array(from);
 
@@ -38,6 +40,11 @@ const localKeksStatement: Statement = {
 
 export function keyStore(db: Db, transact: Transacting, now: () => Date): KeyStore {
   const { prisma } = db;
+  const newestDataKey = createTogether((asks: readonly DataKeyAsk[]) => newestDataKeyMany(db, asks));
+  const epoch = createTogether(async (asks: readonly null[]) => {
+    const one = await epochOf(db);
+    return asks.map(() => one);
+  });
   const makingUntil = (): Date => new Date(now().getTime() + makingSeconds * 1_000);
 
   async function toKek(row: KeyEncryptionKeyModel | null): Promise<KekRecord | null> {
@@ -69,7 +76,7 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
     kek: async (tenant_id, id) =>
       toKek(await prisma.keyEncryptionKey.findUnique({ where: { tenant_id_id: { tenant_id, id } } })),
 
-    epoch: () => epochOf(db),
+    epoch: () => epoch(null),
 
     async localKeks(after, take) {
       const params = [after?.tenant_id ?? INSTANCE_TENANT, after?.id ?? INSTANCE_TENANT, take];
@@ -120,11 +127,7 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
         return (await tx.prisma.managedSecret.updateMany({ where, data })).count === 1 ? "noted" : "gone";
       }),
 
-    async newestDataKey({ tenant_id, owner_type, owner_id }, manager) {
-      const where = { tenant_id, owner_type, owner_id, manager };
-      const row = await prisma.dataKey.findFirst({ where, orderBy: { generation: "desc" } });
-      return row === null ? null : toDataKeyRecord(row);
-    },
+    newestDataKey: (key, manager) => newestDataKey({ key, manager }),
 
     async dataKeys(tenant_id, ids) {
       const rows = await prisma.dataKey.findMany({ where: { tenant_id, id: { in: [...ids] } } });

@@ -1,8 +1,7 @@
 // What the statement of read-ahead-sql.ts answers, taken apart: facts and rows come as JSON lists, in its order.
-import type { OwnerType } from "../domain/address.ts";
+import type { Owner, OwnerType } from "../domain/address.ts";
 import type { PrincipalKind } from "../domain/access.ts";
 import type { PrincipalRecord, TokenRecord } from "../domain/ports.ts";
-import type { Ahead } from "../domain/read-ahead.ts";
 import type { Labels, Location, SettingRow } from "../domain/setting.ts";
 import type { Role } from "../domain/access.ts";
 import type { SettingType } from "../domain/address.ts";
@@ -81,8 +80,8 @@ export type Answered = {
   readonly outdated: boolean;
 };
 
-const time = (text: Time): Date => new Date(text);
-const timeOrNull = (text: Time | null): Date | null => (text === null ? null : new Date(text));
+export const time = (text: Time): Date => new Date(text);
+export const timeOrNull = (text: Time | null): Date | null => (text === null ? null : new Date(text));
 
 export function toToken(facts: TokenFacts, principalId: string): TokenRecord {
   const [
@@ -134,7 +133,12 @@ export function toPrincipal(facts: PrincipalFacts): PrincipalRecord {
   };
 }
 
-export function toRow(facts: RowFacts, tenant_id: string, { owner }: Pick<Ahead, "owner">): SettingRow {
+export function toRow(
+  facts: RowFacts,
+  tenant_id: string,
+  { owner }: { readonly owner: Owner },
+  ended: Pick<SettingRow["setting"], "deleted_at" | "purge_at"> = { deleted_at: null, purge_at: null },
+): SettingRow {
   const owner_type: OwnerType = owner.owner_type;
   return {
     setting: {
@@ -156,8 +160,7 @@ export function toRow(facts: RowFacts, tenant_id: string, { owner }: Pick<Ahead,
       updated_at: time(facts[12]),
       updated_by: facts[13],
       last_accessed_at: timeOrNull(facts[14]),
-      deleted_at: null,
-      purge_at: null,
+      ...ended,
       mac: Buffer.from(facts[15], "hex"),
     },
     version: {

@@ -63,11 +63,17 @@ const covered = (scopes: string): string => `(cardinality(${scopes}) = 0 OR EXIS
       WHERE starts_with(held || ':' || q.place || '/', scope || '/')))`;
 
 /** A row as JSON, in the order in which read-ahead-rows.ts takes it apart. */
-const row = `json_build_array(s.id, s.path, s.type, s.description, s.labels, s.revision, s.current_version, s.current_since,
+export const rowFacts = (
+  sealed: string,
+  ...more: string[]
+): string => `json_build_array(s.id, s.path, s.type, s.description, s.labels, s.revision, s.current_version, s.current_since,
           s.expires_at, s.rotate_after_days, s.created_at, s.created_by, s.updated_at, s.updated_by, s.last_accessed_at,
           encode(s.mac, 'hex'), v.version, v.state, v.storage, v.manager, v.data_key_id, v.location, v.created_at,
           v.created_by, v.last_accessed_at, encode(v.mac, 'hex'),
-          CASE WHEN f.wanted = 'decrypt' AND octet_length(v.sealed) <= ${BYTES_EACH_MAX} THEN encode(v.sealed, 'hex') END)`;
+          ${[sealed, ...more].join(", ")})`;
+const row = rowFacts(
+  `CASE WHEN f.wanted = 'decrypt' AND octet_length(v.sealed) <= ${BYTES_EACH_MAX} THEN encode(v.sealed, 'hex') END`,
+);
 
 const ofOwner = `s.tenant_id = f.tenant_id AND s.owner_type = f.owner_type AND s.owner_id = f.owner_id
           AND s.deleted_at IS NULL AND f.allowed`;
@@ -89,6 +95,29 @@ const source = (
           ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version
         WHERE ${ofOwner}`;
 
+/** As read-ahead-rows.ts takes them apart. */
+export const tokenFacts = `CASE WHEN t.id IS NOT NULL THEN json_build_array(t.id, t.name, t.parent_id, t.made_with, t.scopes, t.max_uses, t.uses,
+  t.allowed_cidrs, t.expires_at, t.last_used_at, t.revoked_at, t.created_at, t.created_by) END`;
+export const principalFacts = `json_build_array(p.id, p.kind, p.name, p.email, p.admin, p.organization_id, p.scopes,
+  p.disabled_at, p.created_at, p.created_by)`;
+
+/** For each `q`: its token `t`, its principal `p`, the owner's tenant `place`, and the roles `here` and `above`. */
+export const whoAndWhere = `LEFT JOIN LATERAL (
+    SELECT * FROM tokens WHERE hash = q.hash UNION ALL SELECT * FROM tokens WHERE id = q.token
+  ) t ON TRUE
+  JOIN principals p ON p.id = coalesce(t.principal_id, q.principal) AND (q.provider IS NULL OR EXISTS (
+    SELECT FROM identity_providers i
+    WHERE i.organization_id = p.organization_id AND i.id = q.provider AND i.revision = q.revision))
+  LEFT JOIN LATERAL (
+    SELECT o.id AS tenant_id FROM organizations o WHERE q.owner_type = 'organization' AND o.id = q.owner_id
+    UNION ALL SELECT j.organization_id FROM projects j WHERE q.owner_type = 'project' AND j.id = q.owner_id
+    UNION ALL SELECT u.id FROM principals u WHERE q.owner_type = 'user' AND u.id = q.owner_id AND u.kind = 'user'
+  ) place ON TRUE
+  LEFT JOIN memberships here
+    ON here.owner_id = q.owner_id AND here.principal_id = p.id AND here.owner_type = q.owner_type
+  LEFT JOIN memberships above
+    ON above.owner_id = place.tenant_id AND above.principal_id = p.id AND above.owner_type = 'organization'`;
+
 const text = `
 WITH q AS (
   SELECT * FROM unnest(${[...ASKED, ...EVENT].map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})
@@ -97,10 +126,7 @@ WITH q AS (
   SELECT k.*, coalesce(k.is_plain AND k.tenant_id IS NOT NULL AND ${rights}, FALSE) AS allowed FROM (
     SELECT q.*, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
       here.role AS role_at_owner, above.role AS role_at_organization,
-      CASE WHEN t.id IS NOT NULL THEN json_build_array(t.id, t.name, t.parent_id, t.made_with, t.scopes, t.max_uses, t.uses,
-        t.allowed_cidrs, t.expires_at, t.last_used_at, t.revoked_at, t.created_at, t.created_by) END AS token_facts,
-      json_build_array(p.id, p.kind, p.name, p.email, p.admin, p.organization_id, p.scopes, p.disabled_at, p.created_at,
-        p.created_by) AS principal_facts,
+      ${tokenFacts} AS token_facts, ${principalFacts} AS principal_facts,
       p.disabled_at IS NULL AND (t.id IS NULL OR (t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > q.at)
         AND t.max_uses IS NULL AND cardinality(t.allowed_cidrs) = 0 AND ${covered("t.scopes")}))
         AND ${covered("p.scopes")} AS is_plain,
@@ -108,22 +134,7 @@ WITH q AS (
         WHEN p.kind = 'service_account' AND p.organization_id IS DISTINCT FROM place.tenant_id THEN NULL
         WHEN q.owner_type = 'project' AND above.role = 'owner' THEN 'owner'
         ELSE here.role END AS role
-    FROM q
-    LEFT JOIN LATERAL (
-      SELECT * FROM tokens WHERE hash = q.hash UNION ALL SELECT * FROM tokens WHERE id = q.token
-    ) t ON TRUE
-    JOIN principals p ON p.id = coalesce(t.principal_id, q.principal) AND (q.provider IS NULL OR EXISTS (
-      SELECT FROM identity_providers i
-      WHERE i.organization_id = p.organization_id AND i.id = q.provider AND i.revision = q.revision))
-    LEFT JOIN LATERAL (
-      SELECT o.id AS tenant_id FROM organizations o WHERE q.owner_type = 'organization' AND o.id = q.owner_id
-      UNION ALL SELECT j.organization_id FROM projects j WHERE q.owner_type = 'project' AND j.id = q.owner_id
-      UNION ALL SELECT u.id FROM principals u WHERE q.owner_type = 'user' AND u.id = q.owner_id AND u.kind = 'user'
-    ) place ON TRUE
-    LEFT JOIN memberships here
-      ON here.owner_id = q.owner_id AND here.principal_id = p.id AND here.owner_type = q.owner_type
-    LEFT JOIN memberships above
-      ON above.owner_id = place.tenant_id AND above.principal_id = p.id AND above.owner_type = 'organization'
+    FROM q ${whoAndWhere}
   ) k
 ), found AS MATERIALIZED (
   SELECT f.*, r.at_path, coalesce(f.known_subjects, r.subjects) AS subjects, r.stamp, CASE WHEN f.allowed AND r.is_whole AND f.known IS NULL THEN r.rows::text END AS rows,

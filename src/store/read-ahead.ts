@@ -8,8 +8,10 @@ import { subjectOf } from "../domain/opening.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import { type AuditObserver, cleanEvent } from "./audit-write.ts";
+import { type Cell, arrayOf } from "./columns.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
+import { presentedCells } from "./lookups.ts";
 import { type KnownPage, createPageCache } from "./page-cache.ts";
 import { type Answered, type RowFacts, toPrincipal, toRow, toToken } from "./read-ahead-rows.ts";
 import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
@@ -26,27 +28,6 @@ type Waiting = {
   readonly done: (found: FoundAhead | null) => void;
   readonly failed: (error: unknown) => void;
 };
-type Cell = string | null;
-
-const literal = (cell: Cell): string => {
-  if (cell === null) return "NULL";
-  return /["\\]/.test(cell) ? `"${cell.replaceAll(/["\\]/g, "\\$&")}"` : `"${cell}"`;
-};
-
-/** Who presents it, in the columns' order: hash, token, principal, provider, revision, stand-in. */
-function presentedOf({ presented }: Ahead): readonly Cell[] {
-  if (presented.kind === "api") return [`\\x${presented.hash.toString("hex")}`, null, null, null, null, null];
-  const { id, token_id, principal_id, provider } = presented.claims;
-  if (token_id !== null) return [null, token_id, null, null, null, null];
-  return [
-    null,
-    null,
-    principal_id,
-    provider?.id ?? null,
-    provider === null ? null : String(provider.revision),
-    id,
-  ];
-}
 
 const pathOf = ({ select }: Ahead): string =>
   select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
@@ -57,13 +38,13 @@ function keyOf(ahead: Ahead): string {
 }
 
 function cellsOf({ ahead, known }: Waiting, n: number): readonly Cell[] {
-  const { select, action, strict, owner, limit } = ahead;
+  const { presented, select, action, strict, owner, limit } = ahead;
   const event = cleanEvent(ahead.event);
   const path = pathOf(ahead);
   const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
   return [
     String(n),
-    ...presentedOf(ahead),
+    ...presentedCells(presented),
     action,
     String(strict),
     `${owner.owner_type}/${owner.owner_id}/${path}`,
@@ -102,9 +83,8 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
   async function send(batch: readonly Waiting[]): Promise<void> {
     try {
       const rows = batch.map(cellsOf);
-      const columns = Array.from(
-        { length: ASKED.length + EVENT.length },
-        (_, column) => `{${rows.map((row) => literal(row[column] ?? null)).join(",")}}`,
+      const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
+        arrayOf(rows.map((row) => row[column] ?? null)),
       );
       const answers = new Map<number, Answered>();
       for (const each of await db.query<Answered>(readAheadStatement, columns)) answers.set(each.n, each);

@@ -85,14 +85,18 @@ type SettingWrites = Pick<
   | "countKept"
 >;
 
+export function countKeptIn(db: Pick<Db, "query">): Transaction["countKept"] {
+  return async ({ tenant_id, owner_type, owner_id }, what, most) => {
+    const params = [tenant_id, owner_type, owner_id, most];
+    const [row] = await db.query<{ kept: number }>(keptStatements[what], params);
+    return row?.kept ?? 0;
+  };
+}
+
 export function settingWrites(db: Db): SettingWrites {
   const { prisma } = db;
   return {
-    async countKept({ tenant_id, owner_type, owner_id }, what, most) {
-      const params = [tenant_id, owner_type, owner_id, most];
-      const [row] = await db.query<{ kept: number }>(keptStatements[what], params);
-      return row?.kept ?? 0;
-    },
+    countKept: countKeptIn(db),
     async lockPath(key, path) {
       // An owner that is gone is told by the right that is decided next.
       await holdOwner(db, key);

@@ -173,7 +173,7 @@ function toRow(row: Row, notes: AccessNotes): SettingRow {
  * Stands for a current version whose row somebody removed: the setting is still listed, and no MAC of ours fits, so
  * that whatever opens or changes it fails.
  */
-function missingVersion(setting: SettingRecord): VersionRecord {
+export function missingVersion(setting: SettingRecord): VersionRecord {
   return {
     tenant_id: setting.tenant_id,
     setting_id: setting.id,

@@ -3,10 +3,10 @@
 import type { AuditEvent } from "../domain/audit.ts";
 import type { SealStore } from "../domain/audit-chain.ts";
 import type { ChangeLog, DeliveryQueue } from "../domain/lifecycle-ports.ts";
-import type { Clock, Reader, Store, Transaction } from "../domain/ports.ts";
+import type { Clock, OwnerKey, Reader, Store, Transaction } from "../domain/ports.ts";
 import type { KeyStore } from "../domain/sealing-ports.ts";
 import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
-import { admitWith, standingReads } from "./admission.ts";
+import { admitTogether, admitWith, standingReads } from "./admission.ts";
 import { type Within, auditRead } from "./audit.ts";
 import { auditMonths, dropAuditMonths } from "./audit-months.ts";
 import { auditSeals } from "./audit-seals.ts";
@@ -15,6 +15,7 @@ import { type AuditObserver, createAuditWriter, recordIn } from "./audit-write.t
 import { announceIn, changeLog } from "./changes.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
+import { type Spot, ownerManagersMany, settingMany } from "./lookups.ts";
 import { asBrokerError, translated } from "./failures.ts";
 import { federationReads, federationWrites } from "./federation.ts";
 import { keyReads, keyWrites } from "./key-rotation.ts";
@@ -30,8 +31,10 @@ import { rotationReads, rotationWrites } from "./rotations.ts";
 import { resealRows } from "./reseal.ts";
 import { settingReads } from "./settings.ts";
 import { settingWrites } from "./settings-write.ts";
+import { createShared } from "./shared-transactions.ts";
 import { tokenReads, tokenWrites, usesWith } from "./tokens.ts";
-import { createTransact } from "./transactions.ts";
+import { createTogether } from "./together.ts";
+import { createTransact, createTurns } from "./transactions.ts";
 import { deliveryQueue, webhookReads, webhookWrites } from "./webhooks.ts";
 
 export type StoreOptions = {
@@ -90,7 +93,16 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
   };
 }
 
-function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
+/** What every write looks up before its transaction: those that wait share a statement. */
+function lookupsTogether(db: Db, notes: AccessNotes): Pick<Reader, "setting" | "ownerManagers"> {
+  const setting = createTogether((asks: readonly Spot[]) => settingMany(db, notes, asks));
+  return {
+    setting: (key, path) => setting({ key, path }),
+    ownerManagers: createTogether((keys: readonly OwnerKey[]) => ownerManagersMany(db, keys)),
+  };
+}
+
+function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Omit<Transaction, "announce"> {
   return {
     ...readerOf(db, notes, (work) => work(db), clock),
     ...settingWrites(db),
@@ -101,7 +113,6 @@ function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Transaction {
     ...federationWrites(db),
     ...managedSecretWrites(db),
     ...ownerManagerWrites(db),
-    ...announceIn(db),
     ...webhookWrites(db),
     ...rotationWrites(db),
     ...keyWrites(db),
@@ -117,36 +128,55 @@ export function createStore(options: StoreOptions): OpenStore {
   const { databaseUrl, clock, onBackgroundError, poolSize = poolSizeDefault, observer = {} } = options;
   const { pool, prisma } = openClient({ databaseUrl, poolSize, onBackgroundError });
   const db = poolDb(pool, prisma);
-  const transact = createTransact(prisma, poolSize);
+  const turns = createTurns(poolSize);
+  const transact = createTransact(prisma, turns);
   /** For work of the store's own: its failures are told apart from errors that must pass as they are. */
   const within: Within = (work) => transact((tx) => work(tx).catch(rethrow));
   const notes = createAccessNotes(db, onBackgroundError);
   const audit = createAuditWriter(db, observer);
 
+  const shared = createShared({
+    pool,
+    turns,
+    notes,
+    methods: new Set(Object.keys(transactionOf(db, notes, clock))),
+    onBackgroundError,
+    onCommitted: committed,
+  });
+
+  function committed(events: readonly AuditEvent[], deliveries: number | null): void {
+    if (deliveries !== null) options.onAnnounced?.(deliveries);
+    for (const event of events) observer.recorded?.(event);
+  }
+
+  const alone: Store["transact"] = async (work) => {
+    let announced: number | null = null;
+    let recorded: AuditEvent[] = [];
+    const result = await transact((tx, onFailure) => {
+      recorded = [];
+      const whole = transactionOf(tx, notes, clock);
+      const announceAll = announceIn(tx);
+      const announce: Transaction["announce"] = async (changes) => {
+        announced = (announced ?? 0) + (await announceAll(changes));
+      };
+      const record: Transaction["record"] = async (event) => {
+        await whole.record(event);
+        recorded.push(event);
+      };
+      return work(translated({ ...whole, announce, record }, onFailure));
+    });
+    committed(recorded, announced);
+    return result;
+  };
+
   const store: Store = {
-    reader: translated(readerOf(db, notes, within, clock)),
-    ...translated({ admit: admitWith(db, notes), ...usesWith(db), ...createReadAhead(db, notes, observer) }),
-    async transact(work) {
-      let announced: number | null = null;
-      let recorded: AuditEvent[] = [];
-      const result = await transact((tx, onFailure) => {
-        recorded = [];
-        const whole = transactionOf(tx, notes, clock);
-        const announce: Transaction["announce"] = async (changes) => {
-          const deliveries = await whole.announce(changes);
-          announced = (announced ?? 0) + deliveries;
-          return deliveries;
-        };
-        const record: Transaction["record"] = async (event) => {
-          await whole.record(event);
-          recorded.push(event);
-        };
-        return work(translated({ ...whole, announce, record }, onFailure));
-      });
-      if (announced !== null) options.onAnnounced?.(announced);
-      for (const event of recorded) observer.recorded?.(event);
-      return result;
-    },
+    reader: translated({ ...readerOf(db, notes, within, clock), ...lookupsTogether(db, notes) }),
+    ...translated({
+      admit: admitTogether(db, notes),
+      ...usesWith(db),
+      ...createReadAhead(db, notes, observer),
+    }),
+    transact: (work, place) => (place === undefined ? alone(work) : shared(place, work, () => alone(work))),
     record: (event) => audit.record(event),
     countRefusal: (event) => audit.countRefusal(event),
     lastAccess: (setting) => notes.lastAccess(setting),

@@ -6,7 +6,7 @@ import { type Db, transactionDb } from "./db.ts";
 import { DatabaseFailure, asBrokerError, isWorthRepeating } from "./failures.ts";
 
 const attemptsMax = 3;
-const turnTimeoutMs = 10_000;
+export const turnTimeoutMs = 10_000;
 const maxWait = 10_000;
 const timeout = 15_000;
 /** Connections that transactions leave to everybody else. */
@@ -16,9 +16,7 @@ const connectionsLeft = 3;
 export type Work<Result> = (db: Db, onFailure: (error: BrokerError) => void) => Promise<Result>;
 export type Transact = <Result>(work: Work<Result>) => Promise<Result>;
 
-export function createTransact(prisma: PrismaClient, poolSize: number): Transact {
-  const turns = createTurns(Math.max(1, poolSize - connectionsLeft));
-
+export function createTransact(prisma: PrismaClient, turns: Turns): Transact {
   async function attempt<Result>(work: Work<Result>): Promise<Result> {
     const failures: BrokerError[] = [];
     const thrown: unknown[] = [];
@@ -58,8 +56,12 @@ export function createTransact(prisma: PrismaClient, poolSize: number): Transact
   };
 }
 
-/** At most `max` at a time, first come first served. */
-function createTurns(max: number): () => Promise<() => void> {
+/** Resolves when it is one's turn; the function that it answers ends that. */
+export type Turns = () => Promise<() => void>;
+
+/** First come first served. */
+export function createTurns(poolSize: number): Turns {
+  const max = Math.max(1, poolSize - connectionsLeft);
   const waiting = new Set<() => void>();
   let running = 0;
 

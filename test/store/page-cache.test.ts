@@ -3,7 +3,7 @@
 // read anything.
 import { expect, test } from "vitest";
 import type { OwnerKey, PresentedToken } from "../../src/domain/ports.ts";
-import type { Ahead } from "../../src/domain/read-ahead.ts";
+import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
 import { type Fixture, auditQuery, event, newId, openFixture, path, prefix } from "./fixture.ts";
 
@@ -46,9 +46,6 @@ async function warm(f: Fixture, ahead: () => Ahead): Promise<void> {
   for (let each = 0; each < 3; each++) await f.store.readAhead(ahead());
 }
 
-const shown = (rows: readonly SettingRow[] | undefined) =>
-  rows?.map(({ setting, version }) => ({ setting, version }));
-
 test.each(["list", "decrypt"] as const)(
   "a page that is kept to %s is the very one that a store without any answers, after every kind of change",
   async (action) => {
@@ -90,9 +87,12 @@ test.each(["list", "decrypt"] as const)(
       const fresh = f.open();
       const [kept, oracle] = [await f.store.readAhead(ahead()), await fresh.store.readAhead(ahead())];
       await fresh.close();
-      expect(shown(kept?.page?.rows), name).toEqual(shown(oracle?.page?.rows));
-      expect(kept?.recorded?.settings, name).toEqual(oracle?.recorded?.settings);
-      expect(kept?.recorded === null, name).toBe(oracle?.recorded === null);
+      const told = (found: FoundAhead | null) => ({
+        name,
+        rows: found?.page?.rows,
+        subjects: found?.recorded?.settings,
+      });
+      expect(told(kept)).toEqual(told(oracle));
     }
     await replica.close();
   },
@@ -154,13 +154,13 @@ test("writers and readers at once: no answer is older than what was committed be
   const { key, presented } = await readingWorld(f);
   const replica = f.open();
   for (const each of PATHS) await f.setting(key, each);
-  let [committed, isOver] = [1, false];
+  const ROUNDS = 40;
+  let committed = 1;
   const write = async (): Promise<void> => {
-    for (let each = 0; each < 40; each++) {
+    for (let each = 0; each < ROUNDS; each++) {
       for (const at of PATHS) await replica.store.transact((tx) => put(tx, at));
       committed += 1;
     }
-    isOver = true;
   };
   const put = async (tx: Parameters<Parameters<typeof f.transact>[0]>[0], at: string): Promise<void> => {
     const found = (await tx.setting(key, path(at))) as SettingRow;
@@ -168,7 +168,7 @@ test("writers and readers at once: no answer is older than what was committed be
     await tx.updateSetting({ ...found.setting, revision });
   };
   const read = async (): Promise<void> => {
-    while (!isOver) {
+    while (committed <= ROUNDS) {
       const least = committed;
       const found = await f.store.readAhead(readOf(presented, key, "decrypt", f.time.now));
       const revisions = found?.page?.rows.map(({ setting }) => setting.revision) ?? [];

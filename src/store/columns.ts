@@ -1,0 +1,33 @@
+// Rows as PostgreSQL takes many of them at once: an array a column, for `unnest`. The arrays are written here as text,
+// and not by the driver, which goes through each of their elements several times.
+export type Cell = string | null;
+export type Column<Row> = readonly [name: string, type: string, of: (row: Row) => Cell];
+
+function literal(cell: Cell): string {
+  if (cell === null) return "NULL";
+  return /["\\]/.test(cell) ? `"${cell.replaceAll(/["\\]/g, "\\$&")}"` : `"${cell}"`;
+}
+
+/** An array of cells. */
+export function arrayOf(cells: readonly Cell[]): string {
+  return `{${cells.map(literal).join(",")}}`;
+}
+
+export function arraysOf<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string[] {
+  return columns.map(([, , of]) => arrayOf(rows.map(of)));
+}
+
+/** `unnest` of such arrays, the first of them the statement's parameter after `before`. */
+export function unnested(
+  columns: readonly (readonly [name: string, type: string, ...rest: unknown[]])[],
+  before = 0,
+): string {
+  return `unnest(${columns.map(([, type], index) => `$${before + index + 1}::${type}[]`).join(", ")})`;
+}
+
+export const namesOf = (columns: readonly (readonly [name: string, ...rest: unknown[]])[]): string =>
+  columns.map(([name]) => `"${name}"`).join(", ");
+
+export const bytesCell = (bytes: Uint8Array): string =>
+  `\\x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")}`;
+export const timeCell = (time: Date | null): Cell => (time === null ? null : time.toISOString());
