@@ -156,6 +156,7 @@ test("writers and readers at once: no answer is older than what was committed be
   for (const each of PATHS) await f.setting(key, each);
   const ROUNDS = 40;
   let committed = 1;
+  const isOver = (): boolean => committed > ROUNDS;
   const write = async (): Promise<void> => {
     for (let each = 0; each < ROUNDS; each++) {
       for (const at of PATHS) await replica.store.transact((tx) => put(tx, at));
@@ -168,7 +169,7 @@ test("writers and readers at once: no answer is older than what was committed be
     await tx.updateSetting({ ...found.setting, revision });
   };
   const read = async (): Promise<void> => {
-    while (committed <= ROUNDS) {
+    while (!isOver()) {
       const least = committed;
       const found = await f.store.readAhead(readOf(presented, key, "decrypt", f.time.now));
       const revisions = found?.page?.rows.map(({ setting }) => setting.revision) ?? [];
