@@ -14,15 +14,35 @@ const PLACES = [{ storage: "manager" }, { storage: "envelope" }] as const;
 type Acknowledged = { readonly path: string; readonly version: number; readonly value: string };
 
 /** What was acknowledged, and what a caller had asked to be destroyed, whether or not that was answered. */
-export type Record_ = {
+type Record_ = {
   readonly written: Acknowledged[];
   readonly ended: Set<string>;
   readonly purged: Set<string>;
   kills: number;
 };
 
-/** Kills at `kills` random points. @returns what was seen, for the test to judge */
-export async function surviveKills(cloud: Cloud, kills: number, seed: number): Promise<Record_> {
+/** Two brokers, each with a cloud and a database of its own: the one starts while the other works. */
+const LANES = 2;
+
+/** Kills at `kills` random points in all. @returns how many there were, and what was acknowledged, for the test to judge */
+export async function surviveKills(open: () => Promise<Cloud>, kills: number, seed: number) {
+  const records = await Promise.all(
+    Array.from({ length: LANES }, async (_, lane) => {
+      const cloud = await open();
+      try {
+        return await killAgainAndAgain(cloud, kills / LANES, seed + lane);
+      } finally {
+        await cloud.close();
+      }
+    }),
+  );
+  return {
+    kills: records.reduce((sum, record) => sum + record.kills, 0),
+    written: records.flatMap((record) => record.written),
+  };
+}
+
+async function killAgainAndAgain(cloud: Cloud, kills: number, seed: number): Promise<Record_> {
   const database = await createDatabase();
   const home = await newHome();
   const random = mulberry(seed);
