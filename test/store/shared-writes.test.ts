@@ -95,7 +95,8 @@ test("writers at once share commits; each one's setting, event and outbox row ar
   const told = await driver.query(
     "SELECT path FROM change_events WHERE kind = 'setting.created' AND path LIKE 'secret/Custom/many-%'",
   );
-  expect(told.rows.map((row) => row.path).toSorted()).toEqual(names.map(path).toSorted());
+  expect(told.rows).toHaveLength(names.length);
+  expect(new Set(told.rows.map((row) => row.path))).toEqual(new Set(names.map(path)));
   const values = await Promise.all(names.map(valueOf));
   expect(values.map(({ value }) => value)).toEqual(names.map((name) => `value of ${name}`));
 });
