@@ -129,10 +129,11 @@ export function settingMany(db: Asker, notes: AccessNotes, asks: readonly Spot[]
     if (row === undefined) return null;
     const [deleted, purge] = row.facts.slice(-2) as [string | null, string | null];
     const ended = { deleted_at: timeOrNull(deleted), purge_at: timeOrNull(purge) };
-    const whole = toRow(row.facts as unknown as RowFacts, key.tenant_id, { owner: key }, ended);
-    // No row of a version was there to join.
-    if ((row.facts[16] as number | null) === null)
-      return { setting: whole.setting, version: missingVersion(whole.setting) };
+    // No row of a version was there to join: nor is there a MAC of one.
+    const isMissing = (row.facts[16] as number | null) === null;
+    const facts = (isMissing ? row.facts.with(25, "") : row.facts) as unknown as RowFacts;
+    const whole = toRow(facts, key.tenant_id, { owner: key }, ended);
+    if (isMissing) return { setting: whole.setting, version: missingVersion(whole.setting) };
     return notes.overlay(whole);
   });
 }
@@ -182,6 +183,7 @@ const dataKeyStatement: Query<DataKeyAsk, DataKeyRow> = {
 /** As KeyStore.newestDataKey. */
 export function newestDataKeyMany(db: Asker, asks: readonly DataKeyAsk[]) {
   return answered(db, dataKeyStatement, asks, ([row]): DataKeyRecord | null =>
-    row === undefined ? null : toDataKeyRecord(row),
+    // Plain bytes, as Prisma gives them.
+    row === undefined ? null : toDataKeyRecord({ ...row, wrapped: new Uint8Array(row.wrapped) }),
   );
 }

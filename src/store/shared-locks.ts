@@ -10,20 +10,23 @@ import { type Asker, type Spot, atSpot, spotColumns } from "./lookups.ts";
 const held = (type: string, table: string, parameter: number): string =>
   `SELECT '${type}' AS owner_type, id FROM (
     SELECT id FROM ${table} WHERE id = ANY ($${parameter}::uuid[]) FOR KEY SHARE SKIP LOCKED) held_${type}`;
+const spots = `${unnested(spotColumns)} AS q (tenant_id, owner_type, owner_id, path)`;
+const isMissing = `NOT EXISTS (SELECT FROM path_ledger l WHERE ${atSpot("l")})`;
+/** Also says whether a path has no row in the ledger yet. */
 const holdStatement: Statement = {
   name: "hold_owners",
   text: [
-    held("organization", "organizations", 1),
-    held("project", "projects", 2),
-    held("user", "principals", 3),
+    `(SELECT 'missing' AS owner_type, NULL::uuid AS id FROM ${spots} WHERE ${isMissing} LIMIT 1)`,
+    held("organization", "organizations", 5),
+    held("project", "projects", 6),
+    held("user", "principals", 7),
   ].join(" UNION ALL "),
 };
-const spots = `${unnested(spotColumns)} AS q (tenant_id, owner_type, owner_id, path)`;
 const makeStatement: Statement = {
   name: "make_paths",
   text: `INSERT INTO path_ledger (tenant_id, owner_type, owner_id, path, last_version)
     SELECT q.*, coalesce((SELECT version_floor FROM instance WHERE id = 1), 0) FROM ${spots}
-    WHERE NOT EXISTS (SELECT FROM path_ledger l WHERE ${atSpot("l")})
+    WHERE ${isMissing}
     ORDER BY q.tenant_id, q.owner_type, q.owner_id, q.path COLLATE "C" ON CONFLICT DO NOTHING`,
 };
 const lockStatement: Statement = {
@@ -42,7 +45,8 @@ export async function lockSpots(db: Asker, asks: readonly Spot[]): Promise<reado
       ]),
     ),
   ];
-  const owners = await db.query<{ owner_type: string; id: string }>(holdStatement, [
+  const owners = await db.query<{ owner_type: string; id: string | null }>(holdStatement, [
+    ...arraysOf(spotColumns, asks),
     arrayOf(idsOf("organization")),
     arrayOf(idsOf("project")),
     arrayOf(idsOf("user")),
@@ -54,7 +58,7 @@ export async function lockSpots(db: Asker, asks: readonly Spot[]): Promise<reado
       (key.owner_type !== "project" || isHeld.has(`organization/${key.tenant_id}`)),
   );
   const params = arraysOf(spotColumns, within);
-  await db.query(makeStatement, params);
+  if (owners.some(({ owner_type }) => owner_type === "missing")) await db.query(makeStatement, params);
   const locked = await db.query<{ n: string; last_version: number }>(lockStatement, params);
   const last = new Map(locked.map(({ n, last_version }) => [within[Number(n) - 1], last_version]));
   return asks.map((ask) => last.get(ask) ?? null);

@@ -107,6 +107,9 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     }
   }
 
+  /** The driver's error carries the client, and with that its password: only the state goes on. */
+  const onLost = (error: unknown): void => onBackgroundError(asBrokerError(error));
+
   /** Lets go of the path, after a run alone where that is due. */
   async function ended({ outcome, spot, alone, done, failed }: Running): Promise<void> {
     if (outcome.kind === "alone")
@@ -126,6 +129,8 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     };
     const client = await pool.connect().catch(fail);
     if (client === undefined) return;
+    // Without a listener a connection that is lost between two statements would end the process; the next one fails.
+    client.on("error", onLost);
     let isBroken = true;
     try {
       await client.query(begin);
@@ -156,6 +161,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
       for (const each of batch) if (each.outcome.kind !== "told") each.outcome = { kind: "alone" };
       isBroken = isOfItsConnection(error) || !(await rolledBack(client));
     } finally {
+      client.off("error", onLost);
       client.release(isBroken);
     }
   }
