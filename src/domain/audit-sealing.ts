@@ -7,7 +7,8 @@ import type { Clock } from "./ports.ts";
 
 /** With nothing to seal a seal of no events is made this often: what is removed after it leaves a gap in time. */
 export const HEARTBEAT_SECONDS = 60;
-const EVENTS_PER_SEAL = 1_000;
+/** Reading and hashing them is done in one go, which everybody else waits for. */
+const EVENTS_PER_SEAL = 250;
 
 export type SealAlert = {
   readonly kind: "audit_cut_back" | "audit_seal_forged";

@@ -10,7 +10,8 @@ import { asBrokerError } from "./failures.ts";
 const rowsMax = 100_000;
 /** So many that were never written are written at once, and not when the interval is over. */
 const hurryAt = 5_000;
-const settingsAWrite = 5_000;
+/** More are several writes: making one is done in one go, which everybody else waits for. */
+const settingsAWrite = 1_000;
 /** A note whose row cannot be had this often is given up. */
 const triesMax = 5;
 const writeIntervalMs = 1_000;
