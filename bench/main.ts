@@ -1,9 +1,8 @@
 // What the broker costs, measured on this machine in one run beside a bare Fastify that answers the same bytes.
 // Rounds are interleaved and medians printed, since machines have moods; ratios travel, absolute figures do not.
-// `npm run bench` writes bench/RESULTS.md; `-- --quick` compares with it, in under two minutes. `--replicas 2` starts
-// as many brokers, `--only <pattern>` picks cases, `--soak 1000000` says what so
-// many more requests leave in memory. All of it listens on loopback
-// and ends with the run.
+// `npm run bench` writes bench/RESULTS.md, at the end with two and with four replicas; `-- --quick` compares with it, in
+// under two minutes. `--only <pattern>` picks cases, `--soak 1000000` says what so many more requests leave in memory.
+// All of it listens on loopback and ends with the run.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,7 +27,6 @@ const { values: flags } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     soak: { type: "string" },
-    replicas: { type: "string", default: "1" },
     only: { type: "string", default: "" },
     rounds: { type: "string" },
     amount: { type: "string" },
@@ -36,6 +34,9 @@ const { values: flags } = parseArgs({
   },
 });
 const OWNERS = flags.quick ? 50 : 1_000;
+/** How many are run at once in the end, and on which cases. */
+const REPLICAS = flags.quick || flags.only !== "" ? [] : [2, 4];
+const REPLICATED = /^(one value|20 values), api$/;
 const ROUNDS = Number(flags.rounds ?? (flags.quick ? 2 : 5));
 /** Requests a round; where each of them is dear, a fraction. */
 const AMOUNT = Number(flags.amount ?? (flags.quick ? 1_000 : 10_000));
@@ -69,15 +70,16 @@ async function main(): Promise<void> {
   // What only a first start needs (migrations) is not to be measured.
   await (await startBroker(join(home, "broker-0"), environment)).stop();
   const brokers: Started[] = [];
-  for (let each = 0; each < Number(flags.replicas); each++) {
-    const broker = await startBroker(join(home, `broker-${each}`), environment);
+  const another = async (): Promise<Started> => {
+    const broker = await startBroker(join(home, `broker-${brokers.length}`), environment);
     stops.push(() => broker.stop());
     brokers.push(broker);
-  }
-  const [broker] = brokers as [Started];
+    return broker;
+  };
+  const broker = await another();
   print("idle broker's resident memory", await memoryOf(broker));
   const furnished = await furnish(broker, join(home, "broker-0"), postgres.url, masterKey, OWNERS);
-  print("settings, owners, replicas", `${OWNERS * 100}, ${OWNERS}, ${flags.replicas}`);
+  print("settings, owners", `${OWNERS * 100}, ${OWNERS}`);
   const load = startLoad();
   stops.push(() => load.stop());
 
@@ -88,31 +90,33 @@ async function main(): Promise<void> {
   );
   const bare = await startBare(Object.fromEntries(answers));
   stops.push(() => bare.stop());
-  const measure = createMeasure(load, brokers, bare, postgres.pid);
 
   const results: Result[] = [];
-  for (const { name, credential } of cases) {
-    const fresh = await casesOf(
-      await refreshed(furnished, broker),
-      broker,
-      new RegExp(`^${name}, ${credential}$`),
-    );
-    const [each] = fresh as [Case];
+  const measured = async ({ name, credential }: Case, beside = ""): Promise<void> => {
+    const measure = createMeasure(load, brokers, bare, postgres.pid);
+    const only = new RegExp(`^${name}, ${credential}$`);
+    const [each] = (await casesOf(await refreshed(furnished, broker), broker, only)) as [Case];
     await measure.warm(each);
     const samples: Sample[] = [];
     for (let round = 0; round < ROUNDS; round++) samples.push(await measure.round(each));
-    const result = { name: `${name}, ${credential} token`, samples };
+    const result = { name: `${name}, ${credential} token${beside}`, samples };
     console.log(tableOf([result]).split("\n").slice(2).join("\n"));
     results.push(result);
-  }
+  };
+  for (const each of cases) await measured(each);
   const first = results[0];
   const [firstCase] = await casesOf(await refreshed(furnished, broker), broker, only);
   if (first !== undefined && firstCase !== undefined) await atHalfLoad(load, brokers, firstCase, first);
   print("broker's resident memory after all that", await memoryOf(broker));
   if (SOAK_REQUESTS > 0 && firstCase !== undefined) await soak(load, brokers, firstCase);
+  for (const replicas of REPLICAS) {
+    while (brokers.length < replicas) await another();
+    for (const each of cases)
+      if (REPLICATED.test(`${each.name}, ${each.credential}`)) await measured(each, `, ${replicas} replicas`);
+  }
 
   if (flags.quick) for (const line of await compare(RESULTS, results)) console.log(`  ${line}`);
-  else if (flags.only === "" && flags.replicas === "1") await write(results);
+  else if (flags.only === "") await write(results);
 }
 
 /** How long a start takes, with the embedded PostgreSQL, and what is held with nothing to do. */
