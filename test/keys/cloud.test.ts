@@ -1,7 +1,7 @@
 // Keys that a cloud's manager guards: after a rotation and a rewrap, and after a new master key, the manager holds what
 // the database points at and nothing of the old generations.
 import { randomBytes } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type TestBroker, startBroker } from "../harness/broker.ts";
 import { coffer, spawnCoffer } from "../harness/process.ts";
 import { CLOUDS, type Cloud, idsIn } from "../managers/clouds.ts";
@@ -37,9 +37,8 @@ describe.each(["aws", "gcp"] as const)("keys in %s", { timeout: 120_000 }, (name
       const { code, stderr } = await coffer(REWRAP, environment);
       expect([code, stderr]).toEqual([0, ""]);
     });
-    await broker.service.broker.settleManagedSecrets(100);
+    await settled(broker, cloud);
     const held = idsIn(cloud);
-    expect(held).toEqual(await pointedAt(broker.databaseUrl));
     expect(held).toHaveLength(before.held.length);
     expect(held.filter((each) => before.held.includes(each))).toEqual([]);
     const now = await keysIn(broker.databaseUrl);
@@ -71,8 +70,7 @@ describe.each(["aws", "gcp"] as const)("keys in %s", { timeout: 120_000 }, (name
     }
     const { code, stderr } = await coffer(REWRAP, environment);
     expect([code, stderr]).toEqual([0, ""]);
-    await broker.service.broker.settleManagedSecrets(100);
-    expect(idsIn(cloud)).toEqual(await pointedAt(broker.databaseUrl));
+    await settled(broker, cloud);
     expect(await seen(api, all)).toEqual(before);
   });
 
@@ -96,11 +94,26 @@ describe.each(["aws", "gcp"] as const)("keys in %s", { timeout: 120_000 }, (name
       environment: { ...environment, COFFER_MASTER_KEY: next },
     });
     expect(await seen(alone.as(api.token), all)).toEqual(before.seen);
+    await settled(alone, cloud);
     await alone.close();
-    expect(idsIn(cloud)).toEqual(await pointedAt(broker.databaseUrl));
     expect(idsIn(cloud).filter((each) => before.held.includes(each))).toEqual([]);
   });
 });
+
+/**
+ * Sweeps until the manager holds what the database points at, and nothing else. A broker's own sweeper may be at work on
+ * one secret just then: gone from the manager, its row not yet.
+ */
+async function settled({ service, databaseUrl }: TestBroker, cloud: Cloud): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      await service.broker.settleManagedSecrets(100);
+      const pointed = await pointedAt(databaseUrl);
+      expect(idsIn(cloud)).toEqual(pointed);
+    },
+    { timeout: 20_000, interval: 100 },
+  );
+}
 
 async function expire({ databaseUrl }: TestBroker): Promise<void> {
   await query(databaseUrl, "UPDATE managed_secrets SET lease_until = now() WHERE lease_until IS NOT NULL");

@@ -86,8 +86,8 @@ export async function rewrapsIn(databaseUrl: string): Promise<number[]> {
   return rows.map(({ times }) => Number(times));
 }
 
-/** Enough of a load that some request is always under way, and not so much that it keeps `work` from the processor. */
-export const LOAD_PAUSE_MS = 5;
+/** Between two requests of a load: they go on all the time, and leave `work` some of the processor. */
+export const LOAD_PAUSE_MS = 15;
 
 /** Reads all of a stock again and again, every read of which must go well, while `work` goes on. */
 export async function underReads(
