@@ -172,7 +172,6 @@ export type PurgedSetting = { readonly id: string; readonly path: string };
 
 /** The one setting that a write is of. */
 export type WritePlace = { readonly owner: Owner; readonly path: SettingPath };
-
 /** Reads and writes that commit together, with their audit event, or not at all. */
 export type Transaction = Reader &
   ManagerWrites &
