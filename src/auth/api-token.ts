@@ -7,7 +7,7 @@
 // before them. For scanners: \bcf[re]_[0-9A-Za-z]{49}\b
 import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
-import type { TokenMaker } from "../domain/ports.ts";
+import type { TokenMaker } from "../domain/tokens.ts";
 
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM_BYTES = 32;

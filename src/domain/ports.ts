@@ -284,15 +284,6 @@ export type Store = {
   lastAccess(setting: SettingRecord): Date | null;
 };
 
-/** Randomness and hashing for tokens and codes; auth/api-token.ts. */
-export type TokenMaker = {
-  readonly newToken: () => { readonly token: string; readonly hash: Buffer };
-  readonly newEnrolmentCode: () => { readonly code: string; readonly hash: Buffer };
-  readonly hashEnrolmentCode: (code: string) => Buffer | null;
-  /** The SHA-256 of an API token; null for text that is none. */
-  readonly hashToken: (token: string) => Buffer | null;
-};
-
 /** Decides whether one more refused credential from an address is still answered 401 or already 429. */
 export type RefusalLimit = {
   /** How many of an address are answered 401 in a minute. */

@@ -10,7 +10,8 @@ import { BrokerError } from "./errors.ts";
 import { type Gate, nothing } from "./gate.ts";
 import type { SignedIn } from "./steps.ts";
 import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
-import type { NewId, PrincipalRecord, Store, TokenMaker } from "./ports.ts";
+import type { NewId, PrincipalRecord, Store } from "./ports.ts";
+import type { TokenMaker } from "./tokens.ts";
 
 /** No access token lives longer, nor longer than what it was had for. */
 const ACCESS_SECONDS_MAX = 900;

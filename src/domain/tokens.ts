@@ -8,16 +8,17 @@ import type { RequestContext } from "./audit.ts";
 import { type Caller, type Grant, type Need, Refused } from "./admission.ts";
 import { type Gate, nothing } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
-import type {
-  NewId,
-  NewToken,
-  Page,
-  PrincipalRecord,
-  TokenMaker,
-  TokenRecord,
-  Transaction,
-} from "./ports.ts";
+import type { NewId, NewToken, Page, PrincipalRecord, TokenRecord, Transaction } from "./ports.ts";
 import { type Token, toToken } from "./views.ts";
+
+/** Randomness and hashing for tokens and codes; auth/api-token.ts. */
+export type TokenMaker = {
+  readonly newToken: () => { readonly token: string; readonly hash: Buffer };
+  readonly newEnrolmentCode: () => { readonly code: string; readonly hash: Buffer };
+  readonly hashEnrolmentCode: (code: string) => Buffer | null;
+  /** The SHA-256 of an API token; null for text that is none. */
+  readonly hashToken: (token: string) => Buffer | null;
+};
 
 const DAY_MS = 86_400_000;
 const DAYS_DEFAULT = 90;

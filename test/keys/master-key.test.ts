@@ -5,9 +5,10 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Api, client, made, settingsUrl } from "../harness/broker.ts";
+import { type Answer, type Api, client, made, settingsUrl } from "../harness/broker.ts";
 import { type TestDatabase, createDatabase } from "../harness/postgres.ts";
 import { type BrokerProcess, coffer, newHome, spawnBroker, spawnCoffer } from "../harness/process.ts";
+import { until } from "../harness/until.ts";
 import { LOAD_PAUSE_MS, type Stock, holdAt, query, seen, stock } from "./kit.ts";
 
 const REWRAP = ["keys", "rewrap", "--grace-seconds", "0"];
@@ -60,10 +61,15 @@ afterAll(async () => {
   await home.remove();
 });
 
+/** How many requests are under way at each replica. */
+const underWay = new Map<string, number>();
+
+/** As behind a load balancer: a replica is asked nothing more, and answers what it was asked, before it is stopped. */
 async function restartEach(keys: Keys): Promise<void> {
   for (const [index, name] of ["one", "two"].entries()) {
     const before = replicas[index];
     serving = serving.filter((each) => each !== before);
+    await until("the replica's requests are over", () => !underWay.get(before?.url ?? ""));
     expect((await before?.stop())?.code).toBe(0);
     const after = await start(name, keys);
     replicas[index] = after;
@@ -77,19 +83,25 @@ async function underLoad(work: () => Promise<void>): Promise<number> {
   const load = Array.from({ length: WORKERS }, async (_, who) => {
     const path = `secret/Custom/own${who}`;
     for (let turn = 0; !state.over; turn++) {
-      const api = (): Api => {
+      const asking = async (ask: (api: Api) => Promise<Answer>): Promise<Answer> => {
         const [first, last = first] = serving;
         const url = (turn % 2 === 0 ? first : last)?.url ?? "";
-        return client(url, clientToken);
+        const count = (by: number): void => void underWay.set(url, (underWay.get(url) ?? 0) + by);
+        count(1);
+        return ask(client(url, clientToken)).finally(() => count(-1));
       };
       const value = `value ${turn}`;
-      const written = await api().put(settingsUrl(all.world.project, path), { body: { value } });
+      const written = await asking((api) =>
+        api.put(settingsUrl(all.world.project, path), { body: { value } }),
+      );
       expect([written.status < 300, written.text]).toEqual([true, written.text]);
-      const read = await api().get(settingsUrl(all.world.project, path, {}, "/settings/value"));
+      const read = await asking((api) =>
+        api.get(settingsUrl(all.world.project, path, {}, "/settings/value")),
+      );
       expect([read.status, read.body.value]).toEqual([200, value]);
       const place = all.places[turn % all.places.length];
       if (place === undefined) throw new Error("there is a place");
-      const old = await api().get(settingsUrl(place.owner, place.path, { decrypt: "true" }));
+      const old = await asking((api) => api.get(settingsUrl(place.owner, place.path, { decrypt: "true" })));
       expect([old.status, old.body.settings?.[0]?.decrypted]).toEqual([200, true]);
       state.requests += 3;
       await pause(LOAD_PAUSE_MS);
