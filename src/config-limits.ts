@@ -32,7 +32,7 @@ export function limitSettings(whole: Whole): LimitSettings {
     addressRequests: whole("COFFER_ADDRESS_RATE_LIMIT", 0, 0, 1_000_000),
     requestsMax: whole("COFFER_REQUESTS_MAX", 500, 1, 100_000),
     loopDelayMaxMs: whole("COFFER_LOOP_DELAY_MAX_MS", 1_000, 0, 60_000),
-    silenceSeconds: whole("COFFER_SILENCE_SECONDS", 60, 10, 3_600),
+    silenceSeconds: whole("COFFER_SILENCE_SECONDS", 60, 20, 3_600),
     settingsMax: whole("COFFER_QUOTA_SETTINGS", 0, 0, 1_000_000),
     versionsMax: whole("COFFER_QUOTA_VERSIONS", 0, 0, 10_000_000),
   };

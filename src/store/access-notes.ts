@@ -86,16 +86,10 @@ const later = (one: Date | null, other: number | undefined): Date | null =>
   other !== undefined && (one === null || other > one.getTime()) ? new Date(other) : one;
 const isDirty = ({ at, written }: Seen): boolean => at > written;
 
-function isWritten(note: Note): boolean {
-  if (isDirty(note)) return false;
-  return note.versions.every(
-    (each) => !isDirty(each) && [...each.readers.values()].every((one) => !isDirty(one)),
-  );
-}
-function rowsOf({ versions }: Note): number {
-  return versions.reduce((sum, { readers }) => sum + 1 + readers.size, 1);
-}
-
+const partsOf = (note: Note): readonly Seen[] => [
+  note,
+  ...note.versions.flatMap((version) => [version, ...version.readers.values()]),
+];
 export type AccessNotes = ReturnType<typeof createAccessNotes>;
 
 export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) => void) {
@@ -215,13 +209,15 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       await put(ofReaders, readerStatement, version, ({ principal_id }) => principal_id);
       await put(ofTokens, tokenStatement);
     } catch (error) {
+      // No hurry then: it is tried again after the usual pause.
+      freshRows = 0;
       onBackgroundError(asBrokerError(error));
     }
-    for (const note of due)
-      if (isWritten(note)) {
-        note.fresh = false;
-        dirty.delete(note);
-      }
+    for (const note of due) {
+      // Noted once more while it was written: due when that is old enough, and not at once.
+      note.fresh = partsOf(note).some(({ written }) => written === 0);
+      if (!partsOf(note).some(isDirty)) dirty.delete(note);
+    }
     makeRoom();
   }
 
@@ -231,7 +227,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       if (rows <= rowsMax / 2) return;
       if (dirty.has(note)) continue;
       notes.delete(id);
-      rows -= rowsOf(note);
+      rows -= partsOf(note).length;
     }
   }
 

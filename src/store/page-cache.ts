@@ -4,8 +4,8 @@
 import type { Subject } from "../domain/audit.ts";
 import type { SettingPage } from "../domain/ports.ts";
 
-/** What is kept in all, as its rows' JSON counts it; as objects they take some twice as much. */
-const WEIGHT_MAX = 25_165_824;
+/** Bytes of memory that all pages may take, by and large. */
+const WEIGHT_MAX = 67_108_864;
 /** Keys of pages that were read once lately. */
 const GLIMPSES_MAX = 8_192;
 
@@ -15,8 +15,12 @@ export type KnownPage = {
   readonly page: SettingPage;
   /** What an event that shows all of it names. */
   readonly subjects: readonly Subject[];
+  /** About how many bytes it takes. */
   readonly weight: number;
 };
+
+/** As objects rows take some twice their JSON, and 1.5 KB each whatever is in them. */
+export const weightOf = (jsonLength: number, rows: number): number => 2 * jsonLength + 1_536 * rows;
 
 export function createPageCache() {
   // A Map keeps its order: the least recently used page is the first.
@@ -25,7 +29,8 @@ export function createPageCache() {
   // What is read once is not worth the room: a page is kept from its second reading on.
   let [glimpsed, glimpsedBefore] = [new Set<string>(), new Set<string>()];
 
-  function isGlimpsed(key: string): boolean {
+  /** Whether the page is worth keeping, as far as is known; asking is a reading. */
+  function isWanted(key: string): boolean {
     if (glimpsed.has(key) || glimpsedBefore.has(key)) return true;
     if (glimpsed.size >= GLIMPSES_MAX) [glimpsed, glimpsedBefore] = [new Set(), glimpsed];
     glimpsed.add(key);
@@ -38,6 +43,7 @@ export function createPageCache() {
   }
 
   return {
+    isWanted,
     get(key: string): KnownPage | null {
       const known = pages.get(key);
       if (known === undefined) return null;
@@ -46,7 +52,6 @@ export function createPageCache() {
       return known;
     },
     put(key: string, known: KnownPage): void {
-      if (!isGlimpsed(key)) return;
       drop(key);
       pages.set(key, known);
       weight += known.weight;

@@ -133,11 +133,24 @@ export function toPrincipal(facts: PrincipalFacts): PrincipalRecord {
   };
 }
 
+type Ended = Pick<SettingRow["setting"], "deleted_at" | "purge_at">;
+export const LIVE: Ended = { deleted_at: null, purge_at: null };
+
+type BytesOf = (hex: string) => Buffer;
+export const pooledBytes: BytesOf = (hex) => Buffer.from(hex, "hex");
+/** For what is kept: a few bytes out of the pool would keep eight kilobytes of it. */
+export const ownBytes: BytesOf = (hex) => {
+  const bytes = Buffer.allocUnsafeSlow(hex.length / 2);
+  bytes.write(hex, "hex");
+  return bytes;
+};
+
 export function toRow(
   facts: RowFacts,
   tenant_id: string,
   { owner }: { readonly owner: Owner },
-  ended: Pick<SettingRow["setting"], "deleted_at" | "purge_at"> = { deleted_at: null, purge_at: null },
+  ended: Ended = LIVE,
+  bytesOf: BytesOf = pooledBytes,
 ): SettingRow {
   const owner_type: OwnerType = owner.owner_type;
   return {
@@ -161,7 +174,7 @@ export function toRow(
       updated_by: facts[13],
       last_accessed_at: timeOrNull(facts[14]),
       ...ended,
-      mac: Buffer.from(facts[15], "hex"),
+      mac: bytesOf(facts[15]),
     },
     version: {
       tenant_id,
@@ -175,8 +188,8 @@ export function toRow(
       created_at: time(facts[22]),
       created_by: facts[23],
       last_accessed_at: timeOrNull(facts[24]),
-      mac: Buffer.from(facts[25], "hex"),
-      sealed: facts[26] === null ? null : Buffer.from(facts[26], "hex"),
+      mac: bytesOf(facts[25]),
+      sealed: facts[26] === null ? null : bytesOf(facts[26]),
     },
   };
 }

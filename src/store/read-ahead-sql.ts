@@ -81,8 +81,12 @@ const ofOwner = `s.tenant_id = f.tenant_id AND s.owner_type = f.owner_type AND s
 const unknown = (sql: string): string => `CASE WHEN f.known IS NULL THEN ${sql} END`;
 const bytes =
   "coalesce(octet_length(v.sealed), 0) + octet_length(s.labels::text) + coalesce(octet_length(s.description), 0)";
-/** Every change of a row makes another version of it, at another place, by another transaction. */
-const stamp = "s.ctid::text || s.xmin::text || v.ctid::text || v.xmin::text";
+/**
+ * Which row, and which version of it: every change makes another, at another place, by another transaction. The id too,
+ * since a table that is rewritten as a whole may have another row of the same transaction at the place of one that is gone.
+ */
+const stamp =
+  "s.id::text || s.ctid::text || s.xmin::text || v.ctid::text || v.xmin::text || '.' || v.version::text";
 
 const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.version)";
 

@@ -12,8 +12,17 @@ import { type Cell, arrayOf } from "./columns.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 import { presentedCells } from "./lookups.ts";
-import { type KnownPage, createPageCache } from "./page-cache.ts";
-import { type Answered, type RowFacts, toPrincipal, toRow, toToken } from "./read-ahead-rows.ts";
+import { type KnownPage, createPageCache, weightOf } from "./page-cache.ts";
+import {
+  type Answered,
+  LIVE,
+  type RowFacts,
+  ownBytes,
+  pooledBytes,
+  toPrincipal,
+  toRow,
+  toToken,
+} from "./read-ahead-rows.ts";
 import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
 
 const batchMax = 64;
@@ -34,7 +43,7 @@ const pathOf = ({ select }: Ahead): string =>
 
 function keyOf(ahead: Ahead): string {
   const { action, strict, owner, limit, select } = ahead;
-  return `${action} ${select.kind} ${strict} ${limit} ${owner.owner_type}/${owner.owner_id}/${pathOf(ahead)}`;
+  return `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${owner.owner_type}/${owner.owner_id}/${pathOf(ahead)}`;
 }
 
 function cellsOf({ ahead, known }: Waiting, n: number): readonly Cell[] {
@@ -125,10 +134,17 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
     const { rows: json, at_path, recorded, stamp } = answered;
     if (known !== null) return recorded ? known : null;
     if (json === null) return null;
-    const rows = (JSON.parse(json) as readonly RowFacts[]).map((each) => toRow(each, tenantId, ahead));
-    const subjects = rows.map(subjectOf);
-    const page = { stamp, page: { rows, more: false, exact: at_path }, subjects, weight: json.length };
-    if (recorded && rows.length > 0) pages.put(key, page);
+    const facts = JSON.parse(json) as readonly RowFacts[];
+    const isKept = recorded && facts.length > 0 && pages.isWanted(key);
+    const rows = facts.map((each) => toRow(each, tenantId, ahead, LIVE, isKept ? ownBytes : pooledBytes));
+    const weight = weightOf(json.length, rows.length);
+    const page = {
+      stamp,
+      page: { rows, more: false, exact: at_path },
+      subjects: rows.map(subjectOf),
+      weight,
+    };
+    if (isKept) pages.put(key, page);
     return page;
   }
 

@@ -105,11 +105,21 @@ const flushStatement: Statement = {
     (SELECT count(*)::int FROM delivered) AS deliveries`,
 };
 
+const forgetStatement: Statement = {
+  name: "forget_paths",
+  text: `DELETE FROM path_ledger l USING ${unnested(spotColumns)} AS q (${namesOf(spotColumns)}) WHERE ${atSpot("l")}`,
+};
+
 /**
  * Answers how many deliveries there are of what was announced; null: nothing was.
  * @throws BrokerError as `raced`, when a row that was to be changed is not there any more
  */
-export async function flush(db: Asker, all: readonly Written[]): Promise<number | null> {
+export async function flush(
+  db: Asker,
+  all: readonly Written[],
+  /** The paths that were made for all members: those of members that failed go again. */
+  made: readonly Spot[],
+): Promise<number | null> {
   const settings = all.flatMap(({ setting }) => setting ?? []);
   const last = all.flatMap((each) => each.last ?? []);
   const changes = all.flatMap((each) => each.changes);
@@ -126,6 +136,10 @@ export async function flush(db: Asker, all: readonly Written[]): Promise<number 
     ),
     ...arraysOf(toldColumns, changes),
   ]);
+  const nameOf = ({ key, path }: Spot): string => `${key.owner_type}/${key.owner_id}/${path}`;
+  const used = new Set(last.map(nameOf));
+  const unused = made.filter((each) => !used.has(nameOf(each)));
+  if (unused.length > 0) await db.query(forgetStatement, arraysOf(spotColumns, unused));
   const wanted = settings.filter(({ is_new }) => !is_new).length;
   if (row === undefined || row.changed !== wanted || row.numbered !== last.length) throw raced();
   return changes.length === 0 ? null : row.deliveries;

@@ -27,16 +27,25 @@ const makeStatement: Statement = {
   text: `INSERT INTO path_ledger (tenant_id, owner_type, owner_id, path, last_version)
     SELECT q.*, coalesce((SELECT version_floor FROM instance WHERE id = 1), 0) FROM ${spots}
     WHERE ${isMissing}
-    ORDER BY q.tenant_id, q.owner_type, q.owner_id, q.path COLLATE "C" ON CONFLICT DO NOTHING`,
+    ORDER BY q.tenant_id, q.owner_type, q.owner_id, q.path COLLATE "C" ON CONFLICT DO NOTHING
+    RETURNING owner_type, owner_id, path`,
 };
+type Made = { readonly owner_type: string; readonly owner_id: string; readonly path: string };
 const lockStatement: Statement = {
   name: "lock_spots",
   text: `SELECT q.n, l.last_version FROM ${unnested(spotColumns)} WITH ORDINALITY AS q (tenant_id, owner_type, owner_id, path, n)
     JOIN path_ledger l ON ${atSpot("l")} FOR NO KEY UPDATE OF l SKIP LOCKED`,
 };
 
-/** As Transaction.lockPath, for paths that differ; null for one that somebody else has, or whose owner is not there. */
-export async function lockSpots(db: Asker, asks: readonly Spot[]): Promise<readonly (number | null)[]> {
+/**
+ * As Transaction.lockPath, for paths that differ; null for one that somebody else has, or whose owner is not there.
+ * @param made is told of the paths that had no row in the ledger before
+ */
+export async function lockSpots(
+  db: Asker,
+  asks: readonly Spot[],
+  made: Spot[],
+): Promise<readonly (number | null)[]> {
   const idsOf = (type: string): string[] => [
     ...new Set(
       asks.flatMap(({ key }) => [
@@ -58,7 +67,11 @@ export async function lockSpots(db: Asker, asks: readonly Spot[]): Promise<reado
       (key.owner_type !== "project" || isHeld.has(`organization/${key.tenant_id}`)),
   );
   const params = arraysOf(spotColumns, within);
-  if (owners.some(({ owner_type }) => owner_type === "missing")) await db.query(makeStatement, params);
+  if (owners.some(({ owner_type }) => owner_type === "missing")) {
+    const rows = await db.query<Made>(makeStatement, params);
+    const names = new Set(rows.map(({ owner_type, owner_id, path }) => `${owner_type}/${owner_id}/${path}`));
+    made.push(...within.filter(({ key, path }) => names.has(`${key.owner_type}/${key.owner_id}/${path}`)));
+  }
   const locked = await db.query<{ n: string; last_version: number }>(lockStatement, params);
   const last = new Map(locked.map(({ n, last_version }) => [within[Number(n) - 1], last_version]));
   return asks.map((ask) => last.get(ask) ?? null);

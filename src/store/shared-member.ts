@@ -3,7 +3,7 @@
 // cannot, nor read anything once it has written: who wants that is to go alone.
 import type { Transaction } from "../domain/ports.ts";
 import type { AccessNotes } from "./access-notes.ts";
-import { type Asker, admitMany, ownerManagersMany, settingMany } from "./lookups.ts";
+import { type Asker, type Spot, admitMany, ownerManagersMany, settingMany } from "./lookups.ts";
 import { countKeptIn } from "./settings-write.ts";
 import type { Written } from "./shared-flush.ts";
 import { heldKeyChecks, holdDataKeys, lockSpots } from "./shared-locks.ts";
@@ -29,8 +29,10 @@ export function createFacades(
   notes: AccessNotes,
   kind: Kinds,
   methods: ReadonlySet<string | symbol>,
+  /** Is told of the paths that were made on the way. */
+  made: Spot[],
 ): (member: SharedMember) => Transaction {
-  const lock = kind((asks: Parameters<typeof lockSpots>[1]) => lockSpots(db, asks));
+  const lock = kind((asks: Parameters<typeof lockSpots>[1]) => lockSpots(db, asks, made));
   const keyCheck = kind((asks: readonly null[]) => heldKeyChecks(db, asks));
   const admit = kind((asks: Parameters<typeof admitMany>[2]) => admitMany(db, notes, asks));
   const setting = kind((asks: Parameters<typeof settingMany>[2]) => settingMany(db, notes, asks));

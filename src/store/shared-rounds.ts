@@ -58,6 +58,7 @@ export function createRounds(members: number) {
       });
       return (member, ask) =>
         new Promise((done, failed) => {
+          if (member.isOver) return failed(new Error("a member that is over asks no more"));
           queue.push({ member, ask, done, failed });
           waiting += 1;
           if (member.asking === 0) atWork -= 1;

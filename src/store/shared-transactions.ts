@@ -8,7 +8,7 @@ import { unavailable } from "../domain/errors.ts";
 import type { Transaction, WritePlace } from "../domain/ports.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import { asBrokerError, isOfItsConnection } from "./failures.ts";
-import type { Asker } from "./lookups.ts";
+import type { Asker, Spot } from "./lookups.ts";
 import { flush } from "./shared-flush.ts";
 import { type SharedMember, createFacades, newMember } from "./shared-member.ts";
 import { type Kinds, createRounds } from "./shared-rounds.ts";
@@ -112,7 +112,8 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
 
   /** Lets go of the path, after a run alone where that is due. */
   async function ended({ outcome, spot, alone, done, failed }: Running): Promise<void> {
-    if (outcome.kind === "alone")
+    // Whoever was not told is run alone: nothing of theirs was committed.
+    if (outcome.kind !== "told")
       try {
         done(await alone());
       } catch (error) {
@@ -132,19 +133,18 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     // Without a listener a connection that is lost between two statements would end the process; the next one fails.
     client.on("error", onLost);
     let isBroken = true;
+    let told = (): void => undefined;
     try {
       await client.query(begin);
-      await attempt(client, batch);
+      const made = await attempt(client, batch);
       const finished = batch.filter(({ outcome }) => outcome.kind === "done");
       const written = finished.map(({ member }) => member.written);
       if (finished.length === 0) await client.query("ROLLBACK");
       else {
-        const deliveries = await flush(askerOf(client), written);
+        const deliveries = await flush(askerOf(client), written, made);
         await commit(client, fail);
-        onCommitted(
-          written.flatMap(({ events }) => events),
-          deliveries,
-        );
+        const events = written.flatMap((each) => each.events);
+        told = () => onCommitted(events, deliveries);
         for (const each of finished)
           if (each.outcome.kind === "done") {
             const { result } = each.outcome;
@@ -164,10 +164,14 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
       client.off("error", onLost);
       client.release(isBroken);
     }
+    told();
   }
 
-  /** Resolves when each member's work is over. @throws what a statement threw; Unfinished */
-  async function attempt(client: pg.PoolClient, batch: readonly Running[]): Promise<void> {
+  /**
+   * Resolves when each member's work is over, with the paths that were made for it.
+   * @throws what a statement threw; Unfinished
+   */
+  async function attempt(client: pg.PoolClient, batch: readonly Running[]): Promise<readonly Spot[]> {
     const broken = Promise.withResolvers<never>();
     let isStopped = false;
     const stop = (error: unknown): void => {
@@ -190,12 +194,14 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
           throw error;
         }
       });
-    const facadeOf = createFacades(db, notes, kind, methods);
+    const made: Spot[] = [];
+    const facadeOf = createFacades(db, notes, kind, methods, made);
     const works = batch.map(async (each) => {
       const { work, member } = each;
       try {
         const result = await work(facadeOf(member));
-        each.outcome = member.goesAlone ? { kind: "alone" } : { kind: "done", result };
+        // Where a statement has failed meanwhile, what this one has made is rolled back with the rest.
+        if (!isStopped) each.outcome = member.goesAlone ? { kind: "alone" } : { kind: "done", result };
       } catch (error) {
         if (member.goesAlone) each.outcome = { kind: "alone" };
         // What a failed statement made of it is none of its own.
@@ -206,7 +212,9 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     });
     try {
       await Promise.race([Promise.all(works), broken.promise]);
+      return made;
     } finally {
+      isStopped = true;
       clearTimeout(timer);
     }
   }

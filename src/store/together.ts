@@ -1,9 +1,12 @@
-// Lookups that come while one of their kind is under way share the next statement. An idle store asks at the end
-// of the turn that the first of them came in: no timer. Each sees what is committed when its statement begins, which
+// Lookups that come while two of their kind are under way share the next statement. An idle store asks at the end of
+// the turn that the first of them came in: no timer. Each sees what is committed when its statement begins, which
 // is after it was asked for. A statement that fails for what is in it is sent again one by one.
 import { asBrokerError, isOfItsData } from "./failures.ts";
 
 const batchMax = 64;
+const statementsMax = 2;
+/** As long as a connection is waited for: who waited so long behind a statement that failed is told so as well. */
+const patienceMs = 3_000;
 
 /** One answer for each that was asked, in order. */
 export type Many<Ask, Answer> = (asks: readonly Ask[]) => Promise<readonly Answer[]>;
@@ -11,37 +14,49 @@ export type Many<Ask, Answer> = (asks: readonly Ask[]) => Promise<readonly Answe
 export function createTogether<Ask, Answer>(many: Many<Ask, Answer>): (ask: Ask) => Promise<Answer> {
   type Waiting = {
     readonly ask: Ask;
+    readonly since: number;
     readonly done: (answer: Answer) => void;
     readonly failed: (error: unknown) => void;
   };
   const queue: Waiting[] = [];
-  let isBusy = false;
+  let underWay = 0;
 
   function schedule(): void {
-    if (isBusy || queue.length === 0) return;
-    isBusy = true;
+    if (underWay >= statementsMax || queue.length === 0) return;
+    underWay += 1;
     setImmediate(() => {
       void send(queue.splice(0, batchMax)).finally(() => {
-        isBusy = false;
+        underWay -= 1;
         schedule();
       });
     });
   }
 
   async function send(batch: readonly Waiting[]): Promise<void> {
+    if (batch.length === 0) return;
     try {
       const answers = await many(batch.map(({ ask }) => ask));
       for (const [index, { done }] of batch.entries()) done(answers[index] as Answer);
     } catch (thrown) {
       const error = asBrokerError(thrown);
       if (batch.length > 1 && isOfItsData(error)) for (const each of batch) await send([each]);
-      else for (const { failed } of batch) failed(error);
+      else {
+        for (const { failed } of batch) failed(error);
+        giveUp(error);
+      }
     }
+  }
+
+  /** A database that is silent must not be waited for by one batch after the other. */
+  function giveUp(error: unknown): void {
+    const isOver = ({ since }: Waiting): boolean => performance.now() - since >= patienceMs;
+    // The oldest are the first.
+    while (queue[0] !== undefined && isOver(queue[0])) queue.shift()?.failed(error);
   }
 
   return (ask) =>
     new Promise((done, failed) => {
-      queue.push({ ask, done, failed });
+      queue.push({ ask, since: performance.now(), done, failed });
       schedule();
     });
 }
