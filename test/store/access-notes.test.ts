@@ -1,7 +1,9 @@
 // What the notes of access promise: shown at once on this replica, in the database once the store is closed, and a
 // time that only moves forward, whatever writers do meanwhile.
+import { setTimeout as pause } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { SettingRow } from "../../src/domain/setting.ts";
+import { until } from "../harness/until.ts";
 import { openFixture, path, putSetting } from "./fixture.ts";
 
 const at = (minute: number) => new Date(Date.UTC(2026, 2, 4, 5, minute));
@@ -58,6 +60,40 @@ test("a writer neither waits for notes nor undoes them", async () => {
   });
   const { rows } = await driver.query("SELECT last_accessed_at, revision FROM settings");
   expect(rows).toEqual([{ last_accessed_at: at(2), revision: 9 }]);
+});
+
+test("a row that is read all the time is written once at first, and not again with each second", async () => {
+  const { store, open, organization, setting, driver } = await openFixture();
+  const { key } = await organization();
+  await setting(key, "connect/S3/a");
+  const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
+  const written = async (): Promise<string> => {
+    const { rows } = await driver.query(
+      "SELECT s.xmin::text || ' ' || v.xmin::text AS made FROM settings s JOIN setting_versions v ON v.setting_id = s.id",
+    );
+    return rows[0].made;
+  };
+  const replica = open();
+  let time = Date.now();
+  const reading = setInterval(
+    () => replica.store.noteAccess([row], new Date((time += 1)), row.setting.created_by),
+    1,
+  );
+  try {
+    const before = await written();
+    await until("the first is written", async () => (await written()) !== before);
+    await until(
+      "the reader, too",
+      async () => (await driver.query("SELECT FROM setting_readers")).rows.length === 1,
+    );
+    const first = await written();
+    // Three times the pause between two writes.
+    await pause(3_000);
+    expect(await written()).toBe(first);
+  } finally {
+    clearInterval(reading);
+    await replica.close();
+  }
 });
 
 test("a token's use shows at once and is written", async () => {

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import type { OwnerKey, PresentedToken } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
-import { type Fixture, auditQuery, event, newId, openFixture, path, prefix } from "./fixture.ts";
+import { type Fixture, auditQuery, event, newId, openFixture, path, prefix, putSetting } from "./fixture.ts";
 
 const UNDER = prefix("connect/S3");
 const PATHS = Array.from({ length: 6 }, (_, index) => `connect/S3/${index}`);
@@ -97,6 +97,30 @@ test.each(["list", "decrypt"] as const)(
     await replica.close();
   },
 );
+
+test("a row that has taken another's place in the table is not taken for it", async () => {
+  const f = await openFixture();
+  const { key, presented } = await readingWorld(f);
+  await f.transact(async (tx) => {
+    await putSetting(tx, key, "connect/S3/a", f.time.now);
+    await putSetting(tx, key, "connect/S3/a/b", f.time.now);
+  });
+  // Whichever stands there: the setting, or what is under it.
+  const ahead = (): Ahead => ({
+    ...readOf(presented, key, "decrypt", f.time.now, "connect/S3/a"),
+    select: { kind: "at", path: path("connect/S3/a"), match: "auto" },
+    strict: false,
+  });
+  const pathsNow = async () =>
+    (await f.store.readAhead(ahead()))?.page?.rows.map(({ setting }) => setting.path);
+  await warm(f, ahead);
+  expect(await pathsNow()).toEqual(["connect/S3/a"]);
+  await f.transact(async (tx) =>
+    tx.purgeSetting(((await tx.setting(key, path("connect/S3/a"))) as SettingRow).setting),
+  );
+  for (const table of ["settings", "setting_versions"]) await f.driver.query(`VACUUM FULL ${table}`);
+  expect(await pathsNow()).toEqual(["connect/S3/a/b"]);
+});
 
 test("each read of a kept page is on record once, with the versions that it shows, also where they changed", async () => {
   const f = await openFixture();

@@ -187,6 +187,24 @@ test("members fail singly: a precondition, no right, a path somebody has, a quot
   expect(rows).toEqual([]);
 });
 
+test("who is refused among mates that commit leaves no path behind", async () => {
+  const names = Array.from({ length: 40 }, (_, n) => `kept-or-not-${n}`);
+  const isRefused = (n: number): boolean => n % 2 === 1;
+  const answers = await Promise.all(
+    names.map((name, n) => put(name, "value", isRefused(n) ? { headers: { "if-match": '"7"' } } : {})),
+  );
+  expect(answers.map(({ status }) => status)).toEqual(names.map((_, n) => (isRefused(n) ? 412 : 201)));
+  const commits = await commitsOf(names);
+  expect(new Set(commits.values()).size).toBeLessThan(commits.size);
+  const { rows } = await driver.query("SELECT path FROM path_ledger WHERE path LIKE '%kept-or-not-%'");
+  expect(rows.map((row) => row.path).toSorted()).toEqual(
+    names
+      .filter((_, n) => !isRefused(n))
+      .map(path)
+      .toSorted(),
+  );
+});
+
 test("a right taken before the lock is had is a refusal, among mates who keep theirs", async () => {
   const { owner, project } = world;
   const leaver = await world.worker("write");
