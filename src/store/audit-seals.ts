@@ -1,5 +1,6 @@
-// The seals over the audit log. One replica at a time adds one, under a lock that others do not wait for. What it reads
-// to seal it reads within that transaction: events with positions, which are committed and frozen.
+// The seals over the audit log. One replica at a time adds one, under a lock that others do not wait for. What it seals
+// are events with positions, which are committed and frozen: so they are read by the driver, outside the transaction,
+// which is many times cheaper than through Prisma.
 import {
   type PlacedEvent,
   type Seal,
@@ -71,7 +72,7 @@ export function auditSeals(
         if (lock?.held !== true) return null;
         const [head] = await tx.query<AuditSealModel>(newestStatement, []);
         const seal = await make(head === undefined ? null : toSeal(head), async (after, limit) => {
-          const rows = await tx.query<AuditEventModel>(eventsStatement, [after, limit]);
+          const rows = await db.query<AuditEventModel>(eventsStatement, [after, limit]);
           return rows.map(toPlaced);
         });
         if (seal !== null) await insertSeal(tx, seal);
