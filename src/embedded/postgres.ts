@@ -99,13 +99,14 @@ async function launch(home: string, account: Account, programs: Programs, option
       () => 0,
     );
     const { listen, address } = await chooseAddress(join(home, "postgres"));
-    const child = await spawnServer(home, account, programs, {
+    const spawned = await spawnServer(home, account, programs, {
       ...defaults,
       ...options.settings,
       ...listen,
       ...silence,
     });
-    if (await isReady(child, join(home, "postgres/data"))) return watch(child, address, log, options.logger);
+    if (await isReady(spawned, join(home, "postgres/data")))
+      return watch(spawned, address, log, options.logger);
     const said = (await readFile(log, "utf8")).slice(logStart).trim();
     // Processes of a server killed before may linger; a port may have been taken since it was chosen.
     const passes = /still in use|could not bind|already exists/.test(said);
@@ -118,19 +119,28 @@ async function launch(home: string, account: Account, programs: Programs, option
   }
 }
 
+/** `ended` resolves when the process has, or never was: with why, where its exit does not say so. */
+type Spawned = { readonly child: ChildProcess; readonly ended: Promise<Error | undefined> };
+
 async function spawnServer(
   home: string,
   account: Account,
   programs: Programs,
   settings: Readonly<Record<string, string>>,
-): Promise<ChildProcess> {
+): Promise<Spawned> {
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const [command, args] = account.command(programs.postgres, ["-D", join(home, "postgres/data"), ...flags]);
   const log = await open(join(home, "postgres.log"), "a", 0o600);
   try {
     // Detached: the terminal's Ctrl-C is the broker's to handle; it stops the server when it has finished.
     const stdio = ["ignore", log.fd, log.fd] as const;
-    return spawn(command, args, { env: environment, detached: true, cwd: "/", stdio: [...stdio] });
+    const child = spawn(command, args, { env: environment, detached: true, cwd: "/", stdio: [...stdio] });
+    // Before anything is awaited: one that ends at once would have ended unheard.
+    const ended = new Promise<Error | undefined>((settle) => {
+      child.once("error", settle);
+      child.once("exit", () => settle(undefined));
+    });
+    return { child, ended };
   } finally {
     await log.close();
   }
@@ -169,16 +179,12 @@ function freePort(): Promise<number> {
 }
 
 /** True once the server says so in its own pid file; false when it ended instead. */
-async function isReady(child: ChildProcess, data: string): Promise<boolean> {
-  const failure = new Promise<Error | undefined>((settle) => {
-    child.once("error", settle);
-    child.once("exit", () => settle(undefined));
-  });
+async function isReady({ child, ended }: Spawned, data: string): Promise<boolean> {
   let over = false;
-  void failure.then(() => (over = true));
+  void ended.then(() => (over = true));
   for (const deadline = Date.now() + startTimeoutMs; Date.now() < deadline; await pause(10)) {
     if (over) {
-      const error = await failure;
+      const error = await ended;
       if (error) throw error;
       return false;
     }
@@ -190,7 +196,7 @@ async function isReady(child: ChildProcess, data: string): Promise<boolean> {
 }
 
 function watch(
-  child: ChildProcess,
+  { child, ended: over }: Spawned,
   address: Server["address"],
   log: string,
   logger: Logger | undefined,
@@ -199,15 +205,13 @@ function watch(
   const release = endWithParent(pid);
   const trimming = setInterval(() => void keepShort(log), logCheckIntervalMs).unref();
   let expected = false;
-  const ended = new Promise<void>((settle) => {
-    child.once("exit", (code, signal) => {
-      release();
-      clearInterval(trimming);
-      if (!expected)
-        logger?.error(`the embedded PostgreSQL ended by itself (${String(code ?? signal)}), see ${log}`);
-      settle();
-    });
-  });
+  const ended = (async (): Promise<void> => {
+    await over;
+    release();
+    clearInterval(trimming);
+    const how = String(child.exitCode ?? child.signalCode);
+    if (!expected) logger?.error(`the embedded PostgreSQL ended by itself (${how}), see ${log}`);
+  })();
   const stop = async () => {
     expected = true;
     child.kill("SIGINT"); // Its "fast" shutdown: open transactions are rolled back, everything is flushed.

@@ -223,6 +223,34 @@ describe("stale files", () => {
     stranger.kill();
   });
 
+  test("that name a process which is dead and not reaped are waited for, however often the server ends at once", async () => {
+    const server = await startEmbeddedPostgres({ home });
+    await server.stop();
+    // Its child ends, and it never asks how: PostgreSQL takes the dead one for alive.
+    const { uid, gid } = await stat(join(home, "postgres/data"));
+    const parent = spawn("/bin/sh", ["-c", "sleep 0.01 & echo $!; exec sleep 60"], {
+      stdio: ["ignore", "pipe", "ignore"],
+      cwd: "/",
+      // One of somebody else's it would not.
+      ...(process.getuid?.() === 0 ? { uid, gid } : {}),
+    });
+    const [said] = (await once(parent.stdout, "data")) as [Buffer];
+    const dead = Number(String(said).trim());
+    await gone(dead);
+    const line = (text: string): string => `${text}\n`;
+    const data = join(home, "postgres/data");
+    await writeFile(join(data, "postmaster.pid"), [dead, data, 1, 5432].map(String).map(line).join(""));
+    const starting = startEmbeddedPostgres({ home });
+    const refusals = async (): Promise<number> =>
+      (await readFile(join(home, "postgres.log"), "utf8")).split("already exists").length - 1;
+    await expect.poll(refusals, { timeout: 20_000, interval: 20 }).toBeGreaterThanOrEqual(8);
+    parent.kill("SIGKILL");
+    await once(parent, "exit");
+    const again = await starting;
+    expect(await query(again.url, "SELECT 1 AS one")).toEqual([{ one: 1 }]);
+    await again.stop();
+  });
+
   test("do not matter when the password's is lost: the next start makes another", async () => {
     const first = await startEmbeddedPostgres({ home });
     await fill(first.url);
