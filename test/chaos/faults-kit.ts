@@ -8,7 +8,7 @@ import { type Api, type World, client, furnish, made, settingsUrl } from "../har
 import { type OwnPostgres, type Settings, startOwnPostgres } from "../harness/own-postgres.ts";
 import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
 import { type Proxy, startProxy } from "../harness/proxy.ts";
-import { inTime } from "../harness/until.ts";
+import { inTime, until } from "../harness/until.ts";
 
 const WRITERS = 2;
 const READERS = 4;
@@ -287,14 +287,20 @@ export async function atRest({ broker, world, proxy }: Stand, server?: OwnPostgr
   expect(await heldConnections(broker)).toEqual({ in_use: 0, waiting: 0 });
   expect(proxy.open()).toBeLessThanOrEqual(POOL);
   if (server === undefined) return;
-  const { active: _active, idle: _idle, ...others } = await sessions(server);
-  expect(others).toEqual({});
+  // The broker's own work is in a transaction now and then; one that stays in it was left behind.
+  await until("no session is in a transaction", async () => {
+    const { active: _active, idle: _idle, ...others } = await sessions(server);
+    return Object.keys(others).length === 0;
+  });
 }
 
-/** What the pool has given out and not got back. A sweep may be at work just now: it is over within a few looks. */
+/**
+ * What the pool has given out and not got back. A sweep may be at work just now, and what the broker's own work asked of
+ * a server that fell silent is given up after 13 s, or 15 s in a transaction: a connection that is held longer is lost.
+ */
 async function heldConnections({ url }: BrokerProcess): Promise<{ in_use: number; waiting: number }> {
   let held = { in_use: -1, waiting: -1 };
-  for (let tries = 0; tries < 50; tries++) {
+  for (let tries = 0; tries < 300; tries++) {
     const { text } = await client(url, "").get("/metrics");
     const count = (state: string): number =>
       Number(new RegExp(`coffer_database_connections\\{state="${state}"\\} (\\d+)`).exec(text)?.[1] ?? -1);
