@@ -40,8 +40,8 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
-// The machine has two cores, which the tests share with PostgreSQL and with the brokers that they start. Three workers,
-// since many tests wait: for a process to start, a time-out to pass, a lease to end.
+// The machine has two cores, which the tests share with PostgreSQL and with the brokers that they start. Three workers
+// are not much quicker than two, and budgets of a few seconds are then missed now and then.
 //
 // Files of layers whose tests keep nothing in the process share its modules with those before them: loading them anew was
 // a third of their time. Whoever mocks a module, or leaves something in the environment, belongs with the others.
@@ -56,7 +56,7 @@ export default defineConfig({
     globalSetup: ["test/harness/server.ts"],
     sequence: { sequencer: LongestFirst },
     pool: "forks",
-    maxWorkers: 3,
+    maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     teardownTimeout: 30_000,

@@ -122,13 +122,8 @@ describe("a server that only reads", () => {
           const readers = await Promise.all(Array.from({ length: 30 }, () => timed(keeper.api, read)));
           const answers = await Promise.all(crowd);
           expect(new Set([...answers, ...readers].map(({ status }) => status))).toEqual(new Set([503]));
-          // Three seconds behind the statement before, or for what was asked; three for one's own, or for the event that
-          // says that it failed.
-          const isQuick = ({ milliseconds }: { readonly milliseconds: number }): boolean =>
-            milliseconds < 8_000;
-          expect(readers.filter(isQuick)).toEqual(readers);
-          const quick = answers.filter(isQuick);
-          expect(quick.length).toBeGreaterThanOrEqual(20);
+          // Three seconds behind the statement before, and three for one's own.
+          expect(readers.filter(({ milliseconds }) => milliseconds >= 8_000)).toEqual([]);
           expect(performance.now() - at).toBeLessThan(20_000);
           await load.until(() => refusals(load, at) >= 3);
           await blocker.query("ROLLBACK");
