@@ -12,7 +12,7 @@ import { inTime, until } from "../harness/until.ts";
 
 const WRITERS = 2;
 const READERS = 4;
-export const POOL = 6;
+const POOL = 6;
 const KEPT = "secret/Custom/kept";
 const VALUE = "kept through it all";
 /** As a client that obeys Retry-After would, only less patient, so that each second of a fault has many requests. */
