@@ -100,7 +100,8 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     const release = await turns().catch(() => null);
     const batch = release === null ? [] : take();
     try {
-      if (batch.length > 0) await run(batch);
+      // What goes wrong after the commit is nobody's answer.
+      if (batch.length > 0) await run(batch).catch(onLost);
     } finally {
       release?.();
       for (const each of batch) void ended(each);
