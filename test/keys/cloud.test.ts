@@ -37,7 +37,7 @@ describe.each(["aws", "gcp"] as const)("keys in %s", { timeout: 120_000 }, (name
       const { code, stderr } = await coffer(REWRAP, environment);
       expect([code, stderr]).toEqual([0, ""]);
     });
-    await settled(broker, cloud);
+    await settled(broker, cloud, before.held);
     const held = idsIn(cloud);
     expect(held).toHaveLength(before.held.length);
     expect(held.filter((each) => before.held.includes(each))).toEqual([]);
@@ -94,24 +94,30 @@ describe.each(["aws", "gcp"] as const)("keys in %s", { timeout: 120_000 }, (name
       environment: { ...environment, COFFER_MASTER_KEY: next },
     });
     expect(await seen(alone.as(api.token), all)).toEqual(before.seen);
-    await settled(alone, cloud);
+    await settled(alone, cloud, before.held);
     await alone.close();
     expect(idsIn(cloud).filter((each) => before.held.includes(each))).toEqual([]);
   });
 });
 
 /**
- * Sweeps until the manager holds what the database points at, and nothing else. A broker's own sweeper may be at work on
- * one secret just then: gone from the manager, its row not yet.
+ * Sweeps until the manager holds what the database points at, and nothing else; and nothing of `old`, which the database
+ * points at until its turn has come. A broker's own sweeper may be at work on one secret just then: gone from the
+ * manager, its row not yet; or taken, and still in both.
  */
-async function settled({ service, databaseUrl }: TestBroker, cloud: Cloud): Promise<void> {
+async function settled(
+  { service, databaseUrl }: TestBroker,
+  cloud: Cloud,
+  old: readonly string[] = [],
+): Promise<void> {
   await vi.waitFor(
     async () => {
       await service.broker.settleManagedSecrets(100);
       const pointed = await pointedAt(databaseUrl);
       expect(idsIn(cloud)).toEqual(pointed);
+      expect(pointed.filter((each) => old.includes(each))).toEqual([]);
     },
-    { timeout: 20_000, interval: 100 },
+    { timeout: 60_000, interval: 100 },
   );
 }
 
