@@ -1,8 +1,10 @@
-// Where a configuration says that the master keys are; part of compose.ts.
+// Where a configuration says that the master keys are, and what is derived from them for the log; part of compose.ts.
 import type { Config } from "./config.ts";
 import type { NewId } from "./domain/ports.ts";
+import type { SealSeeds } from "./sealing/audit-seal.ts";
 import type { KeySource } from "./sealing/key-source.ts";
 import type { Managers } from "./sealing/managers.ts";
+import type { MasterKeyRing } from "./sealing/master-key-ring.ts";
 
 export function keySourcesOf(
   config: Config,
@@ -11,6 +13,14 @@ export function keySourcesOf(
 ): { readonly own: KeySource; readonly next: KeySource | null } {
   const { masterKeyNext: next } = config;
   return { own: ownOf(config, managers, newId), next: next === null ? null : given(next) };
+}
+
+/** What the audit log is sealed with. */
+export function sealSeedsOf(ring: MasterKeyRing): SealSeeds {
+  return {
+    current: () => ring.current().auditSealing,
+    all: () => ring.all().map(({ auditSealing }) => auditSealing),
+  };
 }
 
 function ownOf({ masterKey, manager, home }: Config, managers: Managers, newId: NewId): KeySource {

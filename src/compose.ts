@@ -11,10 +11,11 @@ import { createRefusalLimit } from "./auth/refusals.ts";
 import { createSigningKeys } from "./auth/signing-keys.ts";
 import { createWebhookSender } from "./auth/webhook-sender.ts";
 import { createWake, startBackground } from "./background.ts";
-import { keySourcesOf } from "./compose-keys.ts";
+import { keySourcesOf, sealSeedsOf } from "./compose-keys.ts";
 import { type Config, ConfigError, silenceGoogle } from "./config.ts";
 import type { SealMaker } from "./domain/audit-chain.ts";
 import { type SealAlert, type Sealing, createSealing } from "./domain/audit-sealing.ts";
+import { createEventHashes } from "./domain/event-hashes.ts";
 import { type Broker, createBroker } from "./domain/broker.ts";
 import { createDeliveries } from "./domain/deliver.ts";
 import type { IdentityVerifier } from "./domain/federation-ports.ts";
@@ -27,7 +28,7 @@ import { registerRoutes } from "./http/routes.ts";
 import { newId } from "./ids.ts";
 import { openTracing, tracedStore } from "./observe.ts";
 import { sealRegularly } from "./sealer.ts";
-import { createSealMaker } from "./sealing/audit-seal.ts";
+import { createSealMaker, hashEvent } from "./sealing/audit-seal.ts";
 import { keepPrivately } from "./private-file.ts";
 import { openMasterKeys } from "./sealing/key-source.ts";
 import { createLifecycleSealer } from "./sealing/lifecycle-sealer.ts";
@@ -136,13 +137,20 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   const onBackgroundError = (error: unknown): void =>
     logger.error({ err: error }, "a background task failed");
   const wake = createWake();
+  const hashes = createEventHashes(hashEvent);
   const opened = createStore({
     databaseUrl,
     poolSize: config.databasePoolSize,
     clock,
     onBackgroundError,
     onAnnounced: wake.announced,
-    observer: metrics,
+    observer: {
+      ...metrics,
+      recorded: (event) => {
+        metrics.recorded(event);
+        hashes.remember(event);
+      },
+    },
   });
   metrics.watchPool(() => opened.pool());
   started.push(() => opened.close());
@@ -165,12 +173,8 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     metrics.alert(alert.kind);
     logger.error(alert, "ALERT: what is stored is damaged, or was altered outside the broker");
   };
-  const seeds = {
-    current: () => masterKeys.current().auditSealing,
-    all: () => masterKeys.all().map(({ auditSealing }) => auditSealing),
-  };
-  const maker = createSealMaker(seeds, config.auditEarlierKeys);
-  const sealing = createSealing({ seals: opened.seals, maker, clock, onAlert });
+  const maker = createSealMaker(sealSeedsOf(masterKeys), config.auditEarlierKeys);
+  const sealing = createSealing({ seals: opened.seals, maker, hashes, clock, onAlert });
   const vault = openVault({
     masterKeys,
     managers,

@@ -30,6 +30,8 @@ export type Seal = SealBody & {
   readonly signature: Uint8Array;
 };
 export type PlacedEvent = { readonly position: number; readonly event: AuditEvent };
+/** A committed event's position, and which event it is. */
+export type Place = Pick<Leaf, "position" | "id">;
 
 /** Hashes and judges; needs the public key alone. */
 export type SealJudge = {
@@ -52,17 +54,21 @@ export type SealMaker = SealJudge & {
   signEnd(end: ExportEnd): Uint8Array;
   seal(
     base: Pick<SealBody, "number" | "previous" | "first_position" | "kept_from" | "sealed_at">,
-    events: readonly PlacedEvent[],
+    leaves: readonly Leaf[],
   ): Seal;
 };
 
 /** Where seals rest; store/audit-seals.ts. */
 export type SealStore = {
-  /** The newest seal, the last position given, and whether events wait for one. `at`: the seal of that number, too. */
+  /** The newest seal, the last position given, and whether events wait for one. `at`: that seal's hash, too. */
   state(at: number | null): Promise<SealState>;
-  /** Gives positions after `floor` to committed events that have none; answers how many. 0 while another does it. */
-  place(floor: number): Promise<number>;
-  /** Adds the seal that `make` makes of the newest one and of the events after a position; null adds none. */
+  /** Gives positions after `floor` to committed events that have none; answers whether there may be more of them. */
+  place(floor: number): Promise<boolean>;
+  /** The next positions after one, in order, up to a number of them. */
+  placesAfter(position: number, limit: number): Promise<readonly Place[]>;
+  /** The events at these positions, the first of them at least: together they may be too much to hold. */
+  eventsAt(positions: readonly number[]): Promise<readonly PlacedEvent[]>;
+  /** Adds the seal that `make` makes of the newest one; null adds none. Null, too, while another replica adds one. */
   append(make: MakeSeal): Promise<Seal | null>;
   /** Makes the partitions of that many months to come, where they are missing. */
   prepareMonths(ahead: number): Promise<number>;
@@ -73,14 +79,11 @@ export type SealStore = {
 };
 export type SealState = {
   readonly head: Seal | null;
-  readonly known: Seal | null;
+  readonly known: Uint8Array | null;
   readonly tail: number;
   readonly waiting: boolean;
 };
-export type MakeSeal = (
-  head: Seal | null,
-  eventsAfter: (position: number, limit: number) => Promise<readonly PlacedEvent[]>,
-) => Promise<Seal | null>;
+export type MakeSeal = (head: Seal | null) => Promise<Seal | null>;
 
 const LEAF_BYTES = 56;
 const ID_START = 8;
@@ -106,7 +109,7 @@ export function unpackLeaves(packed: Uint8Array): Leaf[] {
     const id = leaf.toString("hex", ID_START, HASH_START);
     return {
       position: Number(leaf.readBigInt64BE(0)),
-      id: id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5"),
+      id: `${id.slice(0, 8)}-${id.slice(8, 12)}-${id.slice(12, 16)}-${id.slice(16, 20)}-${id.slice(20)}`,
       hash: leaf.subarray(HASH_START),
     };
   });

@@ -2,13 +2,23 @@
 // events with positions get a seal that is chained to the one before. It remembers the last seal it saw: a database
 // that has less, or another, was cut back or forged, and the chain goes on from what is remembered, so that the cut
 // stays visible to whoever verifies.
-import { type PlacedEvent, type Seal, type SealMaker, type SealStore, sameBytes } from "./audit-chain.ts";
+import {
+  type Leaf,
+  type Place,
+  type Seal,
+  type SealMaker,
+  type SealStore,
+  sameBytes,
+} from "./audit-chain.ts";
+import type { EventHashes } from "./event-hashes.ts";
 import type { Clock } from "./ports.ts";
 
 /** With nothing to seal a seal of no events is made this often: what is removed after it leaves a gap in time. */
 export const HEARTBEAT_SECONDS = 60;
-/** Reading and hashing them is done in one go, which everybody else waits for. */
-const EVENTS_PER_SEAL = 250;
+/** They are packed and hashed in one go, which everybody else waits for. */
+const EVENTS_PER_SEAL = 1_000;
+/** Fewer, where they have to be read and hashed first. */
+const EVENTS_READ = 250;
 
 export type SealAlert = {
   readonly kind: "audit_cut_back" | "audit_seal_forged";
@@ -18,13 +28,15 @@ export type SealAlert = {
 export type SealingDeps = {
   readonly seals: SealStore;
   readonly maker: SealMaker;
+  /** Of the events that this process recorded. */
+  readonly hashes: Pick<EventHashes, "get" | "forget">;
   readonly clock: Clock;
   readonly onAlert: (alert: SealAlert) => void;
 };
 
 export type Sealing = ReturnType<typeof createSealing>;
 
-export function createSealing({ seals, maker, clock, onAlert }: SealingDeps) {
+export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingDeps) {
   let known: Seal | null = null;
   const told = new Set<string>();
 
@@ -42,52 +54,78 @@ export function createSealing({ seals, maker, clock, onAlert }: SealingDeps) {
     return known;
   }
 
-  function isDue(base: Seal | null, events: readonly PlacedEvent[], now: Date): boolean {
-    if (base === null || events.length > 0) return true;
+  /** The seal that was judged a moment ago, or made. */
+  function isKnown(head: Seal | null): boolean {
+    return head !== null && head.number === known?.number && sameBytes(head.hash, known.hash);
+  }
+
+  function isDue(base: Seal | null, leaves: readonly Leaf[], now: Date): boolean {
+    if (base === null || leaves.length > 0) return true;
     return now.getTime() - base.sealed_at.getTime() >= HEARTBEAT_SECONDS * 1000;
   }
 
-  async function append(): Promise<Seal | null> {
-    return seals.append(async (head, eventsAfter) => {
-      const base = baseOf(head);
+  /** The next leaves after a position, up to one whose event is neither remembered nor among those read at once. */
+  async function leavesAfter(position: number): Promise<{ leaves: Leaf[]; isCut: boolean }> {
+    const places = await seals.placesAfter(position, EVENTS_PER_SEAL);
+    const unknown = places.filter(({ id }) => hashes.get(id) === null).slice(0, EVENTS_READ);
+    const keyOf = (place: Place): string => `${place.position} ${place.id}`;
+    const read = new Map<string, Uint8Array>();
+    if (unknown.length > 0)
+      for (const placed of await seals.eventsAt(unknown.map((place) => place.position)))
+        read.set(keyOf({ position: placed.position, id: placed.event.id }), maker.hashEvent(placed.event));
+    const leaves: Leaf[] = [];
+    for (const place of places) {
+      const hash = hashes.get(place.id) ?? read.get(keyOf(place));
+      if (hash === undefined) break;
+      leaves.push({ ...place, hash });
+    }
+    return { leaves, isCut: places.length === EVENTS_PER_SEAL || leaves.length < places.length };
+  }
+
+  /** Null when there is nothing to add. `isCut`: there was more than one seal takes. */
+  async function append(): Promise<{ made: Seal; isCut: boolean } | null> {
+    let isCut = false;
+    const made = await seals.append(async (head) => {
+      const base = isKnown(head) ? known : baseOf(head);
       const last = base?.last_position ?? 0;
-      const events = await eventsAfter(last, EVENTS_PER_SEAL);
+      const next = await leavesAfter(last);
+      const { leaves } = next;
+      ({ isCut } = next);
       const now = clock.now();
-      if (!isDue(base, events, now)) return null;
+      if (!isDue(base, leaves, now)) return null;
       return maker.seal(
         {
           // Past a forged one, which has taken its number.
           number: Math.max(head?.number ?? 0, base?.number ?? 0) + 1,
           previous: base?.hash ?? null,
           // The first of all begins where the log does.
-          first_position: base === null ? (events[0]?.position ?? 1) : last + 1,
+          first_position: base === null ? (leaves[0]?.position ?? 1) : last + 1,
           kept_from: base?.kept_from ?? null,
           sealed_at: base !== null && base.sealed_at > now ? base.sealed_at : now,
         },
-        events,
+        leaves,
       );
     });
+    if (made === null) return null;
+    for (const { id } of made.leaves ?? []) hashes.forget(id);
+    return { made, isCut };
   }
 
   return {
     /** Seals all that is committed by now; answers the newest seal that it knows. */
     async seal(): Promise<Seal | null> {
       const { head, known: still, tail, waiting } = await seals.state(known?.number ?? null);
-      if (known !== null && (still === null || !sameBytes(still.hash, known.hash)))
-        alert("audit_cut_back", known.number);
+      if (known !== null && !sameBytes(still, known.hash)) alert("audit_cut_back", known.number);
       const base = baseOf(head);
+      known = base;
       const last = base?.last_position ?? 0;
-      if (waiting) while ((await seals.place(last)) > 0);
+      if (waiting) while (await seals.place(last));
       const idleMs = base === null ? Infinity : clock.now().getTime() - base.sealed_at.getTime();
-      if (!waiting && tail === last && idleMs < HEARTBEAT_SECONDS * 1000) {
-        known = base;
-        return known;
-      }
-      for (;;) {
-        const made = await append();
-        if (made === null) break;
-        known = made;
-        if (made.count === 0) break;
+      if (!waiting && tail === last && idleMs < HEARTBEAT_SECONDS * 1000) return known;
+      for (let more = true; more; ) {
+        const added = await append();
+        if (added !== null) known = added.made;
+        more = added?.isCut === true && added.made.count > 0;
       }
       return known;
     },

@@ -78,7 +78,7 @@ export async function dropAuditMonths(db: Db, before: Date, make: MakeSeal): Pro
   if (months.length === 0) return [];
   const [newest] = await db.query<AuditSealModel>(newestStatement, []);
   const head = newest === undefined ? null : toSeal(newest);
-  const seal = await make(head, async () => []);
+  const seal = await make(head);
   if (head === null || seal === null) return [];
   // Whoever waits for one of these locks has all who come after wait, too: rather give up, and try again another day.
   await db.prisma.$executeRaw`SET LOCAL lock_timeout = '3s'`;

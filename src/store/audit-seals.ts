@@ -9,7 +9,7 @@ import {
   unpackLeaves,
 } from "../domain/audit-chain.ts";
 import { type Within, toEvent, withinBytes } from "./audit.ts";
-import { placeAny } from "./audit-place.ts";
+import { placeAny, placedMax } from "./audit-place.ts";
 import type { Db, Statement } from "./db.ts";
 import type { AuditEventModel, AuditSealModel } from "./generated/models.ts";
 
@@ -27,16 +27,18 @@ const newestStatement: Statement = {
   name: "newest_seal",
   text: "SELECT * FROM audit_seals ORDER BY number DESC LIMIT 1",
 };
-const sealStatement: Statement = {
-  name: "one_seal",
-  text: "SELECT * FROM audit_seals WHERE number = $1::bigint",
+const hashStatement: Statement = {
+  name: "hash_of_seal",
+  text: "SELECT hash FROM audit_seals WHERE number = $1::bigint",
+};
+const placesStatement: Statement = {
+  name: "places_to_seal",
+  text: "SELECT position, id FROM audit_events WHERE position > $1::bigint ORDER BY position, id, tenant_id LIMIT $2::int",
 };
 /** Fewer, where they name so many settings that a page of them would be more than a process should hold at once. */
 const eventsStatement: Statement = {
   name: "events_to_seal",
-  text: withinBytes(
-    "SELECT * FROM audit_events WHERE position > $1::bigint ORDER BY position, id, tenant_id LIMIT $2::int",
-  ),
+  text: withinBytes("SELECT * FROM audit_events WHERE position = ANY ($1::bigint[])"),
 };
 const insertStatement: Statement = {
   name: "insert_seal",
@@ -50,31 +52,38 @@ export function auditSeals(
   db: Db,
   within: Within,
   now: () => Date,
-): Pick<SealStore, "state" | "place" | "append"> {
+): Pick<SealStore, "state" | "place" | "placesAfter" | "eventsAt" | "append"> {
   return {
     async state(at) {
       const [row] = await db.query<{ tail: string; waiting: boolean }>(stateStatement, []);
       const [head] = await db.query<AuditSealModel>(newestStatement, []);
-      const known = at === null ? [] : await db.query<AuditSealModel>(sealStatement, [at]);
+      const [known] = at === null ? [] : await db.query<{ hash: Uint8Array }>(hashStatement, [at]);
       return {
         head: head === undefined ? null : toSeal(head),
-        known: known[0] === undefined ? null : toSeal(known[0]),
+        known: known?.hash ?? null,
         tail: Number(row?.tail ?? 0),
         waiting: row?.waiting === true,
       };
     },
 
-    place: (floor) => within((tx) => placeAny(tx, floor, now())),
+    place: async (floor) => (await within((tx) => placeAny(tx, floor, now()))) === placedMax,
+
+    async placesAfter(position, limit) {
+      const rows = await db.query<{ position: string; id: string }>(placesStatement, [position, limit]);
+      return rows.map(({ position: at, id }) => ({ position: Number(at), id }));
+    },
+
+    async eventsAt(positions) {
+      const rows = await db.query<AuditEventModel>(eventsStatement, [positions.map(String)]);
+      return rows.map(toPlaced);
+    },
 
     append: (make) =>
       within(async (tx) => {
         const [lock] = await tx.query<{ held: boolean }>(lockStatement, []);
         if (lock?.held !== true) return null;
         const [head] = await tx.query<AuditSealModel>(newestStatement, []);
-        const seal = await make(head === undefined ? null : toSeal(head), async (after, limit) => {
-          const rows = await db.query<AuditEventModel>(eventsStatement, [after, limit]);
-          return rows.map(toPlaced);
-        });
+        const seal = await make(head === undefined ? null : toSeal(head));
         if (seal !== null) await insertSeal(tx, seal);
         return seal;
       }),

@@ -17,15 +17,25 @@ const minuteMs = 60_000;
 
 /** PostgreSQL holds no NUL, and in JSON no half of a surrogate pair. */
 function clean(text: string, lengthMax = textLengthMax): string {
+  if (text.length <= lengthMax && text.isWellFormed() && !text.includes("\0")) return text;
   return text.slice(0, lengthMax).toWellFormed().replaceAll("\0", "\u{FFFD}");
 }
 const cleanOrNull = (text: string | null, lengthMax?: number): string | null =>
   text === null ? null : clean(text, lengthMax);
+const idOrNull = (id: string | null): string | null => (id === null ? null : id.toLowerCase());
 
+/** An event as the database will have it: what is hashed of it later is the same, whether it was kept or is read. */
 export function cleanEvent(event: AuditEvent): AuditEvent {
   const details = Object.entries(event.details).map(([name, text]) => [clean(name), clean(text)]);
   return {
     ...event,
+    tenant_id: event.tenant_id.toLowerCase(),
+    id: event.id.toLowerCase(),
+    principal_id: idOrNull(event.principal_id),
+    token_id: idOrNull(event.token_id),
+    owner_id: idOrNull(event.owner_id),
+    target_id: idOrNull(event.target_id),
+    follows: idOrNull(event.follows),
     path: cleanOrNull(event.path),
     settings: event.settings.map(({ id, path, version }) => ({ id, path: clean(path), version })),
     details: Object.fromEntries(details) as Record<string, string>,
@@ -86,8 +96,9 @@ const latenessMax = 11;
 
 const valuesOf = (event: AuditEvent): Param[] => columns.map(([, , of]) => of(event));
 
-/** Told of what became of events; metrics are made of it. */
+/** Told of what became of events. */
 export type AuditObserver = {
+  /** The event is durable, and rests as it is given here. */
   readonly recorded?: (event: AuditEvent) => void;
   readonly auditWritten?: (events: number, lagSeconds: number) => void;
   readonly auditFailed?: () => void;
@@ -162,7 +173,7 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
           const at = new Date(event.at.getTime() + (2 ** late - 1) * minuteMs);
           const counted = { ...event, id: refusalId(block, event.reason, at), ip: block, at };
           if ((await db.query(countStatement, valuesOf(cleanEvent(counted)))).length === 0) continue;
-          observer.recorded?.(counted);
+          observer.recorded?.(cleanEvent(counted));
           return;
         }
       } catch (error) {

@@ -30,6 +30,8 @@ const statementsMax = 2;
 
 type Waiting = {
   readonly ahead: Ahead;
+  /** As it will rest, but for who, whose log it is in, and which settings. */
+  readonly event: AuditEvent;
   /** Which page it is. */
   readonly key: string;
   known: KnownPage | null;
@@ -46,9 +48,8 @@ function keyOf(ahead: Ahead): string {
   return `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${owner.owner_type}/${owner.owner_id}/${pathOf(ahead)}`;
 }
 
-function cellsOf({ ahead, known }: Waiting, n: number): readonly Cell[] {
+function cellsOf({ ahead, event, known }: Waiting, n: number): readonly Cell[] {
   const { presented, select, action, strict, owner, limit } = ahead;
-  const event = cleanEvent(ahead.event);
   const path = pathOf(ahead);
   const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
   return [
@@ -103,7 +104,7 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
         if (answered?.outdated === true) askAnew(waiting);
         else {
           const found = foundIn(waiting, answered);
-          if (found.recorded !== null) recorded.push(found.recorded);
+          if (found.recorded !== null) recorded.push(restingOf(waiting, found.recorded));
           waiting.done(found);
         }
       }
@@ -116,6 +117,11 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
       } else if (batch.length > 1) for (const each of batch) await send([each]);
       else for (const { done } of batch) done(null);
     }
+  }
+
+  function restingOf({ event }: Waiting, recorded: AuditEvent): AuditEvent {
+    const { tenant_id, principal_id, token_id, settings } = recorded;
+    return { ...event, tenant_id, principal_id, token_id, settings };
   }
 
   function observe([first]: readonly Waiting[], events: readonly AuditEvent[]): void {
@@ -171,7 +177,8 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
     if (ahead.select.kind === "all") return Promise.resolve(null);
     return new Promise((done, failed) => {
       const key = keyOf(ahead);
-      queue.push({ ahead, key, known: pages.get(key), since: performance.now(), done, failed });
+      const event = cleanEvent(ahead.event);
+      queue.push({ ahead, event, key, known: pages.get(key), since: performance.now(), done, failed });
       schedule();
     });
   };

@@ -11,7 +11,7 @@ import { type Within, auditRead } from "./audit.ts";
 import { auditMonths, dropAuditMonths } from "./audit-months.ts";
 import { auditSeals } from "./audit-seals.ts";
 import { type AuditStream, auditStream } from "./audit-stream.ts";
-import { type AuditObserver, createAuditWriter, recordIn } from "./audit-write.ts";
+import { type AuditObserver, cleanEvent, createAuditWriter, recordIn } from "./audit-write.ts";
 import { announceIn, changeLog } from "./changes.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
@@ -146,7 +146,7 @@ export function createStore(options: StoreOptions): OpenStore {
 
   function committed(events: readonly AuditEvent[], deliveries: number | null): void {
     if (deliveries !== null) options.onAnnounced?.(deliveries);
-    for (const event of events) observer.recorded?.(event);
+    for (const event of events) observer.recorded?.(cleanEvent(event));
   }
 
   const alone: Store["transact"] = async (work) => {

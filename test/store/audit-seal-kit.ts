@@ -4,6 +4,7 @@ import { v7 } from "uuid";
 import { createAuditRetention } from "../../src/domain/audit-retention.ts";
 import { createGate } from "../../src/domain/gate.ts";
 import { type Sealing, createSealing, type SealAlert } from "../../src/domain/audit-sealing.ts";
+import type { EventHashes } from "../../src/domain/event-hashes.ts";
 import { type Verdict, verifyChain } from "../../src/domain/audit-verify.ts";
 import type { OpenStore } from "../../src/store/store.ts";
 import { createSealMaker, onlySeed } from "../../src/sealing/audit-seal.ts";
@@ -17,10 +18,11 @@ export async function openSealed() {
   const maker = newMaker();
   const alerts: SealAlert[] = [];
   fixture.time.now = new Date();
-  const sealerOf = ({ seals }: Pick<OpenStore, "seals">): Sealing =>
+  const sealerOf = ({ seals, hashes }: Pick<OpenStore, "seals"> & { hashes: EventHashes }): Sealing =>
     createSealing({
       seals,
       maker,
+      hashes,
       clock: { now: () => fixture.time.now },
       onAlert: (alert) => alerts.push(alert),
     });

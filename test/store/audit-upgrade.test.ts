@@ -5,6 +5,8 @@ import { join } from "node:path";
 import pg from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import { createSealing } from "../../src/domain/audit-sealing.ts";
+import { createEventHashes } from "../../src/domain/event-hashes.ts";
+import { hashEvent } from "../../src/sealing/audit-seal.ts";
 import { verifyChain } from "../../src/domain/audit-verify.ts";
 import { applyMigrations } from "../../src/store/migrate.ts";
 import { migrationsFolder } from "../../src/store/schema-engine.ts";
@@ -53,6 +55,7 @@ test("an upgrade keeps every event and passes no collector's cursor over one; th
   const sealing = createSealing({
     seals: opened.seals,
     maker,
+    hashes: createEventHashes(hashEvent),
     clock,
     onAlert: (alert) => alerts.push(alert),
   });

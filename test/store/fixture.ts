@@ -16,6 +16,8 @@ import type {
   Transaction,
 } from "../../src/domain/ports.ts";
 import type { SettingRecord, VersionRecord } from "../../src/domain/setting.ts";
+import { createEventHashes } from "../../src/domain/event-hashes.ts";
+import { hashEvent } from "../../src/sealing/audit-seal.ts";
 import { createStore } from "../../src/store/store.ts";
 import { createDatabase } from "../harness/postgres.ts";
 
@@ -30,13 +32,17 @@ export async function openFixture() {
   const database = await createDatabase();
   const time = { now: new Date("2026-03-04T05:06:07.089Z") };
   const backgroundErrors: unknown[] = [];
-  const open = (poolSize = 10) =>
-    createStore({
+  const open = (poolSize = 10) => {
+    const hashes = createEventHashes(hashEvent);
+    const opened = createStore({
       databaseUrl: database.url,
       poolSize,
       clock: { now: () => time.now },
       onBackgroundError: (error) => backgroundErrors.push(error),
+      observer: { recorded: (event) => hashes.remember(event) },
     });
+    return { ...opened, hashes };
+  };
   const opened = open();
   const driver = new pg.Pool({ connectionString: database.url, max: 4 });
   driver.on("error", () => undefined);

@@ -1,0 +1,28 @@
+// The hashes of events as this process recorded them, until it seals them: so that the sealer need not fetch what was
+// only just written. It also seals what was recorded, and not what has been made of it in the database meanwhile.
+import type { AuditEvent } from "./audit.ts";
+
+/** Two generations of so many are kept: what another replica sealed is forgotten with the older one. */
+const GENERATION = 16_384;
+
+export type EventHashes = ReturnType<typeof createEventHashes>;
+
+/** @param hashEvent as a seal's leaf has it */
+export function createEventHashes(hashEvent: (event: AuditEvent) => Uint8Array) {
+  let newer = new Map<string, Uint8Array>();
+  let older = new Map<string, Uint8Array>();
+
+  return {
+    /** @param event as it rests in the database, and will for ever: refusals, which are counted up, are passed over */
+    remember(event: AuditEvent): void {
+      if (event.action === "sign_in" && event.outcome === "denied") return;
+      if (newer.size >= GENERATION) [newer, older] = [new Map(), newer];
+      newer.set(event.id, hashEvent(event));
+    },
+    /** Null where this process did not record it, or long ago. */
+    get: (id: string): Uint8Array | null => newer.get(id) ?? older.get(id) ?? null,
+    forget(id: string): void {
+      if (!newer.delete(id)) older.delete(id);
+    },
+  };
+}
