@@ -59,7 +59,7 @@ export function formatScope(scope: Scope): string {
 }
 
 /** `decrypt` brings `list` with it; no other action brings another. Data, as the table above. */
-export const BROUGHT_BY: Readonly<Record<OwnerAction, readonly OwnerAction[]>> = {
+const BROUGHT_BY: Readonly<Record<OwnerAction, readonly OwnerAction[]>> = {
   list: ["list", "decrypt"],
   decrypt: ["decrypt"],
   write: ["write"],

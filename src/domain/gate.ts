@@ -17,6 +17,7 @@ import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
 import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { createEvents } from "./events.ts";
+import type { WaitingWork } from "./lifecycle-ports.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
 import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
@@ -115,11 +116,16 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     }
   }
 
-  /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. */
+  /**
+   * The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. `waiting`: what
+   * has to be there for it; looked for beforehand, since mostly there is nothing.
+   */
   async function housekeep<Result>(
     operation: string,
     apply: (tx: Transaction, now: Date) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>,
+    waiting?: (now: Date) => WaitingWork,
   ): Promise<Result | null> {
+    if (waiting !== undefined && !(await store.reader.isWaiting(waiting(clock.now())))) return null;
     return store.transact(async (tx) => {
       const now = clock.now();
       const done = await apply(tx, now);

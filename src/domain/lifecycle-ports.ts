@@ -119,7 +119,17 @@ export type SettingBatch = {
 };
 
 /** Joins the Reader. */
+/** What may be there to do, for whoever comes by now and then. */
+export type WaitingWork =
+  | { readonly kind: "first_admin" | "first_signing_key" }
+  | { readonly kind: "rotation"; readonly state: RotationState; readonly now: Date }
+  | { readonly kind: "purge"; readonly now: Date }
+  | { readonly kind: "notices"; readonly now: Date; readonly expiringBefore: Date }
+  | { readonly kind: "burst"; readonly since: Date; readonly least: number };
+
 export type LifecycleReads = {
+  /** Whether there is any of it just now; who takes it finds out whether it still is. */
+  isWaiting(work: WaitingWork): Promise<boolean>;
   /** What stands at these paths, deleted or not, by path. */
   settingsAt(key: OwnerKey, paths: readonly SettingPath[]): Promise<ReadonlyMap<string, SettingRow>>;
   /** Settings with findings, by owner and path; `after` is a row's `owner_id/path`. */

@@ -102,20 +102,24 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
 
   /** Takes one rotation that waits for its hook; ends it when its time is over. */
   function takeHook(): Promise<Hook | "ended" | null> {
-    return gate.housekeep<Hook | "ended">("askRotationHook", async (tx, now) => {
-      const rotation = await tx.lockDueRotation("pending", now);
-      if (rotation === null) return null;
-      const webhook = await webhookOf(tx, rotation);
-      const isLate = rotation.confirm_by === null || rotation.confirm_by <= now;
-      if (isLate || webhook === null || webhook.disabled_at !== null) {
-        const reason = isLate ? (rotation.reason ?? "not_confirmed") : "no_webhook";
-        return { ...(await fallBack(tx, rotation, reason, now)), result: "ended" as const };
-      }
-      const taken = { ...rotation, attempts: rotation.attempts + 1, next_at: later(now, LEASE_SECONDS) };
-      await tx.updateRotation(taken);
-      const asked = outcome(rotation, rotation.new_version, "rotation_hook_asked", null);
-      return { ...asked, result: { rotation: taken, webhook } };
-    });
+    return gate.housekeep<Hook | "ended">(
+      "askRotationHook",
+      async (tx, now) => {
+        const rotation = await tx.lockDueRotation("pending", now);
+        if (rotation === null) return null;
+        const webhook = await webhookOf(tx, rotation);
+        const isLate = rotation.confirm_by === null || rotation.confirm_by <= now;
+        if (isLate || webhook === null || webhook.disabled_at !== null) {
+          const reason = isLate ? (rotation.reason ?? "not_confirmed") : "no_webhook";
+          return { ...(await fallBack(tx, rotation, reason, now)), result: "ended" as const };
+        }
+        const taken = { ...rotation, attempts: rotation.attempts + 1, next_at: later(now, LEASE_SECONDS) };
+        await tx.updateRotation(taken);
+        const asked = outcome(rotation, rotation.new_version, "rotation_hook_asked", null);
+        return { ...asked, result: { rotation: taken, webhook } };
+      },
+      (now) => ({ kind: "rotation", state: "pending", now }),
+    );
   }
 
   /** What the hook's answer makes of the rotation, if it is still this attempt's. */
@@ -163,30 +167,34 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
     async retireOldVersions(limit: number): Promise<number> {
       for (let count = 0; ; count++) {
         if (count === limit) return count;
-        const done = await gate.housekeep("retireOldVersion", async (tx, now) => {
-          const rotation = await tx.lockDueRotation("overlap", now);
-          if (rotation === null) return null;
-          const end = { ...rotation, state: "done" as const, next_at: null, ended_at: now };
-          const row = await locked(tx, rotation);
-          const old = row === null ? null : await tx.version(row.setting, rotation.old_version);
-          if (row === null || old?.state !== "enabled" || old.version === row.setting.current_version) {
-            await tx.updateRotation({ ...end, reason: "gone" });
-            return outcome(rotation, rotation.old_version, "rotation_ended", null);
-          }
-          const version = { setting: row.setting, version: old };
-          const waitUntil = vault.isGenuine(version)
-            ? quietAt(rotation, old)
-            : later(now, RETRY_ALTERED_SECONDS);
-          if (waitUntil > now) {
-            await tx.updateRotation({ ...rotation, next_at: waitUntil });
-            return postponed(rotation);
-          }
-          await destroy(tx, row.setting, old);
-          const touched = { ...row.setting, updated_at: now, revision: row.setting.revision + 1 };
-          await tx.updateSetting(vault.signSetting(touched));
-          await tx.updateRotation(end);
-          return outcome(rotation, old.version, "version_destroyed", "setting.version_destroyed");
-        });
+        const done = await gate.housekeep(
+          "retireOldVersion",
+          async (tx, now) => {
+            const rotation = await tx.lockDueRotation("overlap", now);
+            if (rotation === null) return null;
+            const end = { ...rotation, state: "done" as const, next_at: null, ended_at: now };
+            const row = await locked(tx, rotation);
+            const old = row === null ? null : await tx.version(row.setting, rotation.old_version);
+            if (row === null || old?.state !== "enabled" || old.version === row.setting.current_version) {
+              await tx.updateRotation({ ...end, reason: "gone" });
+              return outcome(rotation, rotation.old_version, "rotation_ended", null);
+            }
+            const version = { setting: row.setting, version: old };
+            const waitUntil = vault.isGenuine(version)
+              ? quietAt(rotation, old)
+              : later(now, RETRY_ALTERED_SECONDS);
+            if (waitUntil > now) {
+              await tx.updateRotation({ ...rotation, next_at: waitUntil });
+              return postponed(rotation);
+            }
+            await destroy(tx, row.setting, old);
+            const touched = { ...row.setting, updated_at: now, revision: row.setting.revision + 1 };
+            await tx.updateSetting(vault.signSetting(touched));
+            await tx.updateRotation(end);
+            return outcome(rotation, old.version, "version_destroyed", "setting.version_destroyed");
+          },
+          (now) => ({ kind: "rotation", state: "overlap", now }),
+        );
         if (done === null) return count;
       }
     },

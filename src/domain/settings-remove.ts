@@ -95,19 +95,23 @@ export function createSettingsRemove(
     async purgeDue(limit: number): Promise<number> {
       for (let purged = 0; ; purged++) {
         if (purged === limit) return purged;
-        const one = await gate.housekeep("purgeDueSettings", async (tx, now) => {
-          const [due] = await tx.lockDuePurges(now, 1);
-          if (due === undefined) return null;
-          await tx.purgeSetting(due);
-          const { owner_type, owner_id, tenant_id, id, path } = due;
-          const subjects = [{ id, path, version: null }];
-          return {
-            result: 1,
-            key: { owner_type, owner_id, tenant_id },
-            subjects,
-            details: { change: "purged" },
-          };
-        });
+        const one = await gate.housekeep(
+          "purgeDueSettings",
+          async (tx, now) => {
+            const [due] = await tx.lockDuePurges(now, 1);
+            if (due === undefined) return null;
+            await tx.purgeSetting(due);
+            const { owner_type, owner_id, tenant_id, id, path } = due;
+            const subjects = [{ id, path, version: null }];
+            return {
+              result: 1,
+              key: { owner_type, owner_id, tenant_id },
+              subjects,
+              details: { change: "purged" },
+            };
+          },
+          (now) => ({ kind: "purge", now }),
+        );
         if (one === null) return purged;
       }
     },

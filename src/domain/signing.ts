@@ -2,6 +2,7 @@
 // key stays published until all that it signed has expired, so that a rotation refuses nobody.
 import type { SigningKeyMaker } from "./federation-ports.ts";
 import type { Gate } from "./gate.ts";
+import type { WaitingWork } from "./lifecycle-ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 
 /** Longer than an access token lives, by as much as clocks and caches of others may differ. */
@@ -35,18 +36,23 @@ export function createSigning(gate: Gate, keys: SigningKeyMaker, vault: Pick<Vau
   };
 
   function rotate(operation: string, onlyFirst: boolean): Promise<string | null> {
-    return gate.housekeep(operation, async (tx, now) => {
-      await tx.lockInstance();
-      const known = await tx.signingKeys();
-      if (onlyFirst && known.length > 0) return null;
-      vault.signUnder(await tx.heldKeyCheck());
-      const fresh = await keys.make(now);
-      await tx.insertSigningKey(fresh);
-      for (const { id, retired_at } of known) {
-        if (retired_at === null) await tx.retireSigningKey(id, now);
-        else if (retired_at.getTime() + OVERLAP_MS < now.getTime()) await tx.removeSigningKey(id);
-      }
-      return { result: fresh.id, key: null, target_id: fresh.id, details: { change: "signing_key_made" } };
-    });
+    const waiting = onlyFirst ? (): WaitingWork => ({ kind: "first_signing_key" }) : undefined;
+    return gate.housekeep(
+      operation,
+      async (tx, now) => {
+        await tx.lockInstance();
+        const known = await tx.signingKeys();
+        if (onlyFirst && known.length > 0) return null;
+        vault.signUnder(await tx.heldKeyCheck());
+        const fresh = await keys.make(now);
+        await tx.insertSigningKey(fresh);
+        for (const { id, retired_at } of known) {
+          if (retired_at === null) await tx.retireSigningKey(id, now);
+          else if (retired_at.getTime() + OVERLAP_MS < now.getTime()) await tx.removeSigningKey(id);
+        }
+        return { result: fresh.id, key: null, target_id: fresh.id, details: { change: "signing_key_made" } };
+      },
+      waiting,
+    );
   }
 }

@@ -238,22 +238,26 @@ export function createTokens(gate: Gate, tokens: TokenMaker, newId: NewId) {
      * where the operator finds it, before the database says that it exists.
      */
     createFirstAdmin(keep: (token: string) => Promise<void>): Promise<string | null> {
-      return gate.housekeep("createFirstAdmin", async (tx, now) => {
-        await tx.lockInstance();
-        const { rows } = await tx.users({ after: null, limit: 1 });
-        if (rows.length > 0) return null;
-        const admin = newAdmin(newId(), now);
-        const { id } = admin;
-        await tx.insertPrincipal(admin);
-        const record = {
-          ...blank(id, now, { name: "first admin token" }),
-          expires_at: null,
-          created_by: null,
-        };
-        const { token } = await insert(tx, record);
-        await keep(token);
-        return { result: id, key: null, target_id: id, details: { change: "created", admin: "true" } };
-      });
+      return gate.housekeep(
+        "createFirstAdmin",
+        async (tx, now) => {
+          await tx.lockInstance();
+          const { rows } = await tx.users({ after: null, limit: 1 });
+          if (rows.length > 0) return null;
+          const admin = newAdmin(newId(), now);
+          const { id } = admin;
+          await tx.insertPrincipal(admin);
+          const record = {
+            ...blank(id, now, { name: "first admin token" }),
+            expires_at: null,
+            created_by: null,
+          };
+          const { token } = await insert(tx, record);
+          await keep(token);
+          return { result: id, key: null, target_id: id, details: { change: "created", admin: "true" } };
+        },
+        () => ({ kind: "first_admin" }),
+      );
     },
   };
 }

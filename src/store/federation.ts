@@ -1,9 +1,9 @@
 // Identity providers, the persons whom the instance's own vouch for, and the keys that access tokens are signed with.
 import type { IdentityProviderRecord, SigningKeyRecord } from "../domain/federation-ports.ts";
 import type { Reader, Transaction } from "../domain/ports.ts";
-import type { Db } from "./db.ts";
+import type { Db, Statement } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
-import type { IdentityProviderModel } from "./generated/models.ts";
+import type { IdentityProviderModel, SigningKeyModel } from "./generated/models.ts";
 import { afterId, toPage, toPrincipalRecord } from "./rows.ts";
 
 function toRecord({ jwks, bindings, ...row }: IdentityProviderModel): IdentityProviderRecord {
@@ -34,8 +34,13 @@ export function federationReads({ prisma }: Db): Pick<Reader, "identityProvider"
 }
 
 /** Oldest first. */
-export async function signingKeysOf(prisma: Db["prisma"]): Promise<readonly SigningKeyRecord[]> {
-  const rows = await prisma.signingKey.findMany({ orderBy: { created_at: "asc" } });
+const signingKeysStatement: Statement = {
+  name: "signing_keys",
+  text: "SELECT * FROM signing_keys ORDER BY created_at",
+};
+
+export async function signingKeysOf(db: Db): Promise<readonly SigningKeyRecord[]> {
+  const rows = await db.query<SigningKeyModel>(signingKeysStatement, []);
   return rows.map((row) => ({ ...row, public_jwk: row.public_jwk as SigningKeyRecord["public_jwk"] }));
 }
 
@@ -51,7 +56,8 @@ type FederationWrites = Pick<
   | "removeSigningKey"
 >;
 
-export function federationWrites({ prisma }: Db): FederationWrites {
+export function federationWrites(db: Db): FederationWrites {
+  const { prisma } = db;
   return {
     async userByIdentity(identity_issuer, identity_subject) {
       const where = { identity_issuer_identity_subject: { identity_issuer, identity_subject } };
@@ -77,7 +83,7 @@ export function federationWrites({ prisma }: Db): FederationWrites {
     async removeIdentityProvider(organization_id, id) {
       await prisma.identityProvider.deleteMany({ where: { organization_id, id } });
     },
-    signingKeys: () => signingKeysOf(prisma),
+    signingKeys: () => signingKeysOf(db),
     async insertSigningKey({ public_jwk, sealed, ...rest }) {
       const data = { ...rest, public_jwk: { ...public_jwk }, sealed: new Uint8Array(sealed) };
       await prisma.signingKey.createMany({ data });

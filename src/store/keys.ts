@@ -5,7 +5,7 @@ import { INSTANCE_TENANT } from "../domain/audit.ts";
 import type { Db, Statement } from "./db.ts";
 import { signingKeysOf } from "./federation.ts";
 import { raced } from "./failures.ts";
-import type { KeyEncryptionKeyModel } from "./generated/models.ts";
+import type { DataKeyModel, KeyEncryptionKeyModel } from "./generated/models.ts";
 import { epochOf, heldEpoch } from "./key-rotation.ts";
 import { hold, holdOwner } from "./locks.ts";
 import { type DataKeyAsk, newestDataKeyMany } from "./lookups.ts";
@@ -36,6 +36,19 @@ const localKeksStatement: Statement = {
   name: "local_keks",
   text: `SELECT * FROM key_encryption_keys WHERE manager = 'local' AND (tenant_id, id) > ($1::uuid, $2::uuid)
     ORDER BY tenant_id, id LIMIT $3::int`,
+};
+
+const firstCheckStatement: Statement = {
+  name: "first_key_check",
+  text: "INSERT INTO instance (id, key_check, created_at) VALUES (1, $1::bytea, $2::timestamptz) ON CONFLICT DO NOTHING",
+};
+const dataKeysStatement: Statement = {
+  name: "data_keys",
+  text: "SELECT * FROM data_keys WHERE tenant_id = $1::uuid AND id = ANY ($2::uuid[])",
+};
+const kekStatement: Statement = {
+  name: "kek",
+  text: "SELECT * FROM key_encryption_keys WHERE tenant_id = $1::uuid AND id = $2::uuid",
 };
 
 export function keyStore(db: Db, transact: Transacting, now: () => Date): KeyStore {
@@ -73,8 +86,10 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
       return toKek(await prisma.keyEncryptionKey.findFirst({ where: { tenant_id, manager }, orderBy }));
     },
 
-    kek: async (tenant_id, id) =>
-      toKek(await prisma.keyEncryptionKey.findUnique({ where: { tenant_id_id: { tenant_id, id } } })),
+    async kek(tenant_id, id) {
+      const [row] = await db.query<KeyEncryptionKeyModel>(kekStatement, [tenant_id, id]);
+      return toKek(row ?? null);
+    },
 
     epoch: () => epoch(null),
 
@@ -130,7 +145,7 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
     newestDataKey: (key, manager) => newestDataKey({ key, manager }),
 
     async dataKeys(tenant_id, ids) {
-      const rows = await prisma.dataKey.findMany({ where: { tenant_id, id: { in: [...ids] } } });
+      const rows = await db.query<DataKeyModel>(dataKeysStatement, [tenant_id, [...ids]]);
       return rows.map(toDataKeyRecord);
     },
 
@@ -147,14 +162,13 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
       return isMade ? ((await dataKeyOf(record)) ?? gone()) : null;
     },
 
-    signingKeys: () => signingKeysOf(prisma),
+    signingKeys: () => signingKeysOf(db),
 
     async keyCheck(fresh) {
       if (fresh !== null) {
-        const data = { key_check: bytes(fresh), created_at: now() };
-        await prisma.instance.createMany({ data, skipDuplicates: true });
+        await db.query(firstCheckStatement, [fresh, now()]);
       }
-      return (await prisma.instance.findUnique({ where: { id: 1 } }))?.key_check ?? null;
+      return (await epochOf(db)).key_check;
     },
 
     async masterKeySecret(fresh) {

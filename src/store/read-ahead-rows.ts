@@ -64,10 +64,11 @@ export type RowFacts = readonly [
   version_mac: string,
   sealed: string | null,
 ];
+export type WhoFacts = readonly [stamp: string, token: TokenFacts | null, principal: PrincipalFacts];
 export type Answered = {
   readonly n: number;
-  readonly token_facts: TokenFacts | null;
-  readonly principal_facts: PrincipalFacts;
+  /** WhoFacts; null where the rows are the very ones that are known. */
+  readonly who: string | null;
   readonly tenant_id: string | null;
   readonly role_at_owner: Role | null;
   readonly role_at_organization: Role | null;
@@ -75,7 +76,7 @@ export type Answered = {
   readonly at_path: boolean;
   /** Null where there are none to give, or all are known. */
   readonly rows: string | null;
-  readonly stamp: string;
+  readonly stamp: string | null;
   /** The page that was known is no longer what is there: nothing was found or put on record. */
   readonly outdated: boolean;
 };

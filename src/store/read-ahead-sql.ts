@@ -1,7 +1,8 @@
 // The one statement for all reads that wait: who calls, where they stand, the rows, and the audit events, in one
 // snapshot and one commit. It evaluates access.ts's table to see whether a read is plain and allowed as a whole; only
-// then is anything found and put on record. Whether it was right, the gate decides again.
-import { ACTIONS_BY_ROLE, BROUGHT_BY, type OwnerAction, ROLES } from "../domain/access.ts";
+// then is anything found and put on record. Whether a ceiling covers all of the place is known beforehand, of the very
+// versions of token and principal that it finds. Whether it was right, the gate decides again.
+import { ACTIONS_BY_ROLE, type OwnerAction, ROLES } from "../domain/access.ts";
 import { columns as eventColumns } from "./audit-write.ts";
 import type { Statement } from "./db.ts";
 
@@ -21,11 +22,12 @@ export const ASKED = [
   ["stand_in", "uuid"],
   ["wanted", "text"],
   ["strict", "boolean"],
-  ["place", "text"],
   ["exact", "text"],
   ["low", "text"],
   ["high", "text"],
   ["most", "int"],
+  ["known_who", "text"],
+  ["covered", "boolean"],
   ["known", "text"],
   ["known_subjects", "jsonb"],
 ] as const;
@@ -35,7 +37,7 @@ const FILLED: Readonly<Record<string, string>> = {
   tenant_id: "tenant_id",
   principal_id: "principal_id",
   token_id: "token_id",
-  settings: "subjects",
+  settings: "coalesce(known_subjects, subjects)",
   action: "wanted",
   outcome: "'allowed'",
   target_id: "NULL::uuid",
@@ -54,13 +56,6 @@ const rolesThat = (action: OwnerAction): string =>
 const rights = `CASE k.wanted ${(["list", "decrypt"] as const)
   .map((action) => `WHEN '${action}' THEN k.role IN (${rolesThat(action)})`)
   .join(" ")} END`;
-
-/** One of a ceiling's scopes covers all of the place, or there is no ceiling. A path's letters are literal. */
-const covered = (scopes: string): string => `(cardinality(${scopes}) = 0 OR EXISTS (
-      SELECT FROM unnest(${scopes}) scope, unnest(CASE q.wanted ${(["list", "decrypt"] as const)
-        .map((action) => `WHEN '${action}' THEN ARRAY[${quoted(BROUGHT_BY[action])}]`)
-        .join(" ")} END) held
-      WHERE starts_with(held || ':' || q.place || '/', scope || '/')))`;
 
 /** A row as JSON, in the order in which read-ahead-rows.ts takes it apart. */
 export const rowFacts = (
@@ -105,9 +100,14 @@ export const tokenFacts = `CASE WHEN t.id IS NOT NULL THEN json_build_array(t.id
 export const principalFacts = `json_build_array(p.id, p.kind, p.name, p.email, p.admin, p.organization_id, p.scopes,
   p.disabled_at, p.created_at, p.created_by)`;
 
+/** By its key, one at a time: joined, all that a principal is a member of was gone through for the one at an owner. */
+const membership = (ownerId: string, ownerType: string): string =>
+  `SELECT m.role FROM memberships m WHERE m.owner_id = ${ownerId} AND m.principal_id = p.id AND m.owner_type = ${ownerType} LIMIT 1`;
+
 /** For each `q`: its token `t`, its principal `p`, the owner's tenant `place`, and the roles `here` and `above`. */
 export const whoAndWhere = `LEFT JOIN LATERAL (
-    SELECT * FROM tokens WHERE hash = q.hash UNION ALL SELECT * FROM tokens WHERE id = q.token
+    SELECT *, ctid AS place, xmin AS made FROM tokens WHERE hash = q.hash
+    UNION ALL SELECT *, ctid, xmin FROM tokens WHERE id = q.token
   ) t ON TRUE
   JOIN principals p ON p.id = coalesce(t.principal_id, q.principal) AND (q.provider IS NULL OR EXISTS (
     SELECT FROM identity_providers i
@@ -117,39 +117,53 @@ export const whoAndWhere = `LEFT JOIN LATERAL (
     UNION ALL SELECT j.organization_id FROM projects j WHERE q.owner_type = 'project' AND j.id = q.owner_id
     UNION ALL SELECT u.id FROM principals u WHERE q.owner_type = 'user' AND u.id = q.owner_id AND u.kind = 'user'
   ) place ON TRUE
-  LEFT JOIN memberships here
-    ON here.owner_id = q.owner_id AND here.principal_id = p.id AND here.owner_type = q.owner_type
-  LEFT JOIN memberships above
-    ON above.owner_id = place.tenant_id AND above.principal_id = p.id AND above.owner_type = 'organization'`;
+  LEFT JOIN LATERAL (${membership("q.owner_id", "q.owner_type")}) here ON TRUE
+  LEFT JOIN LATERAL (${membership("place.tenant_id", "'organization'")}) above ON TRUE`;
+
+/** Which versions of a token's and a principal's rows, as `stamp` has it of settings. */
+const who = "concat(epoch, ' ', t.id, t.place, t.made, ' ', p.id, p.ctid, p.xmin)";
+const whoFacts = `json_build_array(w.stamp, ${tokenFacts}, ${principalFacts})::text`;
+
+/** What the inner steps need of what is asked; the rest joins them at the end, since each column costs in each step. */
+const needed = "n wanted strict exact low high most known at owner_type owner_id"
+  .split(" ")
+  .map((name) => `q.${name}`)
+  .join(", ");
 
 const text = `
-WITH q AS (
+WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS epoch), q AS MATERIALIZED (
   SELECT * FROM unnest(${[...ASKED, ...EVENT].map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})
     AS q (${[...ASKED, ...EVENT].map(([name]) => (name === "id" ? "event_id" : `"${name}"`)).join(", ")})
 ), asked AS MATERIALIZED (
   SELECT k.*, coalesce(k.is_plain AND k.tenant_id IS NOT NULL AND ${rights}, FALSE) AS allowed FROM (
-    SELECT q.*, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
+    SELECT ${needed}, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
       here.role AS role_at_owner, above.role AS role_at_organization,
-      ${tokenFacts} AS token_facts, ${principalFacts} AS principal_facts,
+      epoch, CASE WHEN w.stamp IS DISTINCT FROM q.known_who THEN ${whoFacts} END AS who,
       p.disabled_at IS NULL AND (t.id IS NULL OR (t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > q.at)
-        AND t.max_uses IS NULL AND cardinality(t.allowed_cidrs) = 0 AND ${covered("t.scopes")}))
-        AND ${covered("p.scopes")} AS is_plain,
+        AND t.max_uses IS NULL AND cardinality(t.allowed_cidrs) = 0))
+        AND (cardinality(p.scopes) = 0 AND (t.id IS NULL OR cardinality(t.scopes) = 0)
+          OR (q.covered AND w.stamp = q.known_who)) AS is_plain,
       CASE WHEN q.owner_type = 'user' THEN CASE WHEN p.kind = 'user' AND p.id = q.owner_id THEN 'owner' END
         WHEN p.kind = 'service_account' AND p.organization_id IS DISTINCT FROM place.tenant_id THEN NULL
         WHEN q.owner_type = 'project' AND above.role = 'owner' THEN 'owner'
         ELSE here.role END AS role
-    FROM q ${whoAndWhere}
+    FROM server CROSS JOIN q ${whoAndWhere} CROSS JOIN LATERAL (SELECT ${who} AS stamp OFFSET 0) w
+    -- Not merged with the query around it, where each column would be worked out for each of its uses.
+    OFFSET 0
   ) k
 ), found AS MATERIALIZED (
-  SELECT f.*, r.at_path, coalesce(f.known_subjects, r.subjects) AS subjects, r.stamp, CASE WHEN f.allowed AND r.is_whole AND f.known IS NULL THEN r.rows::text END AS rows,
+  SELECT f.n, f.who, f.tenant_id, f.token_id, f.principal_id, f.role_at_owner, f.role_at_organization, r.at_path, r.subjects,
+    CASE WHEN f.allowed AND r.is_whole AND f.known IS NULL THEN r.rows::text END AS rows,
+    CASE WHEN f.known IS NULL THEN r.stamp END AS stamp,
     f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict)
-      AND (f.known IS NULL OR f.known = r.stamp) AS recorded
+      AND (f.known IS NULL OR f.known = r.stamp) AS recorded,
+    coalesce(f.allowed AND f.known <> r.stamp, FALSE) AS outdated
   FROM asked f CROSS JOIN LATERAL (
     SELECT count(*) <= f.most AND coalesce(sum(bytes) <= ${BYTES_MAX} AND max(bytes) <= ${BYTES_EACH_MAX}, TRUE)
         AND coalesce(bool_and(version IS NOT NULL), TRUE) AS is_whole,
       coalesce(bool_and(is_open), TRUE) AS all_open, coalesce(bool_or(at_path), FALSE) AS at_path,
       coalesce(json_agg(facts) FILTER (WHERE facts IS NOT NULL), '[]') AS rows,
-      extract(epoch FROM pg_postmaster_start_time())::text || coalesce(string_agg(stamp, ' '), '') AS stamp,
+      f.epoch || coalesce(string_agg(stamp, ' '), '') AS stamp,
       coalesce(jsonb_agg(subject) FILTER (WHERE subject IS NOT NULL), '[]') AS subjects
     FROM (
       (${source(true)} AND s.path = f.exact)
@@ -162,10 +176,8 @@ WITH q AS (
 ), written AS (
   INSERT INTO audit_events (${eventColumns.map(([name]) => `"${name}"`).join(", ")})
   SELECT ${eventColumns.map(([name]) => FILLED[name] ?? (name === "id" ? "event_id" : `"${name}"`)).join(", ")}
-  FROM found WHERE recorded
+  FROM found JOIN q USING (n) WHERE recorded
 )
-SELECT n, token_facts, principal_facts, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows, stamp,
-  coalesce(allowed AND known <> stamp, FALSE) AS outdated
-FROM found`;
+SELECT n, who, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows, stamp, outdated FROM found`;
 
 export const readAheadStatement: Statement = { name: "read_ahead", text };

@@ -1,6 +1,7 @@
 // Reads that come while others are under way share the next statement: one round trip and one flush of the disk for
 // all of them. An idle store sends a read at the end of the turn it came in; nothing ever waits for a timer. A batch
 // that fails for what is in it is sent again one by one, so that members fail singly.
+import { ceilingCovers } from "../domain/access.ts";
 import { rangeUnder } from "../domain/address.ts";
 import type { AuditEvent } from "../domain/audit.ts";
 import type { Store } from "../domain/ports.ts";
@@ -12,11 +13,12 @@ import { type Cell, arrayOf } from "./columns.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 import { presentedCells } from "./lookups.ts";
-import { type KnownPage, createPageCache, weightOf } from "./page-cache.ts";
+import { type KnownPage, type KnownWho, createKept, weightOf } from "./kept.ts";
 import {
   type Answered,
   LIVE,
   type RowFacts,
+  type WhoFacts,
   ownBytes,
   pooledBytes,
   toPrincipal,
@@ -27,14 +29,19 @@ import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts"
 
 const batchMax = 64;
 const statementsMax = 2;
+/** Bytes of memory for pages of rows that are kept, and for tokens and principals. */
+const pagesWeightMax = 67_108_864;
+const whoWeightMax = 8_388_608;
 
 type Waiting = {
   readonly ahead: Ahead;
   /** As it will rest, but for who, whose log it is in, and which settings. */
   readonly event: AuditEvent;
+  readonly presented: readonly Cell[];
+  readonly known: KnownWho | null;
   /** Which page it is. */
   readonly key: string;
-  known: KnownPage | null;
+  page: KnownPage | null;
   readonly since: number;
   readonly done: (found: FoundAhead | null) => void;
   readonly failed: (error: unknown) => void;
@@ -48,56 +55,78 @@ function keyOf(ahead: Ahead): string {
   return `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${owner.owner_type}/${owner.owner_id}/${pathOf(ahead)}`;
 }
 
-function cellsOf({ ahead, event, known }: Waiting, n: number): readonly Cell[] {
-  const { presented, select, action, strict, owner, limit } = ahead;
+/** By what a token or a principal is found. */
+const whoKeyOf = ([hash, token, principal]: readonly Cell[]): string => hash ?? token ?? principal ?? "";
+
+/** Whether no ceiling hides any of what is asked for. */
+function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean {
+  const covers = (scopes: readonly string[]): boolean =>
+    ceilingCovers(scopes, ahead.action, ahead.owner, pathOf(ahead));
+  return covers(principal.scopes) && (token === null || covers(token.scopes));
+}
+
+function cellsOf({ ahead, event, presented, known, page }: Waiting, n: number): readonly Cell[] {
+  const { select, action, strict, limit } = ahead;
   const path = pathOf(ahead);
   const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
   return [
     String(n),
-    ...presentedCells(presented),
+    ...presented,
     action,
     String(strict),
-    `${owner.owner_type}/${owner.owner_id}/${path}`,
     select.kind === "at" ? path : null,
     range?.from ?? null,
     range?.before ?? null,
     String(Math.min(limit, ROWS_MAX)),
     known?.stamp ?? null,
-    known === null ? null : JSON.stringify(known.subjects),
+    String(known !== null && coversAll(known, ahead)),
+    page?.stamp ?? null,
+    page?.subjectsJson ?? null,
     ...EVENT.map(([, , of]) => of(event)),
   ];
 }
 
 export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObserver = {}) {
-  const pages = createPageCache();
+  const pages = createKept<KnownPage>(pagesWeightMax);
+  const whos = createKept<KnownWho>(whoWeightMax);
   const queue: Waiting[] = [];
-  const underWay = new Set<Promise<void>>();
+  let underWay = 0;
   let isScheduled = false;
 
   /** The reads of one turn of the event loop go together. */
   function schedule(): void {
-    if (isScheduled || queue.length === 0 || underWay.size >= statementsMax) return;
+    if (isScheduled || queue.length === 0 || underWay >= statementsMax) return;
     isScheduled = true;
     setImmediate(() => {
       isScheduled = false;
-      while (queue.length > 0 && underWay.size < statementsMax) {
-        const statement = send(queue.splice(0, batchMax)).finally(() => {
-          underWay.delete(statement);
-          schedule();
-        });
-        underWay.add(statement);
-      }
+      sendWaiting();
     });
+  }
+
+  function sendWaiting(): void {
+    for (let free = statementsMax - underWay; free > 0 && queue.length > 0; free -= 1)
+      void send(queue.splice(0, batchMax));
+  }
+
+  /** What waits meanwhile goes as soon as the database is free again, before the answers are seen to. */
+  async function found(batch: readonly Waiting[]): Promise<readonly Answered[]> {
+    const rows = batch.map(cellsOf);
+    const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
+      arrayOf(rows.map((row) => row[column] ?? null)),
+    );
+    underWay += 1;
+    try {
+      return await db.query<Answered>(readAheadStatement, columns);
+    } finally {
+      underWay -= 1;
+      sendWaiting();
+    }
   }
 
   async function send(batch: readonly Waiting[]): Promise<void> {
     try {
-      const rows = batch.map(cellsOf);
-      const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
-        arrayOf(rows.map((row) => row[column] ?? null)),
-      );
       const answers = new Map<number, Answered>();
-      for (const each of await db.query<Answered>(readAheadStatement, columns)) answers.set(each.n, each);
+      for (const each of await found(batch)) answers.set(each.n, each);
       const recorded: AuditEvent[] = [];
       for (const [n, waiting] of batch.entries()) {
         const answered = answers.get(n);
@@ -132,23 +161,39 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
 
   function askAnew(waiting: Waiting): void {
     pages.drop(waiting.key);
-    waiting.known = null;
+    waiting.page = null;
     queue.unshift(waiting);
+    schedule();
   }
 
-  function pageOf({ ahead, key, known }: Waiting, tenantId: string, answered: Answered): KnownPage | null {
+  function whoOf({ known, presented }: Waiting, json: string | null): KnownWho {
+    if (json === null && known !== null) return known;
+    const [stamp, tokenFacts, principalFacts] = JSON.parse(json ?? "") as WhoFacts;
+    const principal = toPrincipal(principalFacts);
+    const token = tokenFacts === null ? null : toToken(tokenFacts, principal.id);
+    const who = { stamp, weight: weightOf(json?.length ?? 0, 1), token, principal };
+    whos.put(whoKeyOf(presented), who);
+    return who;
+  }
+
+  function pageOf(
+    { ahead, key, page: known }: Waiting,
+    tenantId: string,
+    answered: Answered,
+  ): KnownPage | null {
     const { rows: json, at_path, recorded, stamp } = answered;
     if (known !== null) return recorded ? known : null;
     if (json === null) return null;
     const facts = JSON.parse(json) as readonly RowFacts[];
     const isKept = recorded && facts.length > 0 && pages.isWanted(key);
     const rows = facts.map((each) => toRow(each, tenantId, ahead, LIVE, isKept ? ownBytes : pooledBytes));
-    const weight = weightOf(json.length, rows.length);
+    const subjects = rows.map(subjectOf);
     const page = {
-      stamp,
+      stamp: stamp ?? "",
+      weight: weightOf(json.length, rows.length),
       page: { rows, more: false, exact: at_path },
-      subjects: rows.map(subjectOf),
-      weight,
+      subjects,
+      subjectsJson: isKept ? JSON.stringify(subjects) : "",
     };
     if (isKept) pages.put(key, page);
     return page;
@@ -157,9 +202,9 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
   function foundIn(waiting: Waiting, answered: Answered | undefined): FoundAhead {
     if (answered === undefined) return { admission: null, page: null, recorded: null };
     const { ahead } = waiting;
-    const { token_facts, tenant_id, role_at_owner, role_at_organization, recorded } = answered;
-    const principal = toPrincipal(answered.principal_facts);
-    const token = token_facts === null ? null : notes.overlayToken(toToken(token_facts, principal.id));
+    const { tenant_id, role_at_owner, role_at_organization, recorded } = answered;
+    const { principal, token: resting } = whoOf(waiting, answered.who);
+    const token = resting === null ? null : notes.overlayToken(resting);
     const { owner, event, presented } = ahead;
     const standing = tenant_id === null ? null : { owner, tenant_id, role_at_owner, role_at_organization };
     const admission = { token, principal, standing, owns_an_organization: false };
@@ -176,9 +221,10 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
     // A page of all that an owner has may be of any length.
     if (ahead.select.kind === "all") return Promise.resolve(null);
     return new Promise((done, failed) => {
-      const key = keyOf(ahead);
+      const [key, presented] = [keyOf(ahead), presentedCells(ahead.presented)];
+      const [known, page] = [whos.get(whoKeyOf(presented)), pages.get(key)];
       const event = cleanEvent(ahead.event);
-      queue.push({ ahead, event, key, known: pages.get(key), since: performance.now(), done, failed });
+      queue.push({ ahead, event, presented, known, key, page, since: performance.now(), done, failed });
       schedule();
     });
   };

@@ -28,9 +28,7 @@ const dueStatement: Statement = {
 };
 
 // A rotation's length is 24-hour days, as in rotation_due_at. The first of several replicas to insert a mark tells it.
-const noticeStatement: Statement = {
-  name: "take_notices",
-  text: `WITH due AS (
+export const noticesDue = `WITH due AS (
       SELECT s.tenant_id, s.id, s.owner_type, s.owner_id, s.path, s.current_version, 'setting.rotation_due' AS kind,
         s.current_version::text AS marker, s.current_since + s.rotate_after_days * interval '24 hours' AS due_at
       FROM settings s WHERE s.rotate_after_days IS NOT NULL AND s.deleted_at IS NULL
@@ -44,7 +42,10 @@ const noticeStatement: Statement = {
     ), fresh AS (
       SELECT due.* FROM due WHERE NOT EXISTS (SELECT FROM lifecycle_notices n WHERE n.tenant_id = due.tenant_id
         AND n.subject_id = due.id AND n.kind = due.kind AND n.marker = due.marker)
-    ), picked AS (
+    )`;
+const noticeStatement: Statement = {
+  name: "take_notices",
+  text: `${noticesDue}, picked AS (
       SELECT * FROM fresh WHERE (tenant_id, owner_id) = (SELECT tenant_id, owner_id FROM fresh ORDER BY 1, 2 LIMIT 1)
       ORDER BY id, kind LIMIT $3::int
     ), marked AS (
@@ -56,17 +57,17 @@ const noticeStatement: Statement = {
     FROM picked f JOIN marked m ON m.tenant_id = f.tenant_id AND m.subject_id = f.id AND m.kind = f.kind
     ORDER BY f.path, f.kind`,
 };
-/** An owner of whom it was told lately is passed over; the first of several replicas to mark one tells it. */
-const burstStatement: Statement = {
-  name: "take_burst",
-  text: `WITH due AS (
-      SELECT a.tenant_id, a.owner_type, a.owner_id, sum(a.count)::int AS denied FROM audit_events a
+/** An owner of whom it was told lately is passed over. */
+export const burstsDue = `SELECT a.tenant_id, a.owner_type, a.owner_id, sum(a.count)::int AS denied FROM audit_events a
       WHERE a.outcome = 'denied' AND a.owner_type <> 'instance' AND a.at > $1::timestamptz
         AND NOT EXISTS (SELECT FROM lifecycle_notices n WHERE n.tenant_id = a.tenant_id AND n.subject_id = a.owner_id
           AND n.kind = 'access.denied_burst' AND n.at > $1::timestamptz)
       GROUP BY a.tenant_id, a.owner_type, a.owner_id HAVING sum(a.count) >= $2::int
-      ORDER BY a.tenant_id, a.owner_id LIMIT 1
-    ), marked AS (
+      ORDER BY a.tenant_id, a.owner_id LIMIT 1`;
+/** The first of several replicas to mark one tells it. */
+const burstStatement: Statement = {
+  name: "take_burst",
+  text: `WITH due AS (${burstsDue}), marked AS (
       INSERT INTO lifecycle_notices AS n (tenant_id, subject_id, kind, marker, at)
       SELECT tenant_id, owner_id, 'access.denied_burst', 'last', $3::timestamptz FROM due
       ON CONFLICT (tenant_id, subject_id, kind, marker) DO UPDATE SET at = EXCLUDED.at

@@ -35,6 +35,7 @@ import { createShared } from "./shared-transactions.ts";
 import { tokenReads, tokenWrites, usesWith } from "./tokens.ts";
 import { createTogether } from "./together.ts";
 import { createTransact, createTurns } from "./transactions.ts";
+import { waitingWork } from "./waiting-work.ts";
 import { deliveryQueue, webhookReads, webhookWrites } from "./webhooks.ts";
 
 export type StoreOptions = {
@@ -88,6 +89,7 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...reportReads(db, notes),
     ...webhookReads(db),
     ...rotationReads(db),
+    ...waitingWork(db),
     ...keyReads(db),
     audit: auditRead(db, within, clock.now),
   };

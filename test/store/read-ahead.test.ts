@@ -116,8 +116,14 @@ describe("read ahead", () => {
         }),
       ),
     );
-    // All at once: in batches as full as they get.
-    const found = await Promise.all(all.map((each) => f.store.readAhead(each)));
+    // All at once: in batches as full as they get. Whether a ceiling covers it all is known of who was seen before.
+    const first = await Promise.all(all.map((each) => f.store.readAhead(each)));
+    const early = first.filter((each) => each !== null && each.recorded !== null);
+    expect(early.every((each) => allowedBy(all[first.indexOf(each)] as Ahead, each as FoundAhead))).toBe(
+      true,
+    );
+    const again = all.map((each) => ({ ...each, event: { ...each.event, id: newId() } }));
+    const found = await Promise.all(again.map((each) => f.store.readAhead(each)));
     const wrong = all.filter((ahead, index) => {
       const answer = found[index];
       if (answer === null || answer === undefined) return true;
@@ -135,7 +141,7 @@ describe("read ahead", () => {
       owners.map((owner) => f.store.reader.audit(auditQuery(owner, { limit: 100_000 }))),
     );
     const events = new Map(logs.flatMap((log) => log.events).map((each) => [each.id, each]));
-    expect(events.size).toBe(recorded.length);
+    expect(events.size).toBe(recorded.length + early.length);
     expect(recorded.map((each) => events.get(each?.recorded?.id ?? ""))).toEqual(
       recorded.map((each) => each?.recorded),
     );

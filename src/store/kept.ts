@@ -1,0 +1,69 @@
+// What was made of rows as they were read last, kept so that a hit moves no rows. Nothing here is ever believed by
+// itself: the statement that admits and records names the rows' versions as of its own snapshot, and only what was made
+// of those very versions is used. Ciphertext alone is kept, no right is, and all of it within a bound.
+import type { Subject } from "../domain/audit.ts";
+import type { PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
+
+/** Keys of what was read once lately. */
+const GLIMPSES_MAX = 8_192;
+
+type Kept = {
+  /** Which versions of which rows it is made of, as the database names them. */
+  readonly stamp: string;
+  /** About how many bytes it takes. */
+  readonly weight: number;
+};
+
+export type KnownPage = Kept & {
+  readonly page: SettingPage;
+  /** What an event that shows all of it names. */
+  readonly subjects: readonly Subject[];
+  readonly subjectsJson: string;
+};
+export type KnownWho = Kept & { readonly token: TokenRecord | null; readonly principal: PrincipalRecord };
+
+/** As objects rows take some twice their JSON, and 1.5 KB each whatever is in them. */
+export const weightOf = (jsonLength: number, rows: number): number => 2 * jsonLength + 1_536 * rows;
+
+/** @param weightMax bytes of memory that all of it may take, by and large */
+export function createKept<Known extends Kept>(weightMax: number) {
+  // A Map keeps its order: the least recently used is the first.
+  const all = new Map<string, Known>();
+  let weight = 0;
+  // What is read once is not worth the room: it is kept from its second reading on.
+  let [glimpsed, glimpsedBefore] = [new Set<string>(), new Set<string>()];
+
+  /** Whether it is worth keeping, as far as is known; asking is a reading. */
+  function isWanted(key: string): boolean {
+    if (glimpsed.has(key) || glimpsedBefore.has(key)) return true;
+    if (glimpsed.size >= GLIMPSES_MAX) [glimpsed, glimpsedBefore] = [new Set(), glimpsed];
+    glimpsed.add(key);
+    return false;
+  }
+
+  function drop(key: string): void {
+    weight -= all.get(key)?.weight ?? 0;
+    all.delete(key);
+  }
+
+  return {
+    isWanted,
+    get(key: string): Known | null {
+      const known = all.get(key);
+      if (known === undefined) return null;
+      all.delete(key);
+      all.set(key, known);
+      return known;
+    },
+    put(key: string, known: Known): void {
+      drop(key);
+      all.set(key, known);
+      weight += known.weight;
+      for (const [oldest] of all) {
+        if (weight <= weightMax) break;
+        drop(oldest);
+      }
+    },
+    drop,
+  };
+}

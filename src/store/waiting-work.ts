@@ -1,0 +1,46 @@
+// Whether there is anything to do for whoever comes by now and then. Asked by the driver, outside of any transaction,
+// since mostly there is nothing: a transaction is begun only for what there is, and Prisma's engine (27 MB) is not even
+// loaded by a broker that has nothing of the kind to do.
+import type { Reader } from "../domain/ports.ts";
+import type { WaitingWork } from "../domain/lifecycle-ports.ts";
+import type { Db, Param, Statement } from "./db.ts";
+import { burstsDue, noticesDue } from "./rotations.ts";
+
+const waits = (name: string, from: string): Statement => ({
+  name: `waiting_${name}`,
+  text: `SELECT EXISTS (${from}) AS waits`,
+});
+
+const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
+  first_admin: waits("admin", "SELECT WHERE NOT EXISTS (SELECT FROM principals WHERE kind = 'user')"),
+  first_signing_key: waits("signing_key", "SELECT WHERE NOT EXISTS (SELECT FROM signing_keys)"),
+  rotation: waits("rotation", "SELECT FROM rotations WHERE next_at <= $1::timestamptz AND state = $2::text"),
+  purge: waits("purge", "SELECT FROM settings WHERE purge_at <= $1::timestamptz"),
+  notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
+  burst: waits("burst", burstsDue),
+};
+
+function paramsOf(work: WaitingWork): readonly Param[] {
+  switch (work.kind) {
+    case "rotation":
+      return [work.now, work.state];
+    case "purge":
+      return [work.now];
+    case "notices":
+      return [work.now, work.expiringBefore];
+    case "burst":
+      return [work.since, work.least];
+    case "first_admin":
+    case "first_signing_key":
+      return [];
+  }
+}
+
+export function waitingWork(db: Db): Pick<Reader, "isWaiting"> {
+  return {
+    async isWaiting(work) {
+      const [row] = await db.query<{ waits: boolean }>(statements[work.kind], paramsOf(work));
+      return row?.waits === true;
+    },
+  };
+}

@@ -1,0 +1,92 @@
+// Work is looked for before a transaction is begun for it: that has to find it whenever the transaction would, and not
+// go on finding what was taken.
+import { expect, test } from "vitest";
+import type { RotationRecord, WaitingWork } from "../../src/domain/lifecycle-ports.ts";
+import { event, newId, openFixture } from "./fixture.ts";
+
+const minutes = (from: Date, count: number): Date => new Date(from.getTime() + count * 60_000);
+
+test("a purge, a notice, a burst and a rotation are found when they are due, until they are taken", async () => {
+  const { store, time, transact, organization, setting } = await openFixture();
+  const { key } = await organization();
+  const { now } = time;
+  const isWaiting = (work: WaitingWork): Promise<boolean> => store.reader.isWaiting(work);
+
+  const purge = (at: Date): WaitingWork => ({ kind: "purge", now: at });
+  await setting(key, "secret/Custom/gone", { deleted_at: now, purge_at: minutes(now, 10) });
+  expect(await isWaiting(purge(minutes(now, 9)))).toBe(false);
+  expect(await isWaiting(purge(minutes(now, 10)))).toBe(true);
+  await transact(async (tx) => {
+    const [due] = await tx.lockDuePurges(minutes(now, 10), 1);
+    if (due !== undefined) await tx.purgeSetting(due);
+  });
+  expect(await isWaiting(purge(minutes(now, 10)))).toBe(false);
+
+  const soon = minutes(now, 30 * 24 * 60);
+  const notices: WaitingWork = { kind: "notices", now, expiringBefore: soon };
+  await setting(key, "secret/Custom/later", { expires_at: minutes(soon, 1) });
+  expect(await isWaiting(notices)).toBe(false);
+  await setting(key, "secret/Custom/expiring", { expires_at: soon });
+  await setting(key, "secret/Custom/due", { rotate_after_days: 1, current_since: minutes(now, -24 * 60) });
+  expect(await isWaiting(notices)).toBe(true);
+  expect(await transact((tx) => tx.takeDueNotices(now, soon, 100))).toHaveLength(2);
+  expect(await isWaiting(notices)).toBe(false);
+
+  const since = minutes(now, -5);
+  const burst: WaitingWork = { kind: "burst", since, least: 20 };
+  const denied = () => store.record(event(key, { outcome: "denied", reason: "role", at: now }));
+  for (let count = 0; count < 19; count++) await denied();
+  expect(await isWaiting(burst)).toBe(false);
+  await denied();
+  expect(await isWaiting(burst)).toBe(true);
+  expect(await transact((tx) => tx.takeDeniedBurst(since, 20, now))).toMatchObject({ denied: 20 });
+  expect(await isWaiting(burst)).toBe(false);
+
+  const rotated = await setting(key, "secret/Custom/rotated");
+  const rotation: RotationRecord = {
+    tenant_id: key.tenant_id,
+    owner_type: key.owner_type,
+    owner_id: key.owner_id,
+    id: newId(),
+    path: rotated.path,
+    setting_id: rotated.id,
+    old_version: 1,
+    new_version: 2,
+    state: "overlap",
+    overlap_seconds: 60,
+    destroy_old: true,
+    public_part: null,
+    webhook_id: null,
+    confirm_by: null,
+    attempts: 0,
+    next_at: minutes(now, 1),
+    reason: null,
+    created_at: now,
+    created_by: newId(),
+    activated_at: now,
+    ended_at: null,
+  };
+  await transact((tx) => tx.insertRotation(rotation));
+  const overlap = (at: Date): WaitingWork => ({ kind: "rotation", state: "overlap", now: at });
+  expect(await isWaiting(overlap(now))).toBe(false);
+  expect(await isWaiting({ kind: "rotation", state: "pending", now: minutes(now, 1) })).toBe(false);
+  expect(await isWaiting(overlap(minutes(now, 1)))).toBe(true);
+  await transact((tx) => tx.updateRotation({ ...rotation, state: "done", next_at: null, ended_at: now }));
+  expect(await isWaiting(overlap(minutes(now, 1)))).toBe(false);
+});
+
+test("a first admin and a first signing key are wanted until there is one", async () => {
+  const { store, time, transact, principal, organization } = await openFixture();
+  const { org } = await organization();
+  await principal({ kind: "service_account", organization_id: org });
+  expect(await store.reader.isWaiting({ kind: "first_admin" })).toBe(true);
+  await principal({ kind: "user" });
+  expect(await store.reader.isWaiting({ kind: "first_admin" })).toBe(false);
+
+  expect(await store.reader.isWaiting({ kind: "first_signing_key" })).toBe(true);
+  const sealed = Buffer.from("sealed");
+  const public_jwk = { kty: "OKP", crv: "Ed25519", x: "x", kid: "k", alg: "EdDSA", use: "sig" } as const;
+  const key = { id: newId(), public_jwk, sealed, created_at: time.now, retired_at: null };
+  await transact((tx) => tx.insertSigningKey(key));
+  expect(await store.reader.isWaiting({ kind: "first_signing_key" })).toBe(false);
+});
