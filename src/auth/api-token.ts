@@ -27,8 +27,18 @@ function base62(number: bigint, digits: number): string {
   return text;
 }
 
-const checksumOf = (text: string): string => base62(BigInt(crc32(text)), CHECKSUM_DIGITS);
-const hashOf = (text: string): Buffer => hash("sha256", text, "buffer");
+/** The CRC-32 fits a number: no BigInt for what every request asks. */
+function checksumOf(text: string): string {
+  let rest = crc32(text);
+  let digits = "";
+  for (let count = 0; count < CHECKSUM_DIGITS; count++) {
+    digits = `${DIGITS[rest % 62]}${digits}`;
+    rest = Math.floor(rest / 62);
+  }
+  return digits;
+}
+// By way of text: a digest that comes as bytes costs several times as much.
+const hashOf = (text: string): Buffer => Buffer.from(hash("sha256", text, "binary"), "binary");
 
 function make(prefix: Prefix): { readonly text: string; readonly hash: Buffer } {
   const random = randomBytes(RANDOM_BYTES);

@@ -83,7 +83,11 @@ export function createReadingAhead(store: Store, source: Source, { eventOf, newI
     const early = {
       ...nothing,
       // What was found is asked for once; a change would be admitted anew.
-      source: { ...source, admit: () => Promise.resolve(found.admission) },
+      source: {
+        admit: () => Promise.resolve(found.admission),
+        token: source.token,
+        principal: source.principal,
+      },
       reader: readerWith(store.reader, plan, found.page),
       at: event.at,
     };
@@ -124,7 +128,8 @@ function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reade
       : reader.setting(key, path);
   };
   // The reader's methods are functions by themselves: none of them knows of the object.
-  return Object.assign(Object.create(reader) as Reader, { settings, setting });
+  const planned: Partial<Reader> = { __proto__: reader, settings, setting } as object;
+  return planned as Reader;
 }
 
 function isPlanned(query: SettingQuery, plan: Plan, page: SettingPage): boolean {

@@ -275,6 +275,8 @@ function whyWithheld(grant: Grant, row: SettingRow, vault: Vault): Withheld | nu
 function wordEvent(choices: readonly Choice[], decrypt: boolean): Omit<Found<unknown>, "found"> {
   if (!decrypt) return { subjects: choices.map(({ row }) => subjectOf(row)) };
   const subjects = (each: readonly Choice[]): Subject[] => each.map(({ row }) => subjectOf(row));
+  if (choices.every(({ withhold }) => withhold === null))
+    return { action: "decrypt", subjects: subjects(choices), withheld: [] };
   const byReason = Map.groupBy(choices, ({ withhold }) => withhold);
   const shown = byReason.get(null) ?? [];
   const withheld = [...byReason].flatMap(([reason, each]) =>

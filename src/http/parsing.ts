@@ -9,6 +9,16 @@ import type { RouteInfo } from "./request-state.ts";
 const FAULT = Symbol("fault");
 type Query = Record<string, unknown> & { [FAULT]?: string };
 
+/**
+ * Makes objects that inherit no name, and that the engine keeps as those of a class: one by `Object.create(null)` is a
+ * hash table, and looked up as one by whatever reads the query.
+ */
+const Bare = (() => {
+  const make = function () {};
+  make.prototype = Object.create(null);
+  return make as unknown as new () => Query;
+})();
+
 /** Decodes one name or value of a query; null for what is not percent-encoded UTF-8, or holds a NUL. */
 function decode(text: string): string | null {
   if (!text.includes("%") && !text.includes("+")) return text.includes("\0") ? null : text;
@@ -28,7 +38,7 @@ function pairOf(part: string): readonly [name: string | null, value: string | nu
 
 /** Parses a query string. It never throws, since nothing catches it there: `assertQuery` tells what was wrong. */
 export function parseQuery(text: string): Query {
-  const query: Query = Object.create(null) as Query;
+  const query: Query = new Bare();
   if (text === "") return query;
   for (const part of text.split("&")) {
     if (part === "") continue;

@@ -9,7 +9,7 @@ import {
   sign,
   verify,
 } from "node:crypto";
-import type { AuditEvent } from "../domain/audit.ts";
+import type { AuditEvent, Subject } from "../domain/audit.ts";
 import {
   type ExportEnd,
   type SealBody,
@@ -168,7 +168,7 @@ function encodeEvent(event: AuditEvent): Buffer {
     event.owner_type,
     event.owner_id,
     event.path,
-    canonicalJson(event.settings),
+    settingsJson(event.settings),
     event.target_id,
     canonicalJson(event.details),
     event.request_id,
@@ -178,6 +178,17 @@ function encodeEvent(event: AuditEvent): Buffer {
     event.reason,
     event.count,
   ]);
+}
+
+/** Reads of one page that is kept name the very same settings: what is long is written out once. */
+const settingsTexts = new WeakMap<readonly Subject[], string>();
+const LONG_FROM = 5;
+
+function settingsJson(settings: readonly Subject[]): string {
+  if (settings.length < LONG_FROM) return canonicalJson(settings);
+  const known = settingsTexts.get(settings) ?? canonicalJson(settings);
+  settingsTexts.set(settings, known);
+  return known;
 }
 
 /** One text for one content, whatever order the fields came in. */

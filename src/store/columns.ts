@@ -5,12 +5,15 @@ export type Column<Row> = readonly [name: string, type: string, of: (row: Row) =
 
 function literal(cell: Cell): string {
   if (cell === null) return "NULL";
-  return /["\\]/.test(cell) ? `"${cell.replaceAll(/["\\]/g, "\\$&")}"` : `"${cell}"`;
+  const isPlain = !cell.includes('"') && !cell.includes("\\");
+  return isPlain ? `"${cell}"` : `"${cell.replaceAll(/["\\]/g, "\\$&")}"`;
 }
 
 /** An array of cells. */
 export function arrayOf(cells: readonly Cell[]): string {
-  return `{${cells.map(literal).join(",")}}`;
+  let text = "";
+  for (const cell of cells) text += text === "" ? literal(cell) : `,${literal(cell)}`;
+  return `{${text}}`;
 }
 
 export function arraysOf<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string[] {

@@ -27,8 +27,8 @@ export const weightOf = (jsonLength: number, rows: number): number => 2 * jsonLe
 
 /** @param weightMax bytes of memory that all of it may take, by and large */
 export function createKept<Known extends Kept>(weightMax: number) {
-  // A Map keeps its order: the least recently used is the first.
-  const all = new Map<string, Known>();
+  // Two generations: what is used moves to the newer one; when that has half of the room, the older one goes.
+  let [newer, older] = [new Map<string, Known>(), new Map<string, Known>()];
   let weight = 0;
   // What is read once is not worth the room: it is kept from its second reading on.
   let [glimpsed, glimpsedBefore] = [new Set<string>(), new Set<string>()];
@@ -41,29 +41,30 @@ export function createKept<Known extends Kept>(weightMax: number) {
     return false;
   }
 
-  function drop(key: string): void {
-    weight -= all.get(key)?.weight ?? 0;
-    all.delete(key);
+  function put(key: string, known: Known): void {
+    weight += known.weight - (newer.get(key)?.weight ?? 0);
+    newer.set(key, known);
+    older.delete(key);
+    if (weight <= weightMax / 2) return;
+    [newer, older] = [new Map(), newer];
+    weight = 0;
   }
 
   return {
     isWanted,
     get(key: string): Known | null {
-      const known = all.get(key);
-      if (known === undefined) return null;
-      all.delete(key);
-      all.set(key, known);
-      return known;
+      const known = newer.get(key);
+      if (known !== undefined) return known;
+      const used = older.get(key);
+      if (used === undefined) return null;
+      put(key, used);
+      return used;
     },
-    put(key: string, known: Known): void {
-      drop(key);
-      all.set(key, known);
-      weight += known.weight;
-      for (const [oldest] of all) {
-        if (weight <= weightMax) break;
-        drop(oldest);
-      }
+    put,
+    drop(key: string): void {
+      weight -= newer.get(key)?.weight ?? 0;
+      newer.delete(key);
+      older.delete(key);
     },
-    drop,
   };
 }

@@ -2,7 +2,7 @@
 // row stays and all of them answer it. No key is put under an owner that is being removed.
 import type { DataKeyRecord, KekRecord, KeyEpoch, KeyStore } from "../domain/sealing-ports.ts";
 import { INSTANCE_TENANT } from "../domain/audit.ts";
-import type { Db, Statement } from "./db.ts";
+import type { Db, Param, Statement } from "./db.ts";
 import { signingKeysOf } from "./federation.ts";
 import { raced } from "./failures.ts";
 import type { DataKeyModel, KeyEncryptionKeyModel } from "./generated/models.ts";
@@ -50,6 +50,15 @@ const kekStatement: Statement = {
   name: "kek",
   text: "SELECT * FROM key_encryption_keys WHERE tenant_id = $1::uuid AND id = $2::uuid",
 };
+const generationStatement: Statement = {
+  name: "kek_generation",
+  text: "SELECT * FROM key_encryption_keys WHERE tenant_id = $1::uuid AND manager = $2::text AND generation = $3::int",
+};
+const newestKekStatement: Statement = {
+  name: "newest_kek",
+  text: `SELECT * FROM key_encryption_keys WHERE tenant_id = $1::uuid AND manager = $2::text
+    ORDER BY generation DESC LIMIT 1`,
+};
 
 export function keyStore(db: Db, transact: Transacting, now: () => Date): KeyStore {
   const { prisma } = db;
@@ -67,10 +76,13 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
     return toKekRecord(row, await prisma.managedSecret.findUnique({ where }));
   }
 
-  async function kekOf({ tenant_id, manager, generation }: KekRecord): Promise<KekRecord | null> {
-    const where = { tenant_id_manager_generation: { tenant_id, manager, generation } };
-    return toKek(await prisma.keyEncryptionKey.findUnique({ where }));
+  async function aKek(statement: Statement, params: readonly Param[]): Promise<KekRecord | null> {
+    const [row] = await db.query<KeyEncryptionKeyModel>(statement, params);
+    return toKek(row ?? null);
   }
+
+  const kekOf = ({ tenant_id, manager, generation }: KekRecord): Promise<KekRecord | null> =>
+    aKek(generationStatement, [tenant_id, manager, generation]);
 
   async function dataKeyOf(record: DataKeyRecord): Promise<DataKeyRecord | null> {
     const { tenant_id, owner_type, owner_id, manager, generation } = record;
@@ -81,15 +93,9 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
   }
 
   return {
-    async newestKek(tenant_id, manager) {
-      const orderBy = { generation: "desc" } as const;
-      return toKek(await prisma.keyEncryptionKey.findFirst({ where: { tenant_id, manager }, orderBy }));
-    },
+    newestKek: (tenant_id, manager) => aKek(newestKekStatement, [tenant_id, manager]),
 
-    async kek(tenant_id, id) {
-      const [row] = await db.query<KeyEncryptionKeyModel>(kekStatement, [tenant_id, id]);
-      return toKek(row ?? null);
-    },
+    kek: (tenant_id, id) => aKek(kekStatement, [tenant_id, id]),
 
     epoch: () => epoch(null),
 
