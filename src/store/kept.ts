@@ -27,8 +27,8 @@ export const weightOf = (jsonLength: number, rows: number): number => 2 * jsonLe
 
 /** @param weightMax bytes of memory that all of it may take, by and large */
 export function createKept<Known extends Kept>(weightMax: number) {
-  // Two generations: what is used moves to the newer one; when that has half of the room, the older one goes.
-  let [newer, older] = [new Map<string, Known>(), new Map<string, Known>()];
+  // A Map keeps its order: the first was put there longest ago.
+  const all = new Map<string, { readonly known: Known; isUsed: boolean }>();
   let weight = 0;
   // What is read once is not worth the room: it is kept from its second reading on.
   let [glimpsed, glimpsedBefore] = [new Set<string>(), new Set<string>()];
@@ -41,30 +41,37 @@ export function createKept<Known extends Kept>(weightMax: number) {
     return false;
   }
 
-  function put(key: string, known: Known): void {
-    weight += known.weight - (newer.get(key)?.weight ?? 0);
-    newer.set(key, known);
-    older.delete(key);
-    if (weight <= weightMax / 2) return;
-    [newer, older] = [new Map(), newer];
-    weight = 0;
+  function drop(key: string): void {
+    weight -= all.get(key)?.known.weight ?? 0;
+    all.delete(key);
+  }
+
+  /** What was used since it was looked at last gets a second chance: so that a hit changes no order. */
+  function makeRoom(): void {
+    for (const [key, entry] of all) {
+      if (weight <= weightMax) return;
+      if (entry.isUsed) {
+        entry.isUsed = false;
+        all.delete(key);
+        all.set(key, entry);
+      } else drop(key);
+    }
   }
 
   return {
     isWanted,
     get(key: string): Known | null {
-      const known = newer.get(key);
-      if (known !== undefined) return known;
-      const used = older.get(key);
-      if (used === undefined) return null;
-      put(key, used);
-      return used;
+      const entry = all.get(key);
+      if (entry === undefined) return null;
+      entry.isUsed = true;
+      return entry.known;
     },
-    put,
-    drop(key: string): void {
-      weight -= newer.get(key)?.weight ?? 0;
-      newer.delete(key);
-      older.delete(key);
+    put(key: string, known: Known): void {
+      drop(key);
+      all.set(key, { known, isUsed: false });
+      weight += known.weight;
+      makeRoom();
     },
+    drop,
   };
 }
