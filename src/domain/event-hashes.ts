@@ -8,19 +8,23 @@ const GENERATION = 16_384;
 export type EventHashes = ReturnType<typeof createEventHashes>;
 
 /** @param hashEvent as a seal's leaf has it */
-export function createEventHashes(hashEvent: (event: AuditEvent) => Uint8Array) {
-  let newer = new Map<string, Uint8Array>();
-  let older = new Map<string, Uint8Array>();
+export function createEventHashes(hashEvent: (event: AuditEvent) => Buffer) {
+  // As text, a character a byte: thousands of them wait to be sealed, and a Buffer is several times as large.
+  let newer = new Map<string, string>();
+  let older = new Map<string, string>();
 
   return {
     /** @param event as it rests in the database, and will for ever: refusals, which are counted up, are passed over */
     remember(event: AuditEvent): void {
       if (event.action === "sign_in" && event.outcome === "denied") return;
       if (newer.size >= GENERATION) [newer, older] = [new Map(), newer];
-      newer.set(event.id, hashEvent(event));
+      newer.set(event.id, hashEvent(event).toString("latin1"));
     },
     /** Null where this process did not record it, or long ago. */
-    get: (id: string): Uint8Array | null => newer.get(id) ?? older.get(id) ?? null,
+    get(id: string): Uint8Array | null {
+      const text = newer.get(id) ?? older.get(id);
+      return text === undefined ? null : Buffer.from(text, "latin1");
+    },
     forget(id: string): void {
       if (!newer.delete(id)) older.delete(id);
     },

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { type AuditEvent, addressBlock } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
 import type { Store, Transaction } from "../domain/ports.ts";
-import type { Column } from "./columns.ts";
+import { type Column, arraysOf } from "./columns.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 
@@ -139,9 +139,8 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
 
   async function writeBatch(batch: readonly Waiting[]): Promise<void> {
     try {
-      const rows = batch.map(({ event }) => columns.map(([, , of]) => of(event)));
-      const arrays = columns.map((_, column) => rows.map((row) => row[column] ?? null));
-      await db.query(insertStatement, arrays);
+      const events = batch.map(({ event }) => event);
+      await db.query(insertStatement, arraysOf(columns, events));
       for (const { done } of batch) done();
       for (const { event } of batch) observer.recorded?.(event);
       const [first] = batch;

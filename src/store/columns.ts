@@ -1,16 +1,21 @@
 // Rows as PostgreSQL takes many of them at once: an array a column, for `unnest`. The arrays are written here as text,
 // and not by the driver, which goes through each of their elements several times.
 export type Cell = string | null;
+/** A text as it goes into the array, for what is sent again and again. */
+export type Written = { readonly written: string };
 export type Column<Row> = readonly [name: string, type: string, of: (row: Row) => Cell];
 
-function literal(cell: Cell): string {
+function literal(cell: Cell | Written): string {
   if (cell === null) return "NULL";
+  if (typeof cell !== "string") return cell.written;
   const isPlain = !cell.includes('"') && !cell.includes("\\");
   return isPlain ? `"${cell}"` : `"${cell.replaceAll(/["\\]/g, "\\$&")}"`;
 }
 
+export const writtenOf = (text: string): Written => ({ written: literal(text) });
+
 /** An array of cells. */
-export function arrayOf(cells: readonly Cell[]): string {
+export function arrayOf(cells: readonly (Cell | Written)[]): string {
   let text = "";
   for (const cell of cells) text += text === "" ? literal(cell) : `,${literal(cell)}`;
   return `{${text}}`;

@@ -3,6 +3,7 @@
 // of those very versions is used. Ciphertext alone is kept, no right is, and all of it within a bound.
 import type { Subject } from "../domain/audit.ts";
 import type { PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
+import type { Written } from "./columns.ts";
 
 /** Keys of what was read once lately. */
 const GLIMPSES_MAX = 8_192;
@@ -18,7 +19,7 @@ export type KnownPage = Kept & {
   readonly page: SettingPage;
   /** What an event that shows all of it names. */
   readonly subjects: readonly Subject[];
-  readonly subjectsJson: string;
+  readonly subjectsWritten: Written | null;
 };
 export type KnownWho = Kept & { readonly token: TokenRecord | null; readonly principal: PrincipalRecord };
 

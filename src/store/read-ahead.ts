@@ -9,7 +9,7 @@ import { subjectOf } from "../domain/opening.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import { type AuditObserver, cleanEvent } from "./audit-write.ts";
-import { type Cell, arrayOf } from "./columns.ts";
+import { type Cell, type Written, arrayOf, writtenOf } from "./columns.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 import { presentedCells } from "./lookups.ts";
@@ -65,7 +65,7 @@ function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean {
   return covers(principal.scopes) && (token === null || covers(token.scopes));
 }
 
-function cellsOf({ ahead, event, presented, known, page }: Waiting, n: number): readonly Cell[] {
+function cellsOf({ ahead, event, presented, known, page }: Waiting, n: number): readonly (Cell | Written)[] {
   const { select, action, strict, limit } = ahead;
   const path = pathOf(ahead);
   const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
@@ -81,7 +81,7 @@ function cellsOf({ ahead, event, presented, known, page }: Waiting, n: number): 
     known?.stamp ?? null,
     String(known !== null && coversAll(known, ahead)),
     page?.stamp ?? null,
-    page?.subjectsJson ?? null,
+    page?.subjectsWritten ?? null,
     ...EVENT.map(([, , of]) => of(event)),
   ];
 }
@@ -193,7 +193,7 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
       weight: weightOf(json.length, rows.length),
       page: { rows, more: false, exact: at_path },
       subjects,
-      subjectsJson: isKept ? JSON.stringify(subjects) : "",
+      subjectsWritten: isKept ? writtenOf(JSON.stringify(subjects)) : null,
     };
     if (isKept) pages.put(key, page);
     return page;
