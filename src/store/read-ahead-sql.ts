@@ -80,8 +80,7 @@ const bytes =
  * Which row, and which version of it: every change makes another, at another place, by another transaction. The id too,
  * since a table that is rewritten as a whole may have another row of the same transaction at the place of one that is gone.
  */
-const stamp =
-  "s.id::text || s.ctid::text || s.xmin::text || v.ctid::text || v.xmin::text || '.' || v.version::text";
+const stamp = "concat(s.id, s.ctid, s.xmin, v.ctid, v.xmin, '.', v.version)";
 
 const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.version)";
 
