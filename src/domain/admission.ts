@@ -1,5 +1,5 @@
 // Who calls, where, and with which rights, as the database says now. Every admission asks it anew: nothing about a
-// token, a principal or a role is ever remembered from one request to the next.
+// token, a principal or a role is ever believed from one request to the next.
 import {
   type Ask,
   type Decision,
