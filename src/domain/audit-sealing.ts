@@ -65,7 +65,7 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
   }
 
   /** The next leaves after a position, up to one whose event is neither remembered nor among those read at once. */
-  async function leavesAfter(position: number): Promise<{ leaves: Leaf[]; isCut: boolean }> {
+  async function leavesAfter(position: number): Promise<{ leaves: Leaf[]; isMore: boolean }> {
     const places = await seals.placesAfter(position, EVENTS_PER_SEAL);
     const unknown = places.filter(({ id }) => hashes.get(id) === null).slice(0, EVENTS_READ);
     const keyOf = (place: Place): string => `${place.position} ${place.id}`;
@@ -79,18 +79,18 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
       if (hash === undefined) break;
       leaves.push({ ...place, hash });
     }
-    return { leaves, isCut: places.length === EVENTS_PER_SEAL || leaves.length < places.length };
+    return { leaves, isMore: places.length === EVENTS_PER_SEAL || leaves.length < places.length };
   }
 
-  /** Null when there is nothing to add. `isCut`: there was more than one seal takes. */
-  async function append(): Promise<{ made: Seal; isCut: boolean } | null> {
-    let isCut = false;
+  /** Null when there is nothing to add. `isMore`: there may be more than that seal takes. */
+  async function append(): Promise<{ made: Seal; isMore: boolean } | null> {
+    let isMore = false;
     const made = await seals.append(async (head) => {
       const base = isKnown(head) ? known : baseOf(head);
       const last = base?.last_position ?? 0;
       const next = await leavesAfter(last);
       const { leaves } = next;
-      ({ isCut } = next);
+      ({ isMore } = next);
       const now = clock.now();
       if (!isDue(base, leaves, now)) return null;
       return maker.seal(
@@ -108,7 +108,7 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
     });
     if (made === null) return null;
     for (const { id } of made.leaves ?? []) hashes.forget(id);
-    return { made, isCut };
+    return { made, isMore };
   }
 
   return {
@@ -125,7 +125,7 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
       for (let more = true; more; ) {
         const added = await append();
         if (added !== null) known = added.made;
-        more = added?.isCut === true && added.made.count > 0;
+        more = added?.isMore === true && added.made.count > 0;
       }
       return known;
     },

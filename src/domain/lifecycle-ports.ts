@@ -118,7 +118,6 @@ export type SettingBatch = {
   readonly lastVersions: readonly { readonly path: string; readonly version: number }[];
 };
 
-/** Joins the Reader. */
 /** What may be there to do, for whoever comes by now and then. */
 export type WaitingWork =
   | { readonly kind: "first_admin" | "first_signing_key" }
@@ -127,6 +126,7 @@ export type WaitingWork =
   | { readonly kind: "notices"; readonly now: Date; readonly expiringBefore: Date }
   | { readonly kind: "burst"; readonly since: Date; readonly least: number };
 
+/** Joins the Reader. */
 export type LifecycleReads = {
   /** Whether there is any of it just now; who takes it finds out whether it still is. */
   isWaiting(work: WaitingWork): Promise<boolean>;

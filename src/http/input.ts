@@ -16,9 +16,9 @@ type Given<Fields> = { [Key in keyof Fields as undefined extends Fields[Key] ? n
 
 /** The same fields without those that are undefined: for the broker, absent and undefined are not the same. */
 export function given<const Fields extends object>(fields: Fields): Given<Fields> {
-  const kept: Record<string, unknown> = {};
-  for (const [name, field] of Object.entries(fields)) if (field !== undefined) kept[name] = field;
-  return kept as Given<Fields>;
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, field]) => field !== undefined),
+  ) as Given<Fields>;
 }
 
 /** A UUID as the store has it. */

@@ -33,12 +33,12 @@ export function federationReads({ prisma }: Db): Pick<Reader, "identityProvider"
   };
 }
 
-/** Oldest first. */
 const signingKeysStatement: Statement = {
   name: "signing_keys",
   text: "SELECT * FROM signing_keys ORDER BY created_at",
 };
 
+/** Oldest first. */
 export async function signingKeysOf(db: Db): Promise<readonly SigningKeyRecord[]> {
   const rows = await db.query<SigningKeyModel>(signingKeysStatement, []);
   return rows.map((row) => ({ ...row, public_jwk: row.public_jwk as SigningKeyRecord["public_jwk"] }));

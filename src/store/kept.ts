@@ -1,6 +1,6 @@
 // What was made of rows as they were read last, kept so that a hit moves no rows. Nothing here is ever believed by
 // itself: the statement that admits and records names the rows' versions as of its own snapshot, and only what was made
-// of those very versions is used. Ciphertext alone is kept, no right is, and all of it within a bound.
+// of those very versions is used. Ciphertext alone is kept, no role and no decision, and all of it within a bound.
 import type { Subject } from "../domain/audit.ts";
 import type { PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
 import type { Written } from "./columns.ts";

@@ -105,7 +105,7 @@ const membership = (ownerId: string, ownerType: string): string =>
 
 /** For each `q`: its token `t`, its principal `p`, the owner's tenant `place`, and the roles `here` and `above`. */
 export const whoAndWhere = `LEFT JOIN LATERAL (
-    SELECT *, ctid AS place, xmin AS made FROM tokens WHERE hash = q.hash
+    SELECT *, ctid AS at_place, xmin AS made_by FROM tokens WHERE hash = q.hash
     UNION ALL SELECT *, ctid, xmin FROM tokens WHERE id = q.token
   ) t ON TRUE
   JOIN principals p ON p.id = coalesce(t.principal_id, q.principal) AND (q.provider IS NULL OR EXISTS (
@@ -120,7 +120,7 @@ export const whoAndWhere = `LEFT JOIN LATERAL (
   LEFT JOIN LATERAL (${membership("place.tenant_id", "'organization'")}) above ON TRUE`;
 
 /** Which versions of a token's and a principal's rows, as `stamp` has it of settings. */
-const who = "concat(epoch, ' ', t.id, t.place, t.made, ' ', p.id, p.ctid, p.xmin)";
+const who = "concat(epoch, ' ', t.id, t.at_place, t.made_by, ' ', p.id, p.ctid, p.xmin)";
 const whoFacts = `json_build_array(w.stamp, ${tokenFacts}, ${principalFacts})::text`;
 
 /** What the inner steps need of what is asked; the rest joins them at the end, since each column costs in each step. */

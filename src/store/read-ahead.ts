@@ -38,7 +38,7 @@ type Waiting = {
   /** As it will rest, but for who, whose log it is in, and which settings. */
   readonly event: AuditEvent;
   readonly presented: readonly Cell[];
-  readonly known: KnownWho | null;
+  known: KnownWho | null;
   /** Which page it is. */
   readonly key: string;
   page: KnownPage | null;
@@ -58,11 +58,15 @@ function keyOf(ahead: Ahead): string {
 /** By what a token or a principal is found. */
 const whoKeyOf = ([hash, token, principal]: readonly Cell[]): string => hash ?? token ?? principal ?? "";
 
-/** Whether no ceiling hides any of what is asked for. */
+/** Whether no ceiling hides any of what is asked for. One that cannot be made out is left to the gate, which says so. */
 function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean {
   const covers = (scopes: readonly string[]): boolean =>
     ceilingCovers(scopes, ahead.action, ahead.owner, pathOf(ahead));
-  return covers(principal.scopes) && (token === null || covers(token.scopes));
+  try {
+    return covers(principal.scopes) && (token === null || covers(token.scopes));
+  } catch {
+    return false;
+  }
 }
 
 function cellsOf({ ahead, event, presented, known, page }: Waiting, n: number): readonly (Cell | Written)[] {
@@ -109,54 +113,62 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
   }
 
   /** What waits meanwhile goes as soon as the database is free again, before the answers are seen to. */
-  async function found(batch: readonly Waiting[]): Promise<readonly Answered[]> {
-    const rows = batch.map(cellsOf);
-    const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
-      arrayOf(rows.map((row) => row[column] ?? null)),
-    );
+  async function send(batch: readonly Waiting[]): Promise<void> {
     underWay += 1;
-    try {
-      return await db.query<Answered>(readAheadStatement, columns);
-    } finally {
-      underWay -= 1;
-      sendWaiting();
-    }
+    const handOut = await answersOf(batch);
+    underWay -= 1;
+    sendWaiting();
+    handOut();
   }
 
-  async function send(batch: readonly Waiting[]): Promise<void> {
+  /** What is left to do once the database has answered, or has not. */
+  async function answersOf(batch: readonly Waiting[]): Promise<() => void> {
+    let answers: readonly Answered[];
     try {
-      const answers = new Map<number, Answered>();
-      for (const each of await found(batch)) answers.set(each.n, each);
-      const recorded: AuditEvent[] = [];
-      for (const [n, waiting] of batch.entries()) {
-        const answered = answers.get(n);
-        if (answered?.outdated === true) askAnew(waiting);
-        else {
-          const found = foundIn(waiting, answered);
-          if (found.recorded !== null) recorded.push(restingOf(waiting, found.recorded));
-          waiting.done(found);
-        }
-      }
-      observe(batch, recorded);
+      for (const waiting of batch) waiting.known = whos.get(whoKeyOf(waiting.presented));
+      const rows = batch.map(cellsOf);
+      const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
+        arrayOf(rows.map((row) => row[column] ?? null)),
+      );
+      answers = await db.query<Answered>(readAheadStatement, columns);
     } catch (thrown) {
       const error = asBrokerError(thrown);
       if (!isOfItsData(error)) {
         observer.auditFailed?.();
-        for (const { failed } of batch) failed(error);
-      } else if (batch.length > 1) for (const each of batch) await send([each]);
-      else for (const { done } of batch) done(null);
+        return () => batch.forEach(({ failed }) => failed(error));
+      }
+      if (batch.length === 1) return () => batch.forEach(({ done }) => done(null));
+      for (const each of batch) (await answersOf([each]))();
+      return () => undefined;
     }
+    const byNumber = new Map(answers.map((each) => [each.n, each]));
+    return () => {
+      const recorded = batch.filter((waiting, n) => answer(waiting, byNumber.get(n))).length;
+      const [first] = batch;
+      if (first !== undefined && recorded > 0)
+        observer.auditWritten?.(recorded, (performance.now() - first.since) / 1_000);
+    };
+  }
+
+  /** Whether there is an event of it now. What is committed is never sent again, whatever is wrong with it. */
+  function answer(waiting: Waiting, answered: Answered | undefined): boolean {
+    if (answered?.outdated === true) {
+      askAnew(waiting);
+      return false;
+    }
+    try {
+      const found = foundIn(waiting, answered);
+      if (found.recorded !== null) observer.recorded?.(restingOf(waiting, found.recorded));
+      waiting.done(found);
+    } catch (error) {
+      waiting.failed(asBrokerError(error));
+    }
+    return answered?.recorded === true;
   }
 
   function restingOf({ event }: Waiting, recorded: AuditEvent): AuditEvent {
     const { tenant_id, principal_id, token_id, settings } = recorded;
     return { ...event, tenant_id, principal_id, token_id, settings };
-  }
-
-  function observe([first]: readonly Waiting[], events: readonly AuditEvent[]): void {
-    for (const event of events) observer.recorded?.(event);
-    if (first !== undefined && events.length > 0)
-      observer.auditWritten?.(events.length, (performance.now() - first.since) / 1_000);
   }
 
   function askAnew(waiting: Waiting): void {
@@ -222,9 +234,8 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
     if (ahead.select.kind === "all") return Promise.resolve(null);
     return new Promise((done, failed) => {
       const [key, presented] = [keyOf(ahead), presentedCells(ahead.presented)];
-      const [known, page] = [whos.get(whoKeyOf(presented)), pages.get(key)];
-      const event = cleanEvent(ahead.event);
-      queue.push({ ahead, event, presented, known, key, page, since: performance.now(), done, failed });
+      const [event, page] = [cleanEvent(ahead.event), pages.get(key)];
+      queue.push({ ahead, event, presented, known: null, key, page, since: performance.now(), done, failed });
       schedule();
     });
   };

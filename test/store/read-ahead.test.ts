@@ -248,4 +248,67 @@ describe("read ahead", () => {
       else expect(found[index]?.page?.rows[0]?.setting.owner_id).toBe(key.owner_id);
     }
   });
+
+  test("a ceiling that cannot be made out lets nobody in, and keeps nobody waiting", async () => {
+    const f = await openFixture();
+    const { key } = await f.organization();
+    const { owner_type, owner_id } = key;
+    await f.setting(key, "connect/S3/a");
+    const { id } = await f.principal();
+    await f.member(key, id, "write");
+    const [bad, good] = [await f.token(id), await f.token(id)];
+    await f.driver.query("UPDATE tokens SET scopes = ARRAY['no scope of ours'] WHERE id = $1", [bad.id]);
+    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
+    const read = (hash: Buffer) =>
+      f.store.readAhead(aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "decrypt"));
+    await read(bad.hash);
+    const all = [...Array.from({ length: 200 }, () => bad.hash), good.hash].map(read);
+    const found = await Promise.all(all);
+    expect(found.filter((each) => each?.recorded !== null)).toEqual([found.at(-1)]);
+  });
+
+  test("who is known is admitted as by a store that knows nobody, after every kind of change", async () => {
+    const f = await openFixture();
+    const { key } = await f.organization();
+    const { owner_type, owner_id } = key;
+    await f.setting(key, "connect/S3/a");
+    const narrow = (of: string): string => formatScope({ action: "decrypt", owner: key, path: of });
+    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
+    const changes = [
+      "UPDATE tokens SET name = 'another' WHERE id = $1 OR id = $2",
+      `UPDATE tokens SET scopes = ARRAY['${narrow("connect/S3")}'] WHERE id = $1 OR id = $2`,
+      `UPDATE tokens SET scopes = ARRAY['${narrow("connect/Other")}'] WHERE id = $1 OR id = $2`,
+      `UPDATE principals SET scopes = ARRAY['${narrow("connect/Other")}'] WHERE id = $1 OR id = $2`,
+      "UPDATE principals SET disabled_at = now() WHERE id = $1 OR id = $2",
+      "UPDATE tokens SET revoked_at = now() WHERE id = $1 OR id = $2",
+      "UPDATE tokens SET expires_at = '2026-01-01' WHERE id = $1 OR id = $2",
+      "UPDATE tokens SET max_uses = 5 WHERE id = $1 OR id = $2",
+      "UPDATE tokens SET allowed_cidrs = ARRAY['192.0.2.0/24'] WHERE id = $1 OR id = $2",
+      "UPDATE memberships SET role = 'read' WHERE principal_id = $1 OR principal_id = $2",
+      "DELETE FROM memberships WHERE principal_id = $1 OR principal_id = $2",
+      "DELETE FROM tokens WHERE id = $1 OR id = $2",
+    ];
+    for (const change of changes) {
+      const { id } = await f.principal();
+      await f.member(key, id, "write");
+      const token = await f.token(id, { scopes: [narrow("connect")] });
+      const read = async (store: Fixture["store"]) => {
+        const asked = aheadOf({ kind: "api", hash: token.hash }, { owner_type, owner_id }, select, "decrypt");
+        const found = await store.readAhead(asked);
+        return { admission: found?.admission, isRecorded: (found?.recorded ?? null) !== null };
+      };
+      // The first makes it known; the second is let in by what is known.
+      await read(f.store);
+      expect(await read(f.store)).toMatchObject({ isRecorded: true });
+      await f.driver.query(change, [token.id, id]);
+      const fresh = f.open();
+      const known = await read(f.store);
+      await read(fresh.store);
+      expect({ change, ...(await read(f.store)) }).toEqual({ change, ...(await read(fresh.store)) });
+      // A change that is seen for the first time is judged step by step: nothing is on record then that would not be.
+      expect(known.admission).toEqual((await read(fresh.store)).admission);
+      expect(known.isRecorded && !(await read(fresh.store)).isRecorded).toBe(false);
+      await fresh.close();
+    }
+  });
 });
