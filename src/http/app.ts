@@ -182,7 +182,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     if (!sentAhead.begin(request.raw.socket)) return;
     if (route === NO_ROUTE) return done(noRouteError(app, request, reply));
     if (isOfService(route, request.method)) return done(queryError(request, state));
-    const turnedAway = shedder.refusal() ?? limiter.admitRequest(request.ip);
+    const turnedAway = shedder.refusal() ?? limiter.admitRequest(request);
     if (turnedAway !== null) return done(turnedAway);
     if (route.action === "public") {
       const refused = limiter.admitAddress(request.ip);

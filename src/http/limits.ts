@@ -77,9 +77,10 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
     },
 
     /** Takes one of what an address may ask in all, with whatever tokens. */
-    admitRequest(ip: string): BrokerError | null {
+    admitRequest(request: Pick<FastifyRequest, "ip">): BrokerError | null {
+      // Where proxies are believed, the address is worked out anew whenever it is asked for.
       if (options.addressPerSecond === 0) return null;
-      return take(allByAddress.of(addressBlock(ip)), "This address asks too much; wait a little.");
+      return take(allByAddress.of(addressBlock(request.ip)), "This address asks too much; wait a little.");
     },
 
     /** The same for whoever has no token, by address. */
