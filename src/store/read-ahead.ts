@@ -1,6 +1,6 @@
 // Reads that come while others are under way share the next statement: one round trip and one flush of the disk for
-// all of them. An idle store sends a read at the end of the turn it came in; nothing ever waits for a timer. A batch
-// that fails for what is in it is sent again one by one, so that members fail singly.
+// all of them. An idle store sends a read at the end of the turn it came in. A statement that takes its time keeps
+// nobody waiting for long. A batch that fails for what is in it is sent again one by one, so that members fail singly.
 import { ceilingCovers } from "../domain/access.ts";
 import { rangeUnder } from "../domain/address.ts";
 import type { AuditEvent } from "../domain/audit.ts";
@@ -29,6 +29,9 @@ import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts"
 
 const batchMax = 64;
 const statementsMax = 2;
+/** A second goes beside the first once so many wait, or one has waited so long: fewer and fuller ones cost less. */
+const besideFrom = 32;
+const patienceMs = 20;
 /** Bytes of memory for pages of rows that are kept, and for tokens and principals. */
 const pagesWeightMax = 67_108_864;
 const whoWeightMax = 8_388_608;
@@ -96,6 +99,7 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
   const queue: Waiting[] = [];
   let underWay = 0;
   let isScheduled = false;
+  let timer: NodeJS.Timeout | null = null;
 
   /** The reads of one turn of the event loop go together. */
   function schedule(): void {
@@ -107,9 +111,20 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
     });
   }
 
+  function isTime(): boolean {
+    const [oldest] = queue;
+    if (oldest === undefined || underWay >= statementsMax) return false;
+    return underWay === 0 || queue.length >= besideFrom || performance.now() - oldest.since >= patienceMs;
+  }
+
   function sendWaiting(): void {
-    for (let free = statementsMax - underWay; free > 0 && queue.length > 0; free -= 1)
-      void send(queue.splice(0, batchMax));
+    while (isTime()) void send(queue.splice(0, batchMax));
+    if (queue.length > 0 && underWay < statementsMax) timer ??= setTimeout(lookAgain, patienceMs).unref();
+  }
+
+  function lookAgain(): void {
+    timer = null;
+    sendWaiting();
   }
 
   /** What waits meanwhile goes as soon as the database is free again, before the answers are seen to. */
