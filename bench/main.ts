@@ -103,10 +103,19 @@ async function main(): Promise<void> {
     console.log(tableOf([result]).split("\n").slice(2).join("\n"));
     results.push(result);
   };
-  for (const each of cases) await measured(each);
-  const first = results[0];
+  const halfLoad = async (when: string): Promise<void> => {
+    const [first] = results;
+    const [firstCase] = await casesOf(await refreshed(furnished, broker), broker, only);
+    if (first !== undefined && firstCase !== undefined)
+      await atHalfLoad(load, brokers, firstCase, first, when);
+  };
+  for (const [index, each] of cases.entries()) {
+    await measured(each);
+    // Half of what it was just then; and in the end, with all that the other cases left to do behind it.
+    if (index === 0) await halfLoad("");
+  }
+  if (cases.length > 1) await halfLoad(", after all cases");
   const [firstCase] = await casesOf(await refreshed(furnished, broker), broker, only);
-  if (first !== undefined && firstCase !== undefined) await atHalfLoad(load, brokers, firstCase, first);
   print("broker's resident memory after all that", await memoryOf(broker));
   if (SOAK_REQUESTS > 0 && firstCase !== undefined) await soak(load, brokers, firstCase);
   for (const replicas of REPLICAS) {
@@ -192,12 +201,13 @@ async function atHalfLoad(
   brokers: readonly Started[],
   each: Case,
   { name, samples }: Result,
+  when: string,
 ): Promise<void> {
   const rate = median(samples.map(({ perSecond }) => perSecond)) / 2;
   const urls = brokers.map(({ url }) => url);
   const round = { urls, shots: each.shots, status: each.status, connections: CONNECTIONS };
   const { p50, p99, p99_9 } = await load.fire({ ...round, seconds: HALF_LOAD_SECONDS, rate });
-  print(`${name}, at half load (${rate.toFixed(0)}/s)`, `p50 ${p50}, p99 ${p99}, p99.9 ${p99_9} ms`);
+  print(`${name}, at half load (${rate.toFixed(0)}/s)${when}`, `p50 ${p50}, p99 ${p99}, p99.9 ${p99_9} ms`);
 }
 
 async function soak(load: Load, brokers: readonly Started[], each: Case): Promise<void> {
