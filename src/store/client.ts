@@ -55,7 +55,8 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
  * Prisma gives a connection back as good whatever happened on it. One whose server fell silent would be handed out
  * again, each time for as long as a time-out; one to a server that has become read-only would stay there for ever.
  * Ended at once, it leaves the pool when it is given back, and what is still asked of it fails at once. Where another
- * server is the primary now, those that are as old go too: else each of them would fail once, whenever its turn comes.
+ * server is the primary now, all that are open go too: else each of them would fail once, whenever its turn comes, and
+ * until then read what the old one has.
  */
 function endUseless(pool: pg.Pool, report: (error: unknown) => void): void {
   const births = new WeakMap<pg.PoolClient, number>();
@@ -65,8 +66,12 @@ function endUseless(pool: pg.Pool, report: (error: unknown) => void): void {
   function failed(client: pg.PoolClient, error: unknown): void {
     if (!isOfItsConnection(error)) return;
     end(client);
-    if (!isOfItsServer(error)) return;
-    leftUpTo = Math.max(leftUpTo, birthOf(client));
+    leave(error);
+  }
+
+  function leave(failure: unknown): void {
+    if (!isOfItsServer(failure)) return;
+    leftUpTo = born;
     // The idle ones are given back, and judged then.
     for (let idle = pool.idleCount; idle > 0; idle -= 1)
       pool.connect().then((each) => each.release(), report);
@@ -76,8 +81,16 @@ function endUseless(pool: pg.Pool, report: (error: unknown) => void): void {
     births.set(client, (born += 1));
     const query = client.query.bind(client) as (...given: readonly unknown[]) => unknown;
     const watched = (...given: readonly unknown[]): unknown => {
+      // With a callback it is the pool's own doing, which gives up a connection at any error, but none beside it.
+      const callback = given.at(-1);
+      if (typeof callback === "function") {
+        const told = (error: unknown, ...rest: readonly unknown[]): unknown => {
+          leave(error);
+          return (callback as (...all: readonly unknown[]) => unknown)(error, ...rest);
+        };
+        return query(...given.slice(0, -1), told);
+      }
       const answer = query(...given);
-      // With a callback it is the pool's own doing, which gives up a connection at any error.
       if (answer instanceof Promise) answer.catch((error: unknown) => failed(client, error));
       return answer;
     };

@@ -14,8 +14,13 @@ const waits = (name: string, from: string): Statement => ({
 const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
   first_admin: waits("admin", "SELECT WHERE NOT EXISTS (SELECT FROM principals WHERE kind = 'user')"),
   first_signing_key: waits("signing_key", "SELECT WHERE NOT EXISTS (SELECT FROM signing_keys)"),
-  rotation: waits("rotation", "SELECT FROM rotations WHERE next_at <= $1::timestamptz AND state = $2::text"),
-  purge: waits("purge", "SELECT FROM settings WHERE purge_at <= $1::timestamptz"),
+  // Locked as by whoever takes it: a server that takes no writes any more refuses that, row or no row, so that a broker
+  // which nobody writes to finds it out and leaves it (client.ts).
+  rotation: waits(
+    "rotation",
+    "SELECT FROM rotations WHERE next_at <= $1::timestamptz AND state = $2::text FOR UPDATE SKIP LOCKED",
+  ),
+  purge: waits("purge", "SELECT FROM settings WHERE purge_at <= $1::timestamptz FOR UPDATE SKIP LOCKED"),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
   burst: waits("burst", burstsDue),
 };
