@@ -11,6 +11,9 @@ import { type SettingsProgress, type Unmoved, createRewrap } from "./rewrap.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { createSigning } from "./signing.ts";
 
+/** How often, and how long after one another, keys are looked for that nothing seems to hold. */
+const LAST_LOOKS = 10;
+const LAST_LOOK_MS = 200;
 const BATCH = 100;
 
 export type RewrapProgress =
@@ -154,7 +157,7 @@ export function createKeys({ gate, store, vault, managed, signing, lifecycle, cl
       let unmoved = await rewrapSettings(replacing, onProgress);
       const sum = { dataKeys: 0, keks: 0 };
       let old: OldKeys;
-      for (;;) {
+      for (let looks = 0; ; ) {
         const now = await removeOld(graceSeconds);
         sum.dataKeys += now.dataKeys;
         sum.keks += now.keks;
@@ -162,7 +165,11 @@ export function createKeys({ gate, store, vault, managed, signing, lifecycle, cl
         // Rotated meanwhile.
         if (old.settings > 0 && unmoved.length === 0) unmoved = await rewrapSettings(false, onProgress);
         else if (old.unused_since !== null) await wait(old.unused_since, old.unused);
-        else break;
+        // Another process may have moved the last setting since, or be about to remove what it has locked.
+        else if (old.data_keys + old.keks > 0 && unmoved.length === 0 && looks < LAST_LOOKS) {
+          looks += 1;
+          await new Promise((resolve) => setTimeout(resolve, LAST_LOOK_MS));
+        } else break;
       }
       const isBlocked = unmoved.some(({ code }) => code !== "damaged") || old.cloud_keks > 0 || unsealed > 0;
       if (replacing && !isBlocked) await endReplacement();
