@@ -123,19 +123,13 @@ export const whoAndWhere = `LEFT JOIN LATERAL (
 const who = "concat(epoch, ' ', t.id, t.at_place, t.made_by, ' ', p.id, p.ctid, p.xmin)";
 const whoFacts = `json_build_array(w.stamp, ${tokenFacts}, ${principalFacts})::text`;
 
-/** What the inner steps need of what is asked; the rest joins them at the end, since each column costs in each step. */
-const needed = "n wanted strict exact low high most known at owner_type owner_id"
-  .split(" ")
-  .map((name) => `q.${name}`)
-  .join(", ");
-
 const text = `
-WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS epoch), q AS MATERIALIZED (
+WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS epoch), q AS (
   SELECT * FROM unnest(${[...ASKED, ...EVENT].map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})
     AS q (${[...ASKED, ...EVENT].map(([name]) => (name === "id" ? "event_id" : `"${name}"`)).join(", ")})
 ), asked AS MATERIALIZED (
   SELECT k.*, coalesce(k.is_plain AND k.tenant_id IS NOT NULL AND ${rights}, FALSE) AS allowed FROM (
-    SELECT ${needed}, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
+    SELECT q.*, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
       here.role AS role_at_owner, above.role AS role_at_organization,
       epoch, CASE WHEN w.stamp IS DISTINCT FROM q.known_who THEN ${whoFacts} END AS who,
       p.disabled_at IS NULL AND (t.id IS NULL OR (t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > q.at)
@@ -151,7 +145,7 @@ WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS e
     OFFSET 0
   ) k
 ), found AS MATERIALIZED (
-  SELECT f.n, f.who, f.tenant_id, f.token_id, f.principal_id, f.role_at_owner, f.role_at_organization, r.at_path, r.subjects,
+  SELECT f.*, r.at_path, r.subjects,
     CASE WHEN f.allowed AND r.is_whole AND f.known IS NULL THEN r.rows::text END AS rows,
     CASE WHEN f.known IS NULL THEN r.stamp END AS stamp,
     f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict)
@@ -175,7 +169,7 @@ WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS e
 ), written AS (
   INSERT INTO audit_events (${eventColumns.map(([name]) => `"${name}"`).join(", ")})
   SELECT ${eventColumns.map(([name]) => FILLED[name] ?? (name === "id" ? "event_id" : `"${name}"`)).join(", ")}
-  FROM found JOIN q USING (n) WHERE recorded
+  FROM found WHERE recorded
 )
 SELECT n, who, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows, stamp, outdated FROM found`;
 

@@ -311,4 +311,40 @@ describe("read ahead", () => {
       await fresh.close();
     }
   });
+
+  test("a statement that takes its time keeps no other read waiting until it ends", async () => {
+    const f = await openFixture();
+    const { key } = await f.organization();
+    const { owner_type, owner_id } = key;
+    await f.setting(key, "connect/S3/a");
+    const { id } = await f.principal();
+    await f.member(key, id, "write");
+    const { hash } = await f.token(id);
+    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
+    const asked = () => aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "decrypt");
+    const slow = asked();
+    const state = { isAnswered: false };
+    const rival = await f.driver.connect();
+    try {
+      // Somebody has written an event of that id, and has not committed: the statement waits for how that ends.
+      await rival.query("BEGIN");
+      await rival.query(
+        `INSERT INTO audit_events (tenant_id, id, at, action, operation, outcome, owner_type, settings, details, request_id)
+         VALUES ($1, $2, now(), 'list', 'x', 'allowed', 'instance', '[]', '{}', 'r')`,
+        [key.tenant_id, slow.event.id],
+      );
+      const held = f.store.readAhead(slow).then((found) => {
+        state.isAnswered = true;
+        return found;
+      });
+      await f.stuckOrDone(held);
+      const others = await Promise.all([asked(), asked()].map((each) => f.store.readAhead(each)));
+      expect(others.map((each) => each?.recorded ?? null)).not.toContain(null);
+      expect(state.isAnswered).toBe(false);
+      await rival.query("ROLLBACK");
+      expect((await held)?.recorded).toMatchObject({ id: slow.event.id });
+    } finally {
+      rival.release();
+    }
+  });
 });
