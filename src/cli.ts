@@ -1,10 +1,10 @@
 // The command line: parses argv, prints, sets the exit code. No logic of its own.
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { CLIENT_COMMANDS, runClientCommand } from "./client/commands.ts";
 import { describeConfig } from "./config-describe.ts";
 import { ConfigError, readConfig, readConfigWithoutKey } from "./config.ts";
+import { type Given, type OptionTable, optionValues } from "./option-values.ts";
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 
@@ -14,11 +14,10 @@ const operator = () => import("./operate.ts");
 const operations = () => import("./operations.ts");
 const backups = () => import("./backup.ts");
 
-type Given = Readonly<Record<string, string | boolean | undefined>>;
 type Command = {
   readonly usage: string;
   readonly does: string;
-  readonly options?: Readonly<Record<string, { readonly type: "string" | "boolean" }>>;
+  readonly options?: OptionTable;
   readonly run: (given: Given) => Promise<number>;
 };
 
@@ -270,8 +269,7 @@ async function main(): Promise<number> {
   const name = words.length === 0 ? "help" : words.join(" ");
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) throw new Misuse(`there is no command ${name}.\n\n${usage()}`);
-  const { values } = parseArgs({ args: argv.slice(words.length), options: command.options ?? {} });
-  return command.run(values);
+  return command.run(optionValues(argv.slice(words.length), command.options ?? {}));
 }
 
 /** A command that was given what it does not take. */

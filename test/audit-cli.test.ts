@@ -120,13 +120,17 @@ describe("an export", () => {
     expect(await coffer(["audit", "verify", "--export", file], environment)).toMatchObject({ code: 0 });
   });
 
-  test("does not verify with somebody else's key", async () => {
-    const mine = key;
-    key = Buffer.alloc(32, 9).toString("base64url");
-    const { code, stdout } = await verify(exported);
-    key = mine;
-    expect({ code, stdout }).toMatchObject({ code: 1, stdout: expect.stringContaining("seal_forged") });
-  });
+  // A key may well begin with a dash; one in 4096 looks like an option.
+  test.each(["CQkJ", "-_-_", "--nn"])(
+    "does not verify with somebody else's key, that begins with %s",
+    async (text) => {
+      const mine = key;
+      key = Buffer.alloc(32, Buffer.from(text, "base64url")).toString("base64url");
+      const { code, stdout } = await verify(exported);
+      key = mine;
+      expect({ code, stdout }).toMatchObject({ code: 1, stdout: expect.stringContaining("seal_forged") });
+    },
+  );
 
   const at = (index: number, count: number, ...instead: string[]) =>
     exported.toSpliced(index, count, ...instead);
@@ -186,6 +190,13 @@ describe("an export", () => {
 });
 
 test("what the commands do not take is told with exit code 2", async () => {
-  for (const args of [["--public-key", key], ["--head", "nonsense"], ["--nonsense"]])
+  const misuses = [
+    ["--public-key", key],
+    ["--head", "nonsense"],
+    ["--nonsense"],
+    ["--export"],
+    ["--export", "--public-key", key],
+  ];
+  for (const args of misuses)
     expect(await coffer(["audit", "verify", ...args], environment)).toMatchObject({ code: 2 });
 });
