@@ -62,8 +62,10 @@ export type SealMaker = SealJudge & {
 export type SealStore = {
   /** The newest seal, the last position given, and whether events wait for one. `at`: that seal's hash, too. */
   state(at: number | null): Promise<SealState>;
-  /** Gives positions after `floor` to committed events that have none; answers whether there may be more of them. */
-  place(floor: number): Promise<boolean>;
+  /** Positions that this process gives from now on come after this one, whatever the database says. */
+  goOnAfter(position: number): void;
+  /** Gives positions to committed events that have none; answers whether there may be more of them. */
+  place(): Promise<boolean>;
   /** The next positions after one, in order, up to a number of them. */
   placesAfter(position: number, limit: number): Promise<readonly Place[]>;
   /** The events at these positions, the first of them at least: together they may be too much to hold. */

@@ -46,6 +46,11 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
     told.add(key);
   }
 
+  function know(seal: Seal | null): void {
+    known = seal;
+    seals.goOnAfter(seal?.last_position ?? 0);
+  }
+
   /** Which seal the next one follows: the newest in the database, unless that is not to be believed. */
   function baseOf(head: Seal | null): Seal | null {
     if (head !== null && !maker.isGenuine(head)) alert("audit_seal_forged", head.number);
@@ -117,14 +122,14 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
       const { head, known: still, tail, waiting } = await seals.state(known?.number ?? null);
       if (known !== null && !sameBytes(still, known.hash)) alert("audit_cut_back", known.number);
       const base = baseOf(head);
-      known = base;
+      know(base);
       const last = base?.last_position ?? 0;
-      if (waiting) while (await seals.place(last));
+      if (waiting) while (await seals.place());
       const idleMs = base === null ? Infinity : clock.now().getTime() - base.sealed_at.getTime();
       if (!waiting && tail === last && idleMs < HEARTBEAT_SECONDS * 1000) return known;
       for (let more = true; more; ) {
         const added = await append();
-        if (added !== null) known = added.made;
+        if (added !== null) know(added.made);
         more = added?.isMore === true && added.made.count > 0;
       }
       return known;

@@ -1,6 +1,7 @@
 // Giving positions to events. Only committed ones get any, one asker at a time, without a gap: so whoever reads by
 // position misses nothing, and a position that no event has is one whose event was taken away. An event with a position
-// is frozen.
+// is frozen. Reads give theirs as they record them, where nobody else is giving any (read-ahead-sql.ts); what is left
+// over, and all other events, get theirs here.
 import type { Db, Statement } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 
@@ -9,10 +10,34 @@ export const placedMax = 5_000;
 /** A counted refusal may grow until its minute is over, and a little longer, since replicas' clocks differ. */
 const openSeconds = 15;
 
+/**
+ * The last position that this process knows to be sealed. Those that it gives come after it, whatever the database says:
+ * it may have been cut back.
+ */
+export type SealedUpTo = { position: number };
+
+/**
+ * Whoever gives positions holds this lock until the commit: they commit in their order. Who asks for it waits; who only
+ * tries does not get it while somebody waits, so that nobody waits for more than what is under way. Any number will do,
+ * as long as every Coffer uses this one.
+ */
+const TAIL_LOCK = "7420202611260003";
+
+/** The row is locked as well: it was the only lock once, and a replica of then may still be running. */
 const lockTailStatement: Statement = {
   name: "lock_audit_tail",
-  text: "SELECT position FROM audit_tail WHERE id = 1 FOR UPDATE",
+  text: `SELECT position FROM audit_tail, pg_advisory_xact_lock(${TAIL_LOCK}) WHERE id = 1 FOR UPDATE OF audit_tail`,
 };
+
+/**
+ * SQL that takes the next positions for as many events as `count` selects as `n`, after `floor` at least, and answers
+ * the `last` one before them; no row where there are none, or somebody else is giving some.
+ */
+export const takePositions = (
+  count: string,
+  floor: string,
+): string => `UPDATE audit_tail SET position = greatest(position, ${floor}) + n FROM (${count}) fresh
+  WHERE id = 1 AND n > 0 AND pg_try_advisory_xact_lock(${TAIL_LOCK}) RETURNING position - n AS last`;
 
 const unplaced = (now: Date): Prisma.Sql => Prisma.sql`a.position IS NULL
   AND NOT (a.action = 'sign_in' AND a.outcome = 'denied'
@@ -28,21 +53,18 @@ export async function placeSome(db: Db, tenants: Prisma.Sql, now: Date): Promise
       SELECT a.tenant_id, a.id FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${unplaced(now)}
       ORDER BY a.id LIMIT ${placedMax}::int
     ) e ORDER BY e.id LIMIT ${placedMax}::int`;
-  return give(db, due, 0);
+  return give(db, due, { position: 0 });
 }
 
-/** The same for everybody's events, after `floor` at least; 0 while another replica does it. */
-export async function placeAny(db: Db, floor: number, now: Date): Promise<number> {
-  const held = await db.prisma.$queryRaw<
-    unknown[]
-  >`SELECT position FROM audit_tail WHERE id = 1 FOR UPDATE SKIP LOCKED`;
-  if (held.length === 0) return 0;
+/** The same for everybody's events. */
+export async function placeAny(db: Db, sealed: SealedUpTo, now: Date): Promise<number> {
+  await db.query(lockTailStatement, []);
   const due = Prisma.sql`SELECT a.tenant_id, a.id FROM audit_events a WHERE ${unplaced(now)}
     ORDER BY a.id LIMIT ${placedMax}::int`;
-  return give(db, due, floor);
+  return give(db, due, sealed);
 }
 
-async function give(db: Db, due: Prisma.Sql, floor: number): Promise<number> {
+async function give(db: Db, due: Prisma.Sql, { position: floor }: SealedUpTo): Promise<number> {
   const [row] = await db.prisma.$queryRaw<{ placed: number }[]>`
     WITH chosen AS (${due}),
     due AS (SELECT tenant_id, id, row_number() OVER (ORDER BY id) AS n FROM chosen),

@@ -9,7 +9,7 @@ import {
   unpackLeaves,
 } from "../domain/audit-chain.ts";
 import { type Within, toEvent, withinBytes } from "./audit.ts";
-import { placeAny, placedMax } from "./audit-place.ts";
+import { type SealedUpTo, placeAny, placedMax } from "./audit-place.ts";
 import type { Db, Statement } from "./db.ts";
 import type { AuditEventModel, AuditSealModel } from "./generated/models.ts";
 
@@ -52,6 +52,7 @@ export function auditSeals(
   db: Db,
   within: Within,
   now: () => Date,
+  sealed: SealedUpTo,
 ): Pick<SealStore, "state" | "place" | "placesAfter" | "eventsAt" | "append"> {
   return {
     async state(at) {
@@ -66,7 +67,7 @@ export function auditSeals(
       };
     },
 
-    place: async (floor) => (await within((tx) => placeAny(tx, floor, now()))) === placedMax,
+    place: async () => (await within((tx) => placeAny(tx, sealed, now()))) === placedMax,
 
     async placesAfter(position, limit) {
       const rows = await db.query<{ position: string; id: string }>(placesStatement, [position, limit]);

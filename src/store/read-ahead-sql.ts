@@ -1,8 +1,10 @@
 // The one statement for all reads that wait: who calls, where they stand, the rows, and the audit events, in one
 // snapshot and one commit. It evaluates access.ts's table to see whether a read is plain and allowed as a whole; only
-// then is anything found and put on record. Whether a ceiling covers all of the place is known beforehand, of the very
-// versions of token and principal that it finds. Whether it was right, the gate decides again.
+// then is anything found and put on record, with its position where nobody else is giving any. Whether a ceiling covers
+// all of the place is known beforehand, of the very versions of token and principal that it finds. Whether it was
+// right, the gate decides again.
 import { ACTIONS_BY_ROLE, type OwnerAction, ROLES } from "../domain/access.ts";
+import { takePositions } from "./audit-place.ts";
 import { columns as eventColumns } from "./audit-write.ts";
 import type { Statement } from "./db.ts";
 
@@ -166,10 +168,12 @@ WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS e
         ORDER BY s.path LIMIT ${ROWS_MAX + 1})
     ) beneath
   ) r
+), tail AS (${takePositions("SELECT count(*) AS n FROM found WHERE recorded", `$${ASKED.length + EVENT.length + 1}::bigint`)}
 ), written AS (
-  INSERT INTO audit_events (${eventColumns.map(([name]) => `"${name}"`).join(", ")})
-  SELECT ${eventColumns.map(([name]) => FILLED[name] ?? (name === "id" ? "event_id" : `"${name}"`)).join(", ")}
-  FROM found WHERE recorded
+  INSERT INTO audit_events (${eventColumns.map(([name]) => `"${name}"`).join(", ")}, position)
+  SELECT ${eventColumns.map(([name]) => FILLED[name] ?? (name === "id" ? "event_id" : `"${name}"`)).join(", ")},
+    last + row_number() OVER ()
+  FROM found LEFT JOIN tail ON TRUE WHERE recorded
 )
 SELECT n, who, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows, stamp, outdated FROM found`;
 

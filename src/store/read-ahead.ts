@@ -8,6 +8,7 @@ import type { Store } from "../domain/ports.ts";
 import { subjectOf } from "../domain/opening.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import type { AccessNotes } from "./access-notes.ts";
+import type { SealedUpTo } from "./audit-place.ts";
 import { type AuditObserver, cleanEvent } from "./audit-write.ts";
 import { type Cell, type Written, arrayOf, writtenOf } from "./columns.ts";
 import type { Db } from "./db.ts";
@@ -27,10 +28,10 @@ import {
 } from "./read-ahead-rows.ts";
 import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
 
-const batchMax = 64;
+const batchMax = 32;
 const statementsMax = 2;
 /** A second goes beside the first once so many wait, or one has waited so long: fewer and fuller ones cost less. */
-const besideFrom = 32;
+const besideFrom = 64;
 const patienceMs = 20;
 /** Bytes of memory for pages of rows that are kept, and for tokens and principals. */
 const pagesWeightMax = 67_108_864;
@@ -93,7 +94,12 @@ function cellsOf({ ahead, event, presented, known, page }: Waiting, n: number): 
   ];
 }
 
-export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObserver = {}) {
+export function createReadAhead(
+  db: Db,
+  notes: AccessNotes,
+  sealed: SealedUpTo,
+  observer: AuditObserver = {},
+) {
   const pages = createKept<KnownPage>(pagesWeightMax);
   const whos = createKept<KnownWho>(whoWeightMax);
   const queue: Waiting[] = [];
@@ -145,7 +151,7 @@ export function createReadAhead(db: Db, notes: AccessNotes, observer: AuditObser
       const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
         arrayOf(rows.map((row) => row[column] ?? null)),
       );
-      answers = await db.query<Answered>(readAheadStatement, columns);
+      answers = await db.query<Answered>(readAheadStatement, [...columns, sealed.position]);
     } catch (thrown) {
       const error = asBrokerError(thrown);
       if (!isOfItsData(error)) {

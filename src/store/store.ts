@@ -9,6 +9,7 @@ import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
 import { admitTogether, admitWith, standingReads } from "./admission.ts";
 import { type Within, auditRead } from "./audit.ts";
 import { auditMonths, dropAuditMonths } from "./audit-months.ts";
+import type { SealedUpTo } from "./audit-place.ts";
 import { auditSeals } from "./audit-seals.ts";
 import { type AuditStream, auditStream } from "./audit-stream.ts";
 import { type AuditObserver, cleanEvent, createAuditWriter, recordIn } from "./audit-write.ts";
@@ -136,6 +137,7 @@ export function createStore(options: StoreOptions): OpenStore {
   const within: Within = (work) => transact((tx) => work(tx).catch(rethrow));
   const notes = createAccessNotes(db, onBackgroundError);
   const audit = createAuditWriter(db, observer);
+  const sealed: SealedUpTo = { position: 0 };
 
   const shared = createShared({
     pool,
@@ -176,7 +178,7 @@ export function createStore(options: StoreOptions): OpenStore {
     ...translated({
       admit: admitTogether(db, notes),
       ...usesWith(db),
-      ...createReadAhead(db, notes, observer),
+      ...createReadAhead(db, notes, sealed, observer),
     }),
     transact: (work, place) => (place === undefined ? alone(work) : shared(place, work, () => alone(work))),
     record: (event) => audit.record(event),
@@ -189,7 +191,12 @@ export function createStore(options: StoreOptions): OpenStore {
   return {
     store,
     keys: translated(keyStore(db, within, clock.now)),
-    seals: translated({ ...auditSeals(db, within, clock.now), ...auditMonths(db) }),
+    seals: {
+      ...translated({ ...auditSeals(db, within, clock.now, sealed), ...auditMonths(db) }),
+      goOnAfter(position) {
+        sealed.position = position;
+      },
+    },
     auditStream: () =>
       auditStream({ ...db, query: (...query) => db.query(...query).catch(rethrow) as never }),
     changes: translated(changeLog(db, within)),

@@ -223,7 +223,7 @@ describe("somebody with the database and without the key", () => {
     const [one, two] = [event(key), event(key)];
     await store.record(one);
     await store.record(two);
-    await seals.place(0);
+    await seals.place();
     await attack(`DELETE FROM audit_events WHERE id = '${one.id}'`);
     await sealing.seal();
     expect(await problem()).toMatchObject({ what: "removed", position: 4 });

@@ -1,0 +1,149 @@
+// Reads give their events positions as they record them, where nobody else is giving any: in the order of their
+// commits, without a gap, and without waiting for anybody.
+import { describe, expect, test } from "vitest";
+import type { AuditPage } from "../../src/domain/ports.ts";
+import { openSealed } from "./audit-seal-kit.ts";
+import { auditQuery, event, newId, path, tokenRow } from "./fixture.ts";
+
+/** As store/audit-place.ts has it. */
+const LOCK = "SELECT pg_advisory_xact_lock(7420202611260003)";
+
+async function openReading() {
+  const opened = await openSealed();
+  const { key, principal, member, setting, transact, driver } = opened;
+  const { id } = await principal();
+  await member(key, id);
+  await setting(key, "connect/S3/a");
+  const token = tokenRow(id, new Date("2026-03-04T05:06:07.089Z"));
+  await transact((tx) => tx.insertToken(token));
+
+  /** Answers the id of its event; null where none was recorded. */
+  async function read(request_id = newId(), store = opened.store): Promise<string | null> {
+    const found = await store.readAhead({
+      presented: { kind: "api", hash: token.hash },
+      owner: key,
+      select: { kind: "at", path: path("connect/S3/a"), match: "auto" },
+      action: "list",
+      strict: false,
+      limit: 1_000,
+      event: event(key, { action: "list", path: "connect/S3", request_id }),
+    });
+    return found?.recorded?.id ?? null;
+  }
+
+  async function positions(): Promise<Map<string | null, number | null>> {
+    const { rows } = await driver.query(
+      "SELECT id, position::int FROM audit_events ORDER BY position NULLS LAST, id",
+    );
+    return new Map<string | null, number | null>(rows.map((row) => [row.id, row.position]));
+  }
+  return { ...opened, read, positions };
+}
+
+describe("positions of reads", () => {
+  test("are given with the event, in order and without a gap, beside those that the sealer gives", async () => {
+    const { read, positions, store, key, sealing, verify } = await openReading();
+    const first = await read();
+    const written = event(key);
+    await store.record(written);
+    const second = await read();
+    const before = await positions();
+    expect([first, second, written.id].map((id) => before.get(id))).toEqual([1, 2, null]);
+    await sealing.seal();
+    expect((await positions()).get(written.id)).toBe(3);
+    expect(await verify()).toMatchObject({ problem: null, verified: { events: 3, unsealed: 0 } });
+  });
+
+  test("are left to the sealer while somebody else is giving some: no read waits", async () => {
+    const { read, positions, driver, sealing, verify } = await openReading();
+    const other = await driver.connect();
+    await other.query("BEGIN");
+    await other.query(LOCK);
+    const beside = await read();
+    await other.query("COMMIT");
+    other.release();
+    const after = await read();
+    const given = await positions();
+    expect([beside, after].map((id) => given.get(id))).toEqual([null, 1]);
+    await sealing.seal();
+    expect((await positions()).get(beside)).toBe(2);
+    expect(await verify()).toMatchObject({ problem: null, verified: { events: 2, unsealed: 0 } });
+  });
+
+  test("of a batch that fails are given to nobody, and leave no gap", async () => {
+    const { read, positions, driver, sealing, problem } = await openReading();
+    await driver.query("ALTER TABLE audit_events ADD CHECK (request_id <> 'refused')");
+    const [first, refused, last] = await Promise.all([read(), read("refused"), read()]);
+    expect(refused).toBeNull();
+    const given = await positions();
+    expect([first, last].map((id) => given.get(id))).toEqual([1, 2]);
+    await sealing.seal();
+    expect(await problem()).toBeNull();
+  });
+
+  test("of reads, writes, two replicas, two sealers and a collector at once: each event once, no gap, nothing missed", async () => {
+    const { read, positions, open, store, key, sealing, sealerOf, verify, transact } = await openReading();
+    const other = open();
+    const state = { isDone: false };
+    const ids: (string | null)[] = [];
+    const seal = async (one: typeof sealing) => {
+      while (!state.isDone) await one.seal();
+    };
+    const collect = async () => {
+      const seen: string[] = [];
+      for (let after: string | null = null; ; ) {
+        const wasDone = state.isDone;
+        const page: AuditPage = await other.store.reader.audit(auditQuery(key, { order: "asc", after }));
+        seen.push(...page.events.map(({ id }) => id));
+        if (wasDone && page.events.length === 0) return seen;
+        after = page.next;
+      }
+    };
+    const readAll = async (from: typeof store) => {
+      for (let count = 0; count < 30; count++) ids.push(await read(newId(), from));
+    };
+    const write = async () => {
+      for (let count = 0; count < 10; count++) {
+        const [one, two] = [event(key), event(key)];
+        await transact(async (tx) => {
+          await tx.record(one);
+          await store.record(two);
+        });
+        ids.push(one.id, two.id);
+      }
+    };
+    const beside = [seal(sealing), seal(sealerOf(other))];
+    const collected = collect();
+    await Promise.all([
+      ...Array.from({ length: 8 }, () => readAll(store)),
+      ...Array.from({ length: 8 }, () => readAll(other.store)),
+      ...Array.from({ length: 4 }, write),
+    ]);
+    state.isDone = true;
+    await Promise.all(beside);
+    const seen = await collected;
+    expect(new Set(seen)).toEqual(new Set(ids));
+    expect(seen).toHaveLength(ids.length);
+    await sealing.seal();
+    const given = await positions();
+    expect([...given.values()]).toEqual(ids.map((_, index) => index + 1));
+    expect(seen).toEqual([...given.keys()]);
+    expect(await verify()).toMatchObject({ problem: null, verified: { events: ids.length, unsealed: 0 } });
+    await other.close();
+  });
+
+  test("come after all that this process knows to be sealed, also where the tail was cut off", async () => {
+    const { read, positions, attack, sealed, sealing, driver } = await openReading();
+    await sealed(5);
+    await attack(
+      "DELETE FROM audit_seals WHERE last_position > 0",
+      "DELETE FROM audit_events WHERE position > 3",
+      "UPDATE audit_tail SET position = 3",
+    );
+    const id = await read();
+    expect((await positions()).get(id)).toBe(6);
+    await sealing.seal();
+    const { rows } = await driver.query("SELECT first_position::int, last_position::int FROM audit_seals");
+    expect(rows).toEqual([{ first_position: 6, last_position: 6 }]);
+  });
+});
