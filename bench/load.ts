@@ -1,5 +1,8 @@
-// The load, in a process of its own: bounded rounds of autocannon as the parent asks for them. Each connection goes
-// round a list of its own, so that owners and settings are spread over the data set.
+// The load, in a process of its own, as the parent asks for it: bounded rounds of autocannon, as fast as the answers
+// come, or an even rate. Each connection of a round goes round a list of its own, so that owners and settings are spread
+// over the data set.
+import { Agent, type IncomingMessage, request } from "node:http";
+import { setTimeout } from "node:timers/promises";
 import autocannon from "autocannon";
 
 export type Shot = {
@@ -11,11 +14,10 @@ export type Shot = {
 };
 export type Round = {
   readonly urls: readonly string[];
-  /** How many requests to make; or, at a `rate`, for how long. */
-  readonly amount?: number;
-  readonly seconds?: number;
+  /** How many requests to make. */
+  readonly amount: number;
   readonly connections: number;
-  /** Requests a second over all connections; absent: as many as there can be. */
+  /** Requests a second; absent: as many as there can be. */
   readonly rate?: number;
   readonly status: number;
   readonly shots: readonly Shot[];
@@ -42,7 +44,7 @@ function listFor(shots: readonly Shot[]): autocannon.Request[] {
   });
 }
 
-async function fire({ urls, shots, status, connections, amount, seconds, rate }: Round): Promise<Fired> {
+async function fire({ urls, shots, status, connections, amount }: Omit<Round, "rate">): Promise<Fired> {
   const startedAt = performance.now();
   const parts = await Promise.all(
     urls.map((url) =>
@@ -50,9 +52,7 @@ async function fire({ urls, shots, status, connections, amount, seconds, rate }:
         url,
         sampleInt: 50,
         connections: Math.ceil(connections / urls.length),
-        ...(amount === undefined ? {} : { amount: Math.ceil(amount / urls.length) }),
-        ...(seconds === undefined ? {} : { duration: seconds }),
-        ...(rate === undefined ? {} : { overallRate: Math.ceil(rate / urls.length) }),
+        amount: Math.ceil(amount / urls.length),
         setupClient: (client) => client.setRequests(listFor(shots)),
       }),
     ),
@@ -72,8 +72,51 @@ async function fire({ urls, shots, status, connections, amount, seconds, rate }:
   };
 }
 
+/**
+ * A request whenever it is due, whatever became of those before it; its time counts from then, so that what had to wait
+ * for a connection is as slow as it was. (autocannon's own rate is a burst at the beginning of each second.)
+ */
+async function pace({
+  urls,
+  shots,
+  status,
+  connections,
+  amount,
+  rate,
+}: Round & { rate: number }): Promise<Fired> {
+  const agent = new Agent({ keepAlive: true, maxSockets: Math.ceil(connections / urls.length) });
+  const send = async (index: number, dueAt: number): Promise<number> => {
+    const { method, path, headers, body } = shots[Math.floor(Math.random() * shots.length)] as Shot;
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    request(new URL(path, urls[index % urls.length]), { method, headers, agent }, resolve)
+      .once("error", reject)
+      .end(body?.replace("#", `${number++}`));
+    const answer = await promise;
+    for await (const _ of answer);
+    if (answer.statusCode !== status) throw new Error(`in place of ${status} came ${answer.statusCode}`);
+    return performance.now() - dueAt;
+  };
+  const startedAt = performance.now();
+  const sent: Promise<number>[] = [];
+  while (sent.length < amount) {
+    const now = performance.now();
+    for (let dueAt = startedAt; dueAt <= now && sent.length < amount; ) {
+      dueAt = startedAt + (sent.length * 1_000) / rate;
+      if (dueAt <= now) sent.push(send(sent.length, dueAt));
+    }
+    await setTimeout(1);
+  }
+  const latencies = (await Promise.all(sent)).toSorted((one, other) => one - other);
+  const at = (part: number): number =>
+    Math.round((latencies[Math.floor(part * latencies.length)] ?? Number.NaN) * 10) / 10;
+  const seconds = (performance.now() - startedAt) / 1_000;
+  agent.destroy();
+  return { requests: amount, seconds, p50: at(0.5), p99: at(0.99), p99_9: at(0.999) };
+}
+
 process.on("message", (round: Round) => {
-  fire(round).then(
+  const { rate } = round;
+  (rate === undefined ? fire(round) : pace({ ...round, rate })).then(
     (fired) => process.send?.({ fired }),
     (error: unknown) => process.send?.({ error: String(error) }),
   );

@@ -206,7 +206,8 @@ async function atHalfLoad(
   const rate = median(samples.map(({ perSecond }) => perSecond)) / 2;
   const urls = brokers.map(({ url }) => url);
   const round = { urls, shots: each.shots, status: each.status, connections: CONNECTIONS };
-  const { p50, p99, p99_9 } = await load.fire({ ...round, seconds: HALF_LOAD_SECONDS, rate });
+  const amount = Math.ceil(rate * HALF_LOAD_SECONDS);
+  const { p50, p99, p99_9 } = await load.fire({ ...round, amount, rate });
   print(`${name}, at half load (${rate.toFixed(0)}/s)${when}`, `p50 ${p50}, p99 ${p99}, p99.9 ${p99_9} ms`);
 }
 
