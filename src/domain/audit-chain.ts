@@ -60,8 +60,8 @@ export type SealMaker = SealJudge & {
 
 /** Where seals rest; store/audit-seals.ts. */
 export type SealStore = {
-  /** The newest seal, the last position given, and whether events wait for one. `at`: that seal's hash, too. */
-  state(at: number | null): Promise<SealState>;
+  /** The newest seal, the last position given, and whether events wait for one; and what has the known one's number. */
+  state(known: Seal | null): Promise<SealState>;
   /** Positions that this process gives from now on come after this one, whatever the database says. */
   goOnAfter(position: number): void;
   /** Gives positions to committed events that have none; answers whether there may be more of them. */
@@ -71,7 +71,7 @@ export type SealStore = {
   /** The events at these positions, the first of them at least: together they may be too much to hold. */
   eventsAt(positions: readonly number[]): Promise<readonly PlacedEvent[]>;
   /** Adds the seal that `make` makes of the newest one; null adds none. Null, too, while another replica adds one. */
-  append(make: MakeSeal): Promise<Seal | null>;
+  append(known: Seal | null, make: MakeSeal): Promise<Seal | null>;
   /** Makes the partitions of that many months to come, where they are missing. */
   prepareMonths(ahead: number): Promise<number>;
   /** Whether this role owns the log, and so may drop a month of it. */
@@ -80,7 +80,9 @@ export type SealStore = {
   forgetLeaves(limit: number): Promise<number>;
 };
 export type SealState = {
+  /** The very one that is known, where it has its number and hash: then its leaves are not fetched. */
   readonly head: Seal | null;
+  /** The hash of the seal with the known one's number. */
   readonly known: Uint8Array | null;
   readonly tail: number;
   readonly waiting: boolean;

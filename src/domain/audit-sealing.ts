@@ -53,15 +53,12 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
 
   /** Which seal the next one follows: the newest in the database, unless that is not to be believed. */
   function baseOf(head: Seal | null): Seal | null {
+    // Judged when it came to be known.
+    if (head === known) return known;
     if (head !== null && !maker.isGenuine(head)) alert("audit_seal_forged", head.number);
     else if (known === null || (head !== null && head.number >= known.number)) return head;
     else alert("audit_cut_back", known.number);
     return known;
-  }
-
-  /** The seal that was judged a moment ago, or made. */
-  function isKnown(head: Seal | null): boolean {
-    return head !== null && head.number === known?.number && sameBytes(head.hash, known.hash);
   }
 
   function isDue(base: Seal | null, leaves: readonly Leaf[], now: Date): boolean {
@@ -90,8 +87,8 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
   /** Null when there is nothing to add. `isMore`: there may be more than that seal takes. */
   async function append(): Promise<{ made: Seal; isMore: boolean } | null> {
     let isMore = false;
-    const made = await seals.append(async (head) => {
-      const base = isKnown(head) ? known : baseOf(head);
+    const made = await seals.append(known, async (head) => {
+      const base = baseOf(head);
       const last = base?.last_position ?? 0;
       const next = await leavesAfter(last);
       const { leaves } = next;
@@ -119,7 +116,7 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
   return {
     /** Seals all that is committed by now; answers the newest seal that it knows. */
     async seal(): Promise<Seal | null> {
-      const { head, known: still, tail, waiting } = await seals.state(known?.number ?? null);
+      const { head, known: still, tail, waiting } = await seals.state(known);
       if (known !== null && !sameBytes(still, known.hash)) alert("audit_cut_back", known.number);
       const base = baseOf(head);
       know(base);

@@ -23,9 +23,13 @@ const stateStatement: Statement = {
   text: `SELECT (SELECT position FROM audit_tail WHERE id = 1)::text AS tail,
     EXISTS (SELECT FROM audit_events WHERE position IS NULL) AS waiting`,
 };
+/** Without the leaves of one that is known: they are some fifty kilobytes. */
 const newestStatement: Statement = {
-  name: "newest_seal",
-  text: "SELECT * FROM audit_seals ORDER BY number DESC LIMIT 1",
+  name: "newest_seal_unless_known",
+  text: `SELECT number, previous, first_position, last_position, count, events_hash, kept_from, sealed_at, key_id, hash,
+      signature, is_known, CASE WHEN NOT is_known THEN leaves END AS leaves
+    FROM audit_seals, LATERAL (SELECT coalesce(number = $1::bigint AND hash = $2::bytea, FALSE) AS is_known) k
+    ORDER BY number DESC LIMIT 1`,
 };
 const hashStatement: Statement = {
   name: "hash_of_seal",
@@ -55,13 +59,13 @@ export function auditSeals(
   sealed: SealedUpTo,
 ): Pick<SealStore, "state" | "place" | "placesAfter" | "eventsAt" | "append"> {
   return {
-    async state(at) {
+    async state(known) {
       const [row] = await db.query<{ tail: string; waiting: boolean }>(stateStatement, []);
-      const [head] = await db.query<AuditSealModel>(newestStatement, []);
-      const [known] = at === null ? [] : await db.query<{ hash: Uint8Array }>(hashStatement, [at]);
+      const [still] =
+        known === null ? [] : await db.query<{ hash: Uint8Array }>(hashStatement, [known.number]);
       return {
-        head: head === undefined ? null : toSeal(head),
-        known: known?.hash ?? null,
+        head: await newest(db, known),
+        known: still?.hash ?? null,
         tail: Number(row?.tail ?? 0),
         waiting: row?.waiting === true,
       };
@@ -79,16 +83,22 @@ export function auditSeals(
       return rows.map(toPlaced);
     },
 
-    append: (make) =>
+    append: (known, make) =>
       within(async (tx) => {
         const [lock] = await tx.query<{ held: boolean }>(lockStatement, []);
         if (lock?.held !== true) return null;
-        const [head] = await tx.query<AuditSealModel>(newestStatement, []);
-        const seal = await make(head === undefined ? null : toSeal(head));
+        const seal = await make(await newest(tx, known));
         if (seal !== null) await insertSeal(tx, seal);
         return seal;
       }),
   };
+}
+
+async function newest(db: Db, known: Seal | null): Promise<Seal | null> {
+  const of = [known?.number ?? null, known?.hash ?? null];
+  const [row] = await db.query<AuditSealModel & { readonly is_known: boolean }>(newestStatement, of);
+  if (row === undefined) return null;
+  return row.is_known ? known : toSeal(row);
 }
 
 export async function insertSeal(db: Db, seal: Seal): Promise<void> {
