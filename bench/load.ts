@@ -1,9 +1,8 @@
 // The load, in a process of its own, as the parent asks for it: bounded rounds of autocannon, as fast as the answers
 // come, or an even rate. Each connection of a round goes round a list of its own, so that owners and settings are spread
 // over the data set.
-import { Agent, type IncomingMessage, request } from "node:http";
-import { setTimeout } from "node:timers/promises";
 import autocannon from "autocannon";
+import { pace } from "./pace.ts";
 
 export type Shot = {
   readonly method: "GET" | "PUT" | "POST";
@@ -70,48 +69,6 @@ async function fire({ urls, shots, status, connections, amount }: Omit<Round, "r
     p99: first?.latency.p99 ?? Number.NaN,
     p99_9: first?.latency.p99_9 ?? Number.NaN,
   };
-}
-
-/**
- * A request whenever it is due, whatever became of those before it; its time counts from then, so that what had to wait
- * for a connection is as slow as it was. (autocannon's own rate is a burst at the beginning of each second.)
- */
-async function pace({
-  urls,
-  shots,
-  status,
-  connections,
-  amount,
-  rate,
-}: Round & { rate: number }): Promise<Fired> {
-  const agent = new Agent({ keepAlive: true, maxSockets: Math.ceil(connections / urls.length) });
-  const send = async (index: number, dueAt: number): Promise<number> => {
-    const { method, path, headers, body } = shots[Math.floor(Math.random() * shots.length)] as Shot;
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    request(new URL(path, urls[index % urls.length]), { method, headers, agent }, resolve)
-      .once("error", reject)
-      .end(body?.replace("#", `${number++}`));
-    const answer = await promise;
-    for await (const _ of answer);
-    if (answer.statusCode !== status) throw new Error(`in place of ${status} came ${answer.statusCode}`);
-    return performance.now() - dueAt;
-  };
-  const startedAt = performance.now();
-  const sent: Promise<number>[] = [];
-  while (sent.length < amount) {
-    const now = performance.now();
-    for (let dueAt = startedAt; dueAt <= now && sent.length < amount; ) {
-      dueAt = startedAt + (sent.length * 1_000) / rate;
-      if (dueAt <= now) sent.push(send(sent.length, dueAt));
-    }
-    await setTimeout(1);
-  }
-  const latencies = (await Promise.all(sent)).toSorted((one, other) => one - other);
-  const at = (part: number): number =>
-    Math.round((latencies[Math.floor(part * latencies.length)] ?? Number.NaN) * 10) / 10;
-  const seconds = (performance.now() - startedAt) / 1_000;
-  agent.destroy();
-  return { requests: amount, seconds, p50: at(0.5), p99: at(0.99), p99_9: at(0.999) };
 }
 
 process.on("message", (round: Round) => {

@@ -11,10 +11,10 @@ const rowsMax = 100_000;
 /** So many that were never written are written at once, and not when the interval is over. */
 const hurryAt = 5_000;
 /** More are several writes: making one is done in one go, which everybody else waits for. */
-const settingsAWrite = 1_000;
+const settingsAWrite = 250;
 /** A note whose row cannot be had this often is given up. */
 const triesMax = 5;
-const writeIntervalMs = 1_000;
+const writeIntervalMs = 100;
 /** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
 const rewriteMs = ACCESS_NOTED_SECONDS * 1_000;
 
