@@ -30,6 +30,13 @@ const lockTailStatement: Statement = {
 };
 
 /**
+ * While a transaction stays open for long (a backup), no version of the tail's row that it might still see is removed,
+ * and whoever wants the newest goes through all of them. Past so many, by PostgreSQL's statistics, only the sealer makes
+ * more, until a vacuum has removed them.
+ */
+const TAIL_VERSIONS_MAX = 2_000;
+
+/**
  * SQL that takes the next positions for as many events as `count` selects as `n`, after `floor` at least, and answers
  * the `last` one before them; no row where there are none, or somebody else is giving some.
  */
@@ -37,7 +44,8 @@ export const takePositions = (
   count: string,
   floor: string,
 ): string => `UPDATE audit_tail SET position = greatest(position, ${floor}) + n FROM (${count}) fresh
-  WHERE id = 1 AND n > 0 AND pg_try_advisory_xact_lock(${TAIL_LOCK}) RETURNING position - n AS last`;
+  WHERE id = 1 AND n > 0 AND pg_stat_get_dead_tuples('audit_tail'::regclass) < ${TAIL_VERSIONS_MAX}
+    AND pg_try_advisory_xact_lock(${TAIL_LOCK}) RETURNING position - n AS last`;
 
 const unplaced = (now: Date): Prisma.Sql => Prisma.sql`a.position IS NULL
   AND NOT (a.action = 'sign_in' AND a.outcome = 'denied'

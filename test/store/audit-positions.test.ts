@@ -70,6 +70,29 @@ describe("positions of reads", () => {
     expect(await verify()).toMatchObject({ problem: null, verified: { events: 2, unsealed: 0 } });
   });
 
+  test("are left to the sealer while a transaction that stays open keeps old versions of the tail from being removed", async () => {
+    const { read, positions, driver, sealing, problem } = await openReading();
+    const old = await driver.connect();
+    await old.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    await old.query("SELECT FROM audit_tail");
+    const busy = await driver.connect();
+    await busy.query(
+      "DO $$ BEGIN FOR n IN 1..3000 LOOP UPDATE audit_tail SET position = position; COMMIT; END LOOP; END $$",
+    );
+    await busy.query("SELECT pg_stat_force_next_flush()");
+    busy.release();
+    const during = await read();
+    await old.query("COMMIT");
+    old.release();
+    expect((await positions()).get(during)).toBeNull();
+    await sealing.seal();
+    expect((await positions()).get(during)).toBe(1);
+    await driver.query("VACUUM audit_tail");
+    const after = await read();
+    expect((await positions()).get(after)).toBe(2);
+    expect(await problem()).toBeNull();
+  });
+
   test("of a batch that fails are given to nobody, and leave no gap", async () => {
     const { read, positions, driver, sealing, problem } = await openReading();
     await driver.query("ALTER TABLE audit_events ADD CHECK (request_id <> 'refused')");
