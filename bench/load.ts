@@ -31,6 +31,8 @@ export type Fired = {
 
 const SHOTS_EACH = 60;
 let number = Date.now();
+/** What must be new each time is. */
+const numbered = (body: string): string => body.replace("#", `${number++}`);
 
 function listFor(shots: readonly Shot[]): autocannon.Request[] {
   const start = Math.floor(Math.random() * shots.length);
@@ -39,7 +41,7 @@ function listFor(shots: readonly Shot[]): autocannon.Request[] {
     const fixed = { method, path, headers: { ...headers } };
     if (body === undefined) return fixed;
     if (!body.includes("#")) return { ...fixed, body };
-    return { ...fixed, setupRequest: (request) => ({ ...request, body: body.replace("#", `${number++}`) }) };
+    return { ...fixed, setupRequest: (request) => ({ ...request, body: numbered(body) }) };
   });
 }
 
@@ -73,7 +75,7 @@ async function fire({ urls, shots, status, connections, amount }: Omit<Round, "r
 
 process.on("message", (round: Round) => {
   const { rate } = round;
-  (rate === undefined ? fire(round) : pace({ ...round, rate })).then(
+  (rate === undefined ? fire(round) : pace({ ...round, rate }, numbered)).then(
     (fired) => process.send?.({ fired }),
     (error: unknown) => process.send?.({ error: String(error) }),
   );

@@ -8,20 +8,21 @@ import type { Fired, Round } from "./load.ts";
 const HEADER_END = "\r\n\r\n";
 type Due = { readonly bytes: string; readonly at: number };
 
-/** @throws Error when an answer is none, or has another status */
-export async function pace({
-  urls,
-  shots,
-  status,
-  connections,
-  amount,
-  rate,
-}: Round & { readonly rate: number }): Promise<Fired> {
-  const requests = shots.map(({ method, path, headers }) => {
+/** @throws Error when an answer is none, of no told length, or of another status */
+export async function pace(
+  { urls, shots, status, connections, amount, rate }: Round & { readonly rate: number },
+  numbered: (body: string) => string,
+): Promise<Fired> {
+  const requests = shots.map(({ method, path, headers, body }) => {
     const lines = Object.entries({ host: "localhost", ...headers }).map(
       ([name, value]) => `${name}: ${value}`,
     );
-    return [`${method} ${path} HTTP/1.1`, ...lines].join("\r\n") + HEADER_END;
+    const head = [`${method} ${path} HTTP/1.1`, ...lines].join("\r\n");
+    return (): string => {
+      if (body === undefined) return head + HEADER_END;
+      const text = numbered(body);
+      return `${head}\r\ncontent-length: ${Buffer.byteLength(text)}${HEADER_END}${text}`;
+    };
   });
   const latencies: number[] = [];
   const waiting: Due[] = [];
@@ -40,7 +41,9 @@ export async function pace({
       received += text;
       const end = received.indexOf(HEADER_END);
       if (end < 0) return;
-      const length = Number(/\r\ncontent-length: (\d+)/i.exec(received)?.[1] ?? 0);
+      const told = /\r\ncontent-length: (\d+)/i.exec(received)?.[1];
+      const length = told === undefined && status === 304 ? 0 : Number(told);
+      if (Number.isNaN(length)) return reject(new Error("the answer does not tell its length"));
       if (received.length < end + HEADER_END.length + length) return;
       if (!received.startsWith(`HTTP/1.1 ${status} `)) return reject(new Error(received.slice(0, end)));
       latencies.push(performance.now() - sentAt);
@@ -49,7 +52,7 @@ export async function pace({
       if (next === undefined) idle.push(send);
       else send(next);
     });
-    socket.on("close", () => reject(new Error("the connection was closed")));
+    socket.on("error", reject).on("close", () => reject(new Error("the connection was closed")));
     idle.push(send);
   }
 
@@ -61,15 +64,16 @@ export async function pace({
   const startedAt = performance.now();
   for (let sent = 0; sent < amount; await Promise.race([setTimeout(1), promise]))
     for (const now = performance.now(); sent < amount && startedAt + (sent * 1_000) / rate <= now; sent++) {
-      const bytes = requests[Math.floor(Math.random() * requests.length)] ?? "";
+      const bytes = requests[Math.floor(Math.random() * requests.length)]?.() ?? "";
       const due = { bytes, at: startedAt + (sent * 1_000) / rate };
       const send = idle.pop();
       if (send === undefined) waiting.push(due);
       else send(due);
     }
-  await promise;
+  await promise.finally(() => {
+    for (const socket of sockets) socket.removeAllListeners("close").destroy();
+  });
   const seconds = (performance.now() - startedAt) / 1_000;
-  for (const socket of sockets) socket.removeAllListeners("close").destroy();
   latencies.sort((one, other) => one - other);
   const at = (part: number): number =>
     Math.round((latencies[Math.floor(part * latencies.length)] ?? Number.NaN) * 10) / 10;

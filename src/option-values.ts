@@ -1,4 +1,4 @@
-// What a command's options were given, by its table of options.
+// What an operator's command was given, by its table of options. What the client's commands take begins with no dash.
 import { parseArgs } from "node:util";
 
 export type OptionTable = Readonly<Record<string, { readonly type: "string" | "boolean" }>>;
@@ -10,18 +10,19 @@ export type Given = Readonly<Record<string, string | boolean | undefined>>;
  * @throws TypeError with a code ERR_PARSE_ARGS_… at what the table does not have, and at a value left out
  */
 export function optionValues(args: readonly string[], options: OptionTable): Given {
-  const takesValue = (arg: string | undefined) => optionOf(arg, options)?.type === "string";
+  const takesValue = (arg: string) => optionOf(arg, options)?.type === "string";
+  const isOption = (arg: string) => optionOf(arg.split("=", 1)[0] ?? "", options) !== undefined;
   const joined: string[] = [];
   for (let at = 0; at < args.length; at += 1) {
     const [arg = "", next] = args.slice(at, at + 2);
-    const isItsValue = takesValue(arg) && next?.startsWith("-") && optionOf(next, options) === undefined;
+    const isItsValue = takesValue(arg) && next?.startsWith("-") && !isOption(next);
     joined.push(isItsValue ? `${arg}=${next}` : arg);
     if (isItsValue) at += 1;
   }
   return parseArgs({ args: joined, options }).values;
 }
 
-function optionOf(arg = "", options: OptionTable) {
+function optionOf(arg: string, options: OptionTable) {
   const name = arg.startsWith("--") ? arg.slice(2) : "";
   return Object.hasOwn(options, name) ? options[name] : undefined;
 }

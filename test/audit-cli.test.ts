@@ -196,6 +196,7 @@ test("what the commands do not take is told with exit code 2", async () => {
     ["--nonsense"],
     ["--export"],
     ["--export", "--public-key", key],
+    ["--export", `--public-key=${key}`],
   ];
   for (const args of misuses)
     expect(await coffer(["audit", "verify", ...args], environment)).toMatchObject({ code: 2 });

@@ -113,6 +113,16 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
     return { made, isMore };
   }
 
+  /** Whatever keeps events from getting positions, those that have them are sealed. Answers the error to throw then. */
+  async function placeAll(): Promise<{ readonly error: unknown } | null> {
+    try {
+      while (await seals.place());
+      return null;
+    } catch (error) {
+      return { error };
+    }
+  }
+
   return {
     /** Seals all that is committed by now; answers the newest seal that it knows. */
     async seal(): Promise<Seal | null> {
@@ -121,7 +131,7 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
       const base = baseOf(head);
       know(base);
       const last = base?.last_position ?? 0;
-      if (waiting) while (await seals.place());
+      const failed = waiting ? await placeAll() : null;
       const idleMs = base === null ? Infinity : clock.now().getTime() - base.sealed_at.getTime();
       if (!waiting && tail === last && idleMs < HEARTBEAT_SECONDS * 1000) return known;
       for (let more = true; more; ) {
@@ -129,6 +139,7 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
         if (added !== null) know(added.made);
         more = added?.isMore === true && added.made.count > 0;
       }
+      if (failed !== null) throw failed.error;
       return known;
     },
   };

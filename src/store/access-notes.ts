@@ -12,9 +12,11 @@ const rowsMax = 100_000;
 const hurryAt = 5_000;
 /** More are several writes: making one is done in one go, which everybody else waits for. */
 const settingsAWrite = 250;
-/** A note whose row cannot be had this often is given up. */
-const triesMax = 5;
+/** A note whose row could not be had for so long is given up. */
+const patienceMs = 5_000;
+/** Often, so that each write is small: a second's notes at once are in the way of everything else. */
 const writeIntervalMs = 100;
+const pauseAfterErrorMs = 1_000;
 /** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
 const rewriteMs = ACCESS_NOTED_SECONDS * 1_000;
 
@@ -60,8 +62,11 @@ const tokenStatement: Statement = {
     UPDATE tokens t SET last_used_at = greatest(t.last_used_at, h.at) FROM held h WHERE t.id = h.id RETURNING h.n::int`,
 };
 
-/** When a row was last of use. `written`: what the database has of it, as far as this replica knows; 0 for nothing. */
-type Seen = { at: number; written: number; tries: number };
+/**
+ * When a row was last of use. `written`: what the database has of it, as far as this replica knows; 0 for nothing.
+ * `missedAt`: since when the row cannot be had.
+ */
+type Seen = { at: number; written: number; missedAt: number | null };
 type Readers = Map<string, Seen>;
 type VersionNote = Seen & { readonly version: number; readonly readers: Readers };
 /** A setting or a token, with all that is noted of it: written together. `fresh`: some of it was never written. */
@@ -81,7 +86,7 @@ type Sent = {
   readonly principal_id: string;
 };
 
-const firstSeen = (at: number): Seen => ({ at, written: 0, tries: 0 });
+const firstSeen = (at: number): Seen => ({ at, written: 0, missedAt: null });
 const later = (one: Date | null, other: number | undefined): Date | null =>
   other !== undefined && (one === null || other > one.getTime()) ? new Date(other) : one;
 const isDirty = ({ at, written }: Seen): boolean => at > written;
@@ -101,6 +106,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
   let writing: Promise<void> | null = null;
   let timer: NodeJS.Timeout | null = null;
   let lastWriteMs = Number.NEGATIVE_INFINITY;
+  let pauseMs = writeIntervalMs;
   let closed = false;
 
   /** Null where there is no room: the database is far behind then. */
@@ -162,7 +168,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
   /** At once when the last write is long enough ago, or very much waits; else when it will be. */
   function schedule(): void {
     if (closed || writing !== null) return;
-    const delayMs = freshRows >= hurryAt ? 0 : lastWriteMs + writeIntervalMs - performance.now();
+    const delayMs = freshRows >= hurryAt ? 0 : lastWriteMs + pauseMs - performance.now();
     if (delayMs <= 0) void start();
     else timer ??= setTimeout(() => void start(), delayMs).unref();
   }
@@ -176,9 +182,11 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       ...more.map((column) => sent.map(column)),
     ];
     const done = new Set((await db.query<{ n: number }>(statement, params)).map(({ n }) => n));
+    const now = performance.now();
     for (const [index, { seen, at }] of sent.entries()) {
-      seen.tries = done.has(index + 1) ? 0 : seen.tries + 1;
-      if (seen.tries === 0 || seen.tries >= triesMax) seen.written = at;
+      if (done.has(index + 1)) seen.missedAt = null;
+      else seen.missedAt ??= now;
+      if (seen.missedAt === null || now - seen.missedAt >= patienceMs) seen.written = at;
     }
   }
 
@@ -208,9 +216,11 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       await put(ofVersions, versionStatement, version);
       await put(ofReaders, readerStatement, version, ({ principal_id }) => principal_id);
       await put(ofTokens, tokenStatement);
+      pauseMs = writeIntervalMs;
     } catch (error) {
-      // No hurry then: it is tried again after the usual pause.
+      // No hurry then.
       freshRows = 0;
+      pauseMs = pauseAfterErrorMs;
       onBackgroundError(asBrokerError(error));
     }
     for (const note of due) {

@@ -1,7 +1,7 @@
-// Giving positions to events. Only committed ones get any, one asker at a time, without a gap: so whoever reads by
-// position misses nothing, and a position that no event has is one whose event was taken away. An event with a position
-// is frozen. Reads give theirs as they record them, where nobody else is giving any (read-ahead-sql.ts); what is left
-// over, and all other events, get theirs here.
+// Giving positions to events, in the order in which they come to be seen, by one at a time, without a gap: so whoever
+// reads by position misses nothing, and a position that no event has is one whose event was taken away. An event with a
+// position is frozen. Reads give theirs as they record them, where nobody else is giving any (read-ahead-sql.ts); what is
+// left over, and all other events, get theirs here, once they are committed.
 import type { Db, Statement } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 
@@ -29,6 +29,11 @@ const lockTailStatement: Statement = {
   text: `SELECT position FROM audit_tail, pg_advisory_xact_lock(${TAIL_LOCK}) WHERE id = 1 FOR UPDATE OF audit_tail`,
 };
 
+const soonStatement: Statement = {
+  name: "lock_audit_tail_soon",
+  text: "SELECT set_config('lock_timeout', '500ms', TRUE)",
+};
+
 /**
  * While a transaction stays open for long (a backup), no version of the tail's row that it might still see is removed,
  * and whoever wants the newest goes through all of them. Past so many, by PostgreSQL's statistics, only the sealer makes
@@ -43,9 +48,13 @@ const TAIL_VERSIONS_MAX = 2_000;
 export const takePositions = (
   count: string,
   floor: string,
-): string => `UPDATE audit_tail SET position = greatest(position, ${floor}) + n FROM (${count}) fresh
-  WHERE id = 1 AND n > 0 AND pg_stat_get_dead_tuples('audit_tail'::regclass) < ${TAIL_VERSIONS_MAX}
-    AND pg_try_advisory_xact_lock(${TAIL_LOCK}) RETURNING position - n AS last`;
+): string => `UPDATE audit_tail SET position = greatest(position, ${floor}) + n
+  FROM (${count}) fresh CROSS JOIN LATERAL (
+    SELECT t.id AS free FROM audit_tail t
+    WHERE t.id = 1 AND n > 0 AND pg_stat_get_dead_tuples('audit_tail'::regclass) < ${TAIL_VERSIONS_MAX}
+      AND pg_try_advisory_xact_lock(${TAIL_LOCK}) FOR UPDATE SKIP LOCKED
+  ) tried
+  WHERE id = free RETURNING position - n AS last`;
 
 const unplaced = (now: Date): Prisma.Sql => Prisma.sql`a.position IS NULL
   AND NOT (a.action = 'sign_in' AND a.outcome = 'denied'
@@ -55,17 +64,18 @@ const unplaced = (now: Date): Prisma.Sql => Prisma.sql`a.position IS NULL
  * Gives positions to events of some tenants that have none yet; answers how many. Those that commit meanwhile are seen
  * the next time. A statement of its own takes the lock, so that the next one sees what its last holder has placed.
  */
-export async function placeSome(db: Db, tenants: Prisma.Sql, now: Date): Promise<number> {
+export async function placeSome(db: Db, sealed: SealedUpTo, tenants: Prisma.Sql, now: Date): Promise<number> {
   await db.query(lockTailStatement, []);
   const due = Prisma.sql`SELECT e.tenant_id, e.id FROM (${tenants}) t CROSS JOIN LATERAL (
       SELECT a.tenant_id, a.id FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${unplaced(now)}
       ORDER BY a.id LIMIT ${placedMax}::int
     ) e ORDER BY e.id LIMIT ${placedMax}::int`;
-  return give(db, due, { position: 0 });
+  return give(db, due, sealed);
 }
 
-/** The same for everybody's events. */
+/** The same for everybody's events. It does not wait for long: what has its position waits to be sealed meanwhile. */
 export async function placeAny(db: Db, sealed: SealedUpTo, now: Date): Promise<number> {
+  await db.query(soonStatement, []);
   await db.query(lockTailStatement, []);
   const due = Prisma.sql`SELECT a.tenant_id, a.id FROM audit_events a WHERE ${unplaced(now)}
     ORDER BY a.id LIMIT ${placedMax}::int`;

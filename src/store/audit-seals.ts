@@ -23,13 +23,32 @@ const stateStatement: Statement = {
   text: `SELECT (SELECT position FROM audit_tail WHERE id = 1)::text AS tail,
     EXISTS (SELECT FROM audit_events WHERE position IS NULL) AS waiting`,
 };
-/** Without the leaves of one that is known: they are some fifty kilobytes. */
+/** But for the leaves. */
+const columns = [
+  ["number", "bigint"],
+  ["previous", "bytea"],
+  ["first_position", "bigint"],
+  ["last_position", "bigint"],
+  ["count", "int"],
+  ["events_hash", "bytea"],
+  ["kept_from", "timestamptz"],
+  ["sealed_at", "timestamptz"],
+  ["key_id", "text"],
+  ["hash", "bytea"],
+  ["signature", "bytea"],
+] as const;
+const names = columns.map(([name]) => name).join(", ");
+const values = columns.map(([, type], index) => `$${index + 1}::${type}`).join(", ");
+
+/** Without the leaves of one that is known to the letter: they are some fifty kilobytes. */
 const newestStatement: Statement = {
   name: "newest_seal_unless_known",
-  text: `SELECT number, previous, first_position, last_position, count, events_hash, kept_from, sealed_at, key_id, hash,
-      signature, is_known, CASE WHEN NOT is_known THEN leaves END AS leaves
-    FROM audit_seals, LATERAL (SELECT coalesce(number = $1::bigint AND hash = $2::bytea, FALSE) AS is_known) k
-    ORDER BY number DESC LIMIT 1`,
+  text: `SELECT ${names}, is_known, CASE WHEN NOT is_known THEN leaves END AS leaves
+    FROM (
+      SELECT *, ROW(${names}) IS NOT DISTINCT FROM ROW(${values})
+        AND (leaves IS NULL OR sha256(leaves) = events_hash) AS is_known
+      FROM audit_seals ORDER BY number DESC LIMIT 1
+    ) newest`,
 };
 const hashStatement: Statement = {
   name: "hash_of_seal",
@@ -46,10 +65,7 @@ const eventsStatement: Statement = {
 };
 const insertStatement: Statement = {
   name: "insert_seal",
-  text: `INSERT INTO audit_seals (number, previous, first_position, last_position, count, events_hash, leaves, kept_from,
-      sealed_at, key_id, hash, signature)
-    VALUES ($1::bigint, $2::bytea, $3::bigint, $4::bigint, $5::int, $6::bytea, $7::bytea, $8::timestamptz,
-      $9::timestamptz, $10::text, $11::bytea, $12::bytea)`,
+  text: `INSERT INTO audit_seals (${names}, leaves) VALUES (${values}, $${columns.length + 1}::bytea)`,
 };
 
 export function auditSeals(
@@ -95,27 +111,15 @@ export function auditSeals(
 }
 
 async function newest(db: Db, known: Seal | null): Promise<Seal | null> {
-  const of = [known?.number ?? null, known?.hash ?? null];
+  const of = columns.map(([name]) => known?.[name] ?? null);
   const [row] = await db.query<AuditSealModel & { readonly is_known: boolean }>(newestStatement, of);
   if (row === undefined) return null;
   return row.is_known ? known : toSeal(row);
 }
 
 export async function insertSeal(db: Db, seal: Seal): Promise<void> {
-  await db.query(insertStatement, [
-    seal.number,
-    seal.previous,
-    seal.first_position,
-    seal.last_position,
-    seal.count,
-    seal.events_hash,
-    seal.leaves === null ? null : packLeaves(seal.leaves),
-    seal.kept_from,
-    seal.sealed_at,
-    seal.key_id,
-    seal.hash,
-    seal.signature,
-  ]);
+  const leaves = seal.leaves === null ? null : packLeaves(seal.leaves);
+  await db.query(insertStatement, [...columns.map(([name]) => seal[name]), leaves]);
 }
 
 /** Whatever somebody may have put into the row: what is no number or time fits no signature. */

@@ -6,7 +6,7 @@ import { isUuid } from "../domain/address.ts";
 import { type AuditEvent, INSTANCE_TENANT, type Outcome, type Subject } from "../domain/audit.ts";
 import { badInput } from "../domain/errors.ts";
 import type { AuditPage, AuditQuery, OwnerKey } from "../domain/ports.ts";
-import { placeSome, placedMax } from "./audit-place.ts";
+import { type SealedUpTo, placeSome, placedMax } from "./audit-place.ts";
 import type { Db } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 import type { AuditEventModel } from "./generated/models.ts";
@@ -29,6 +29,7 @@ export function auditRead(
   db: Db,
   within: Within,
   now: () => Date,
+  sealed: SealedUpTo,
 ): (query: AuditQuery) => Promise<AuditPage> {
   return async (query) => {
     if (query.order === "desc") {
@@ -39,7 +40,7 @@ export function auditRead(
     }
     const after = positionOf(query.after);
     for (let round = 0; round < roundsMax; round++)
-      if ((await within((tx) => placeSome(tx, tenantsOf(query.place), now()))) < placedMax) break;
+      if ((await within((tx) => placeSome(tx, sealed, tenantsOf(query.place), now()))) < placedMax) break;
     const rows = await select(db, query, Prisma.sql`position > ${after}::bigint`, Prisma.sql`position`);
     const page = rows.slice(0, query.limit);
     return { events: page.map(toEvent), next: String(page.at(-1)?.position ?? after) };

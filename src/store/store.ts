@@ -76,7 +76,7 @@ const pingStatement: Statement = {
     AND has_table_privilege('audit_events', 'INSERT') AS audit`,
 };
 
-function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Reader {
+function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock, sealed: SealedUpTo): Reader {
   return {
     ...settingReads(db, notes),
     ...standingReads(db),
@@ -92,7 +92,7 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock): Rea
     ...rotationReads(db),
     ...waitingWork(db),
     ...keyReads(db),
-    audit: auditRead(db, within, clock.now),
+    audit: auditRead(db, within, clock.now, sealed),
   };
 }
 
@@ -105,9 +105,14 @@ function lookupsTogether(db: Db, notes: AccessNotes): Pick<Reader, "setting" | "
   };
 }
 
-function transactionOf(db: Db, notes: AccessNotes, clock: Clock): Omit<Transaction, "announce"> {
+function transactionOf(
+  db: Db,
+  notes: AccessNotes,
+  clock: Clock,
+  sealed: SealedUpTo,
+): Omit<Transaction, "announce"> {
   return {
-    ...readerOf(db, notes, (work) => work(db), clock),
+    ...readerOf(db, notes, (work) => work(db), clock, sealed),
     ...settingWrites(db),
     ...ownerWrites(db),
     ...principalWrites(db),
@@ -143,7 +148,7 @@ export function createStore(options: StoreOptions): OpenStore {
     pool,
     turns,
     notes,
-    methods: new Set(Object.keys(transactionOf(db, notes, clock))),
+    methods: new Set(Object.keys(transactionOf(db, notes, clock, sealed))),
     onBackgroundError,
     onCommitted: committed,
   });
@@ -158,7 +163,7 @@ export function createStore(options: StoreOptions): OpenStore {
     let recorded: AuditEvent[] = [];
     const result = await transact((tx, onFailure) => {
       recorded = [];
-      const whole = transactionOf(tx, notes, clock);
+      const whole = transactionOf(tx, notes, clock, sealed);
       const announceAll = announceIn(tx);
       const announce: Transaction["announce"] = async (changes) => {
         announced = (announced ?? 0) + (await announceAll(changes));
@@ -174,7 +179,7 @@ export function createStore(options: StoreOptions): OpenStore {
   };
 
   const store: Store = {
-    reader: translated({ ...readerOf(db, notes, within, clock), ...lookupsTogether(db, notes) }),
+    reader: translated({ ...readerOf(db, notes, within, clock, sealed), ...lookupsTogether(db, notes) }),
     ...translated({
       admit: admitTogether(db, notes),
       ...usesWith(db),
