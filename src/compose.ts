@@ -98,7 +98,7 @@ async function start(
   await broker.createFirstSigningKey();
   const hasClouds = config.clouds.names.length > 0;
   started.push(startBackground({ ...background, broker, clock, logger, hasClouds }));
-  started.push(sealRegularly(tools.sealing, () => broker.keepAudit(), logger));
+  started.push(sealRegularly(tools.sealing, () => broker.keepAudit(), metrics, logger));
   const app = await buildApp(
     {
       ...appSettings(config),

@@ -13,6 +13,7 @@ const UPKEEP_INTERVAL_MS = 3_600_000;
 export function sealRegularly(
   sealing: Sealing,
   upkeep: () => Promise<Dropped | null>,
+  metrics: { sealed(at: Date): void },
   logger: Logger,
 ): () => Promise<void> {
   let timer: NodeJS.Timeout | undefined;
@@ -23,7 +24,9 @@ export function sealRegularly(
 
   function tell(head: Seal | null): void {
     const now = performance.now();
-    if (head === null || head.number === told.number) return;
+    if (head === null) return;
+    metrics.sealed(head.sealed_at);
+    if (head.number === told.number) return;
     if (!stopping && now - told.at < HEAD_INTERVAL_MS) return;
     told = { number: head.number, at: now };
     const { number, last_position, sealed_at } = head;

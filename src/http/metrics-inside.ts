@@ -34,6 +34,11 @@ export function insideMetrics(registry: Registry) {
     help: "Writes of the audit log that failed; the requests in them were answered 503.",
     registers,
   });
+  const sealedAt = new Gauge({
+    name: "coffer_audit_newest_seal_timestamp_seconds",
+    help: "When the newest seal over the audit log was made, as of this replica's last look; 0 before the first.",
+    registers,
+  });
   const keys = new Counter({
     name: "coffer_key_cache_total",
     help: "Keys looked for in memory, by whether they were there.",
@@ -75,6 +80,10 @@ export function insideMetrics(registry: Registry) {
     },
     auditFailed(): void {
       failures.inc();
+    },
+    /** @param at when the newest seal was made */
+    sealed(at: Date): void {
+      sealedAt.set(at.getTime() / 1_000);
     },
     keyLookedFor(found: boolean): void {
       keys.inc({ result: found ? "hit" : "miss" });

@@ -75,18 +75,16 @@ const names = columns.map(([name]) => name).join(", ");
 const insertStatement: Statement = {
   name: "record",
   text: `INSERT INTO audit_events (${names})
-    SELECT * FROM unnest(${columns.map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})`,
+    SELECT * FROM unnest(${columns.map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")}) RETURNING id`,
 };
-const insertOneStatement: Statement = {
-  name: "record_one",
-  text: `INSERT INTO audit_events (${names}) VALUES (${columns.map(([, type], index) => `$${index + 1}::text::${type}`).join(", ")})`,
-};
+const insertOne = `INSERT INTO audit_events (${names}) VALUES (${columns.map(([, type], index) => `$${index + 1}::text::${type}`).join(", ")})`;
+const insertOneStatement: Statement = { name: "record_one", text: `${insertOne} RETURNING id` };
 const ifTheSame = (name: string): string =>
   `${name} = CASE WHEN audit_events.${name} = EXCLUDED.${name} THEN EXCLUDED.${name} END`;
 /** What has its position is frozen: a count that comes later is not added. Nobody is named for what others did as well. */
 const countStatement: Statement = {
   name: "count_refusal",
-  text: `${insertOneStatement.text}
+  text: `${insertOne}
     ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + 1,
       ${["principal_id", "token_id"].map(ifTheSame).join(", ")}
     WHERE audit_events.position IS NULL RETURNING id`,
@@ -140,7 +138,7 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
   async function writeBatch(batch: readonly Waiting[]): Promise<void> {
     try {
       const events = batch.map(({ event }) => event);
-      await db.query(insertStatement, arraysOf(columns, events));
+      assertAll(events, await db.query(insertStatement, arraysOf(columns, events)));
       for (const { done } of batch) done();
       for (const { event } of batch) observer.recorded?.(event);
       const [first] = batch;
@@ -195,11 +193,16 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
 export function recordIn(db: Pick<Db, "query">): Transaction["record"] {
   return async (event) => {
     try {
-      await db.query(insertOneStatement, valuesOf(cleanEvent(event)));
+      assertAll([event], await db.query(insertOneStatement, valuesOf(cleanEvent(event))));
     } catch (error) {
       throw unwritten(asBrokerError(error));
     }
   };
+}
+
+/** A trigger or a rule that somebody put there may leave events out without an error. */
+function assertAll(events: readonly AuditEvent[], rows: readonly unknown[]): void {
+  if (rows.length !== events.length) throw new Error("events were handed in that are not in the audit log");
 }
 
 function unwritten({ cause }: Error) {

@@ -173,8 +173,11 @@ WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS e
   INSERT INTO audit_events (${eventColumns.map(([name]) => `"${name}"`).join(", ")}, position)
   SELECT ${eventColumns.map(([name]) => FILLED[name] ?? (name === "id" ? "event_id" : `"${name}"`)).join(", ")},
     last + row_number() OVER ()
-  FROM found LEFT JOIN tail ON TRUE WHERE recorded
+  FROM found LEFT JOIN tail ON TRUE WHERE recorded RETURNING id
 )
-SELECT n, who, tenant_id, role_at_owner, role_at_organization, recorded, at_path, rows, stamp, outdated FROM found`;
+SELECT n, who, tenant_id, role_at_owner, role_at_organization, at_path, rows, stamp, outdated,
+  -- Somebody's trigger may have left it out.
+  recorded AND event_id IN (SELECT id FROM written) AS recorded
+FROM found`;
 
 export const readAheadStatement: Statement = { name: "read_ahead", text };

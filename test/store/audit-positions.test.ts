@@ -5,8 +5,11 @@ import type { AuditPage } from "../../src/domain/ports.ts";
 import { openSealed } from "./audit-seal-kit.ts";
 import { auditQuery, event, newId, path, tokenRow } from "./fixture.ts";
 
-/** As store/audit-place.ts has it. */
-const LOCK = "SELECT pg_advisory_xact_lock(7420202611260003)";
+/** As store/audit-place.ts has it; and all that a replica of an older version locks. */
+const LOCKS = [
+  "SELECT pg_advisory_xact_lock(7420202611260003)",
+  "SELECT FROM audit_tail WHERE id = 1 FOR UPDATE",
+];
 
 async function openReading() {
   const opened = await openSealed();
@@ -54,21 +57,24 @@ describe("positions of reads", () => {
     expect(await verify()).toMatchObject({ problem: null, verified: { events: 3, unsealed: 0 } });
   });
 
-  test("are left to the sealer while somebody else is giving some: no read waits", async () => {
-    const { read, positions, driver, sealing, verify } = await openReading();
-    const other = await driver.connect();
-    await other.query("BEGIN");
-    await other.query(LOCK);
-    const beside = await read();
-    await other.query("COMMIT");
-    other.release();
-    const after = await read();
-    const given = await positions();
-    expect([beside, after].map((id) => given.get(id))).toEqual([null, 1]);
-    await sealing.seal();
-    expect((await positions()).get(beside)).toBe(2);
-    expect(await verify()).toMatchObject({ problem: null, verified: { events: 2, unsealed: 0 } });
-  });
+  test.each(LOCKS)(
+    "are left to the sealer while somebody else is giving some: no read waits (%s)",
+    async (lock) => {
+      const { read, positions, driver, sealing, verify } = await openReading();
+      const other = await driver.connect();
+      await other.query("BEGIN");
+      await other.query(lock);
+      const beside = await read();
+      await other.query("COMMIT");
+      other.release();
+      const after = await read();
+      const given = await positions();
+      expect([beside, after].map((id) => given.get(id))).toEqual([null, 1]);
+      await sealing.seal();
+      expect((await positions()).get(beside)).toBe(2);
+      expect(await verify()).toMatchObject({ problem: null, verified: { events: 2, unsealed: 0 } });
+    },
+  );
 
   test("are left to the sealer while a transaction that stays open keeps old versions of the tail from being removed", async () => {
     const { read, positions, driver, sealing, problem } = await openReading();
@@ -91,6 +97,19 @@ describe("positions of reads", () => {
     const after = await read();
     expect((await positions()).get(after)).toBe(2);
     expect(await problem()).toBeNull();
+  });
+
+  test("and an event that somebody's trigger leaves out: nothing is found then, since it is not on record", async () => {
+    const { read, driver } = await openReading();
+    await driver.query(`CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN IF NEW.request_id = 'ghost' THEN RETURN NULL; END IF; RETURN NEW; END $$`);
+    await driver.query(
+      "CREATE TRIGGER leave_out BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION leave_out()",
+    );
+    const [first, ghost, last] = await Promise.all([read(), read("ghost"), read()]);
+    expect(first).not.toBeNull();
+    expect(ghost).toBeNull();
+    expect(last).not.toBeNull();
   });
 
   test("of a batch that fails are given to nobody, and leave no gap", async () => {
@@ -155,18 +174,37 @@ describe("positions of reads", () => {
     await other.close();
   });
 
+  test("whoever holds the tail keeps no event that has its position from being sealed", async () => {
+    const { read, store, key, driver, sealing, verify } = await openReading();
+    await read();
+    await store.record(event(key));
+    const other = await driver.connect();
+    await other.query("BEGIN");
+    for (const lock of LOCKS) await other.query(lock);
+    await expect(sealing.seal()).rejects.toMatchObject({ code: "unavailable" });
+    expect(await verify()).toMatchObject({ verified: { events: 1, unsealed: 1 } });
+    await other.query("COMMIT");
+    other.release();
+    await sealing.seal();
+    expect(await verify()).toMatchObject({ verified: { events: 2, unsealed: 0 } });
+  });
+
   test("come after all that this process knows to be sealed, also where the tail was cut off", async () => {
-    const { read, positions, attack, sealed, sealing, driver } = await openReading();
+    const { read, positions, attack, sealed, sealing, driver, store, key } = await openReading();
     await sealed(5);
     await attack(
       "DELETE FROM audit_seals WHERE last_position > 0",
       "DELETE FROM audit_events WHERE position > 3",
       "UPDATE audit_tail SET position = 3",
     );
+    const beside = event(key);
+    await store.record(beside);
+    await store.reader.audit(auditQuery(key, { order: "asc" }));
     const id = await read();
-    expect((await positions()).get(id)).toBe(6);
+    const given = await positions();
+    expect([beside.id, id].map((each) => given.get(each))).toEqual([6, 7]);
     await sealing.seal();
     const { rows } = await driver.query("SELECT first_position::int, last_position::int FROM audit_seals");
-    expect(rows).toEqual([{ first_position: 6, last_position: 6 }]);
+    expect(rows).toEqual([{ first_position: 6, last_position: 7 }]);
   });
 });

@@ -287,6 +287,21 @@ describe("somebody with the database and without the key", () => {
     expect(await problem()).toMatchObject({ what: "seal_forged", seal: 1 });
   });
 
+  test.each([
+    "signature = '\\x00'",
+    "leaves = '\\x00'",
+    "last_position = 3",
+    "sealed_at = now() - interval '1 day'",
+  ])("changes the newest seal (%s): a replica that runs raises an alarm", async (change) => {
+    const { sealed, attack, alerts, sealing } = await openSealed();
+    await sealed(2);
+    await sealing.seal();
+    expect(alerts).toEqual([]);
+    await attack(`UPDATE audit_seals SET ${change}`);
+    await sealing.seal();
+    expect(alerts).toEqual([{ kind: "audit_seal_forged", seal: 1 }]);
+  });
+
   test("cuts off the tail, seals and all: a replica that runs raises an alarm, and the hole stays for ever", async () => {
     const { sealed, attack, problem, alerts, sealing } = await openSealed();
     for (let round = 0; round < 4; round++) await sealed(2);

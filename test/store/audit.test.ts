@@ -55,6 +55,20 @@ describe("writing events", () => {
     expect(idsOf(await store.reader.audit(auditQuery(orgKey)))).toHaveLength(19);
   });
 
+  test("an event that somebody's trigger leaves out is not said to be durable", async () => {
+    const { store, organization, transact, driver } = await openFixture();
+    const { key } = await organization();
+    await driver.query(`CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN IF NEW.request_id = 'ghost' THEN RETURN NULL; END IF; RETURN NEW; END $$`);
+    await driver.query(
+      "CREATE TRIGGER leave_out BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION leave_out()",
+    );
+    const ghost = () => event(key, { request_id: "ghost" });
+    await store.record(event(key));
+    await expect(store.record(ghost())).rejects.toMatchObject({ code: "unavailable" });
+    await expect(transact((tx) => tx.record(ghost()))).rejects.toMatchObject({ code: "unavailable" });
+  });
+
   test("text that PostgreSQL cannot hold fails no event", async () => {
     const { store, organization, transact } = await openFixture();
     const { orgKey } = await organization();
