@@ -1,6 +1,5 @@
 // Four times the load that the broker can carry: what it accepts it answers in bounded time, the rest it turns away at
 // once with 503 and Retry-After, and within five seconds of the load's end it is as quick as before.
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import autocannon from "autocannon";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type World, furnish, made, settingsUrl } from "../harness/broker.ts";
@@ -86,14 +85,11 @@ test("4× overload: accepted latency bounded, the rest 503 at once, back to norm
   await load(32, 2);
   const capacity = (await load(32, MEASURE_SECONDS)).accepted.length / MEASURE_SECONDS;
   const before = await quickReads(20);
-  const standstill = monitorEventLoopDelay();
-  standstill.enable();
   const { sent, accepted, shed, other } = await load(
     TIMES * AT_ONCE,
     OVERLOAD_SECONDS,
     Math.ceil(TIMES * capacity),
   );
-  standstill.disable();
   const endedAt = performance.now();
   // Ten in a row, no slower than before by more than the machine's moods.
   await until("reads as quick as before", async () => (await quickReads(10)) <= 3 * before + 20);
@@ -106,9 +102,8 @@ test("4× overload: accepted latency bounded, the rest 503 at once, back to norm
   expect(shed.length).toBeGreaterThan(0);
   // It goes on working, and at no less than a good part of its pace, though turning away costs something too.
   expect(accepted.length / OVERLOAD_SECONDS).toBeGreaterThan(capacity / 4);
-  // By Little's law so long on average, whatever is asked for; and the machine is shared with the load itself, whose own
-  // longest standstill is no answer's fault.
+  // By Little's law so long on average, whatever is asked for; and the machine is shared with the load itself.
   const average = (1_000 * AT_ONCE * OVERLOAD_SECONDS) / accepted.length;
-  expect(inTime).toBeLessThan(1_000 + 8 * average + standstill.max / 1e6);
+  expect(inTime).toBeLessThan(1_000 + 8 * average);
   expect(recovered).toBeLessThan(RECOVERY_MS);
 }, 120_000);
