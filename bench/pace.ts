@@ -62,17 +62,19 @@ export async function pace(
   });
   sockets.forEach(talk);
   const startedAt = performance.now();
-  for (let sent = 0; sent < amount; await Promise.race([setTimeout(1), promise]))
-    for (const now = performance.now(); sent < amount && startedAt + (sent * 1_000) / rate <= now; sent++) {
-      const bytes = requests[Math.floor(Math.random() * requests.length)]?.() ?? "";
-      const due = { bytes, at: startedAt + (sent * 1_000) / rate };
-      const send = idle.pop();
-      if (send === undefined) waiting.push(due);
-      else send(due);
-    }
-  await promise.finally(() => {
+  try {
+    for (let sent = 0; sent < amount; await Promise.race([setTimeout(1), promise]))
+      for (const now = performance.now(); sent < amount && startedAt + (sent * 1_000) / rate <= now; sent++) {
+        const bytes = requests[Math.floor(Math.random() * requests.length)]?.() ?? "";
+        const due = { bytes, at: startedAt + (sent * 1_000) / rate };
+        const send = idle.pop();
+        if (send === undefined) waiting.push(due);
+        else send(due);
+      }
+    await promise;
+  } finally {
     for (const socket of sockets) socket.removeAllListeners("close").destroy();
-  });
+  }
   const seconds = (performance.now() - startedAt) / 1_000;
   latencies.sort((one, other) => one - other);
   const at = (part: number): number =>

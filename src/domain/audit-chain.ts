@@ -80,7 +80,7 @@ export type SealStore = {
   forgetLeaves(limit: number): Promise<number>;
 };
 export type SealState = {
-  /** The very one that is known, where it has its number and hash: then its leaves are not fetched. */
+  /** The very one that is known, where it is the same in every column: then its leaves are not fetched. */
   readonly head: Seal | null;
   /** The hash of the seal with the known one's number. */
   readonly known: Uint8Array | null;
