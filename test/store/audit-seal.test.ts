@@ -76,6 +76,15 @@ describe("sealing", () => {
     expect(await verify()).toMatchObject({ problem: null, verified: { events: 1 } });
   });
 
+  test("the newest seal comes as the very one that is known, where it is", async () => {
+    const { sealed, sealing, seals } = await openSealed();
+    await sealed(3);
+    const known = await sealing.seal();
+    expect(known).not.toBeNull();
+    expect((await seals.state(known)).head).toBe(known);
+    expect((await seals.state(null)).head).toMatchObject({ number: known?.number, hash: known?.hash });
+  });
+
   test("a clock that steps back makes no seal that is older than the one before", async () => {
     const { sealed, time, verify, driver } = await openSealed();
     await sealed(1);
