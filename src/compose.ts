@@ -174,7 +174,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     logger.error(alert, "ALERT: what is stored is damaged, or was altered outside the broker");
   };
   const maker = createSealMaker(sealSeedsOf(masterKeys), config.auditEarlierKeys);
-  const sealing = createSealing({ seals: opened.seals, maker, hashes, clock, onAlert });
+  const sealing = createSealing({ seals: opened.seals, maker, hashes, keys: masterKeys, clock, onAlert });
   const vault = openVault({
     masterKeys,
     managers,
@@ -224,6 +224,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     sender: webhookSender,
     clock,
     random: Math.random,
+    keyChecks: () => masterKeys.all().map(({ keyCheck }) => keyCheck),
     onError: onBackgroundError,
     onEnded: wake.delivered,
   });

@@ -71,7 +71,10 @@ export type SealStore = {
   /** The events at these positions, the first of them at least: together they may be too much to hold. */
   eventsAt(positions: readonly number[]): Promise<readonly PlacedEvent[]>;
   /** Adds the seal that `make` makes of the newest one; null adds none. Null, too, while another replica adds one. */
-  append(known: Seal | null, make: MakeSeal): Promise<Seal | null>;
+  append(
+    known: Seal | null,
+    make: (head: Seal | null, keyCheck: KeyCheck) => Promise<Seal | null>,
+  ): Promise<Seal | null>;
   /** Makes the partitions of that many months to come, where they are missing. */
   prepareMonths(ahead: number): Promise<number>;
   /** Whether this role owns the log, and so may drop a month of it. */
@@ -86,7 +89,10 @@ export type SealState = {
   readonly known: Uint8Array | null;
   readonly tail: number;
   readonly waiting: boolean;
+  readonly keyCheck: KeyCheck;
 };
+/** Names the master key in force; null before the first start. */
+type KeyCheck = Uint8Array | null;
 export type MakeSeal = (head: Seal | null) => Promise<Seal | null>;
 
 const LEAF_BYTES = 56;

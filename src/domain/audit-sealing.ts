@@ -30,13 +30,15 @@ export type SealingDeps = {
   readonly maker: SealMaker;
   /** Of the events that this process recorded. */
   readonly hashes: Pick<EventHashes, "get" | "forget">;
+  /** Throws where this process was not given the master key that a key-check value names. */
+  readonly keys: { named(keyCheck: Uint8Array | null): unknown };
   readonly clock: Clock;
   readonly onAlert: (alert: SealAlert) => void;
 };
 
 export type Sealing = ReturnType<typeof createSealing>;
 
-export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingDeps) {
+export function createSealing({ seals, maker, hashes, keys, clock, onAlert }: SealingDeps) {
   let known: Seal | null = null;
   const told = new Set<string>();
 
@@ -87,7 +89,8 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
   /** Null when there is nothing to add. `isMore`: there may be more than that seal takes. */
   async function append(): Promise<{ made: Seal; isMore: boolean } | null> {
     let isMore = false;
-    const made = await seals.append(known, async (head) => {
+    const made = await seals.append(known, async (head, keyCheck) => {
+      keys.named(keyCheck);
       const base = baseOf(head);
       const last = base?.last_position ?? 0;
       const next = await leavesAfter(last);
@@ -124,9 +127,12 @@ export function createSealing({ seals, maker, hashes, clock, onAlert }: SealingD
   }
 
   return {
-    /** Seals all that is committed by now; answers the newest seal that it knows. */
+    /** Seals all that is committed by now; answers the newest seal that it knows. @throws as `keys.named` */
     async seal(): Promise<Seal | null> {
-      const { head, known: still, tail, waiting } = await seals.state(known);
+      const { head, known: still, tail, waiting, keyCheck } = await seals.state(known);
+      // A replica that was left behind when the master key was replaced would take the others' seals for forged, and go
+      // on with a chain that they take for forged.
+      keys.named(keyCheck);
       if (known !== null && !sameBytes(still, known.hash)) alert("audit_cut_back", known.number);
       const base = baseOf(head);
       know(base);

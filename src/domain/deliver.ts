@@ -19,12 +19,15 @@ export type DeliverDeps = {
   readonly clock: Clock;
   /** From 0 to 1: spreads attempts, so that what failed together is not tried again together. */
   readonly random: () => number;
+  /** Key-check values of the master keys that secrets of webhooks can be opened with. */
+  readonly keyChecks: () => readonly Uint8Array[];
   readonly onError: (error: unknown) => void;
   /** Told of each attempt that has ended: there is room again. */
   readonly onEnded: () => void;
 };
 
-export function createDeliveries({ queue, sender, clock, random, onError, onEnded }: DeliverDeps) {
+export function createDeliveries(deps: DeliverDeps) {
+  const { queue, sender, clock, random, keyChecks, onError, onEnded } = deps;
   const underWay = new Map<Attempt, Promise<void>>();
 
   function busy(of: (attempt: Attempt) => string, most: number): string[] {
@@ -59,6 +62,7 @@ export function createDeliveries({ queue, sender, clock, random, onError, onEnde
         limit: room,
         busyWebhooks: busy(({ webhook_id }) => webhook_id, PER_WEBHOOK),
         busyTenants: busy(({ tenant_id }) => tenant_id, PER_TENANT),
+        keyChecks: keyChecks(),
       });
       for (const message of taken) {
         const work = attempt(message)

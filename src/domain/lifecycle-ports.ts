@@ -225,7 +225,8 @@ export type Settled =
 export type DeliveryQueue = {
   /**
    * Takes attempts for this replica until `leaseUntil`; when they are not settled by then somebody else makes them.
-   * None of a webhook or tenant that is busy, and no more than a few of any one.
+   * None of a webhook or tenant that is busy, and no more than a few of any one. None at all when the master key in
+   * force is none of `keyChecks`: that replica was left behind when the key was replaced, and could not sign.
    */
   claim(take: {
     readonly now: Date;
@@ -233,6 +234,7 @@ export type DeliveryQueue = {
     readonly limit: number;
     readonly busyWebhooks: readonly string[];
     readonly busyTenants: readonly string[];
+    readonly keyChecks: readonly Uint8Array[];
   }): Promise<readonly Attempt[]>;
   settle(attempt: Attempt, outcome: Settled, now: Date): Promise<void>;
 };

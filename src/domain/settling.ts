@@ -17,6 +17,9 @@ const USE_MS = 6_000;
 const CONFIRMED_MAX = 10;
 const BACKOFF_SECONDS_MAX = 3_600;
 
+/** Of one setting; null: whatever is due. */
+type Which = Parameters<Transaction["claimUnsettled"]>[0];
+
 export type SettlingDeps = {
   readonly gate: Gate;
   readonly vault: Vault;
@@ -48,24 +51,24 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
    * Makes managers agree with the database about secrets of one setting, or about up to `limit` of those that are due.
    * Any number of replicas share the work. @returns how many it saw to
    */
-  async function settle(setting: Parameters<Transaction["claimUnsettled"]>[0], limit = 100): Promise<number> {
-    for (let seen = 0; seen < limit; seen++) {
-      const done = await settleOne(setting).catch((error: unknown) => {
-        // Put off by now; the next one may be another manager's.
-        onBackgroundError(error);
-        return { result: null };
-      });
-      if (done === null) return seen;
-    }
+  async function settle(setting: Which, limit = 100): Promise<number> {
+    for (let seen = 0; seen < limit; seen++) if (!(await settleOne(setting))) return seen;
     return limit;
   }
 
-  function settleOne(setting: Parameters<Transaction["claimUnsettled"]>[0]) {
-    return gate.background("settleManagedSecret", {
+  /** False when there was nothing to claim. @throws what kept it from being claimed; what fails later is put off */
+  async function settleOne(setting: Which): Promise<boolean> {
+    let isClaimed = false;
+    const done = gate.background("settleManagedSecret", {
       async claim(tx) {
+        // A replica that was left behind with a replaced master key could not tell what is genuine.
+        vault.signUnder(await tx.heldKeyCheck());
         const [term, safeUntil] = [newTerm(), safeFrom()];
         const secret = await tx.claimUnsettled(setting, term);
-        return secret === null ? null : { secret, term, safeUntil, ...(await wantedOf(tx, secret)) };
+        if (secret === null) return null;
+        const claimed = { secret, term, safeUntil, ...(await wantedOf(tx, secret)) };
+        isClaimed = true;
+        return claimed;
       },
       async work({ secret, safeUntil, isGenuine, keep, current, destroying }, permit) {
         // Somebody else's word takes nothing out of a manager.
@@ -96,6 +99,14 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
         await tx.settled(secret, term.lease_id, { kind: "later", seconds: pauseAfter(secret.attempts) });
       },
     });
+    try {
+      return (await done) !== null;
+    } catch (error) {
+      if (!isClaimed) throw error;
+      // The next one may be another manager's.
+      onBackgroundError(error);
+      return true;
+    }
   }
 
   /** What the manager is to hold of a secret, by the database. */

@@ -16,12 +16,14 @@ import type { AuditEventModel, AuditSealModel } from "./generated/models.ts";
 /** Any number will do, as long as every Coffer uses this one. */
 const lockStatement: Statement = {
   name: "lock_audit_seals",
-  text: "SELECT pg_try_advisory_xact_lock(7420202611260002) AS held",
+  text: `SELECT pg_try_advisory_xact_lock(7420202611260002) AS held,
+    (SELECT key_check FROM instance WHERE id = 1) AS key_check`,
 };
 const stateStatement: Statement = {
   name: "audit_state",
   text: `SELECT (SELECT position FROM audit_tail WHERE id = 1)::text AS tail,
-    EXISTS (SELECT FROM audit_events WHERE position IS NULL) AS waiting`,
+    EXISTS (SELECT FROM audit_events WHERE position IS NULL) AS waiting,
+    (SELECT key_check FROM instance WHERE id = 1) AS key_check`,
 };
 /** But for the leaves. */
 const columns = [
@@ -76,7 +78,10 @@ export function auditSeals(
 ): Pick<SealStore, "state" | "place" | "placesAfter" | "eventsAt" | "append"> {
   return {
     async state(known) {
-      const [row] = await db.query<{ tail: string; waiting: boolean }>(stateStatement, []);
+      const [row] = await db.query<{ tail: string; waiting: boolean; key_check: Uint8Array | null }>(
+        stateStatement,
+        [],
+      );
       const [still] =
         known === null ? [] : await db.query<{ hash: Uint8Array }>(hashStatement, [known.number]);
       return {
@@ -84,6 +89,7 @@ export function auditSeals(
         known: still?.hash ?? null,
         tail: Number(row?.tail ?? 0),
         waiting: row?.waiting === true,
+        keyCheck: row?.key_check ?? null,
       };
     },
 
@@ -101,9 +107,9 @@ export function auditSeals(
 
     append: (known, make) =>
       within(async (tx) => {
-        const [lock] = await tx.query<{ held: boolean }>(lockStatement, []);
+        const [lock] = await tx.query<{ held: boolean; key_check: Uint8Array | null }>(lockStatement, []);
         if (lock?.held !== true) return null;
-        const seal = await make(await newest(tx, known));
+        const seal = await make(await newest(tx, known), lock.key_check);
         if (seal !== null) await insertSeal(tx, seal);
         return seal;
       }),

@@ -95,6 +95,7 @@ const claimStatement: Statement = {
         ORDER BY e.next_attempt_at LIMIT ${perWebhook} FOR UPDATE SKIP LOCKED
       ) d
       WHERE w.disabled_at IS NULL AND NOT w.id = ANY($3::uuid[]) AND NOT w.tenant_id = ANY($4::uuid[])
+        AND EXISTS (SELECT FROM instance WHERE encode(key_check, 'hex') = ANY($6::text[]))
       ORDER BY d.next_attempt_at LIMIT $5::int
     )
     UPDATE webhook_deliveries d SET next_attempt_at = $2::timestamptz, attempts = d.attempts + 1,
@@ -113,8 +114,15 @@ const settleStatement: Statement = {
 
 export function deliveryQueue(db: Db): DeliveryQueue {
   return {
-    claim: ({ now, leaseUntil, limit, busyWebhooks, busyTenants }) =>
-      db.query<Attempt>(claimStatement, [now, leaseUntil, [...busyWebhooks], [...busyTenants], limit]),
+    claim: ({ now, leaseUntil, limit, busyWebhooks, busyTenants, keyChecks }) =>
+      db.query<Attempt>(claimStatement, [
+        now,
+        leaseUntil,
+        [...busyWebhooks],
+        [...busyTenants],
+        limit,
+        keyChecks.map((each) => Buffer.from(each).toString("hex")),
+      ]),
     async settle({ tenant_id, delivery_id, attempts }, outcome, now) {
       const done = outcome.state === "delivered";
       await db.query(settleStatement, [

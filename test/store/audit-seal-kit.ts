@@ -23,6 +23,7 @@ export async function openSealed() {
       seals,
       maker,
       hashes,
+      keys: { named: () => null },
       clock: { now: () => fixture.time.now },
       onAlert: (alert) => alerts.push(alert),
     });

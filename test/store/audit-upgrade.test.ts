@@ -56,6 +56,7 @@ test("an upgrade keeps every event and passes no collector's cursor over one; th
     seals: opened.seals,
     maker,
     hashes: createEventHashes(hashEvent),
+    keys: { named: () => null },
     clock,
     onAlert: (alert) => alerts.push(alert),
   });
