@@ -17,11 +17,9 @@ import { presentedCells } from "./lookups.ts";
 import { type KnownPage, type KnownWho, createKept, weightOf } from "./kept.ts";
 import {
   type Answered,
-  LIVE,
   type RowFacts,
   type WhoFacts,
-  ownBytes,
-  pooledBytes,
+  toKeptRows,
   toPrincipal,
   toRow,
   toToken,
@@ -219,7 +217,9 @@ export function createReadAhead(
     if (json === null) return null;
     const facts = JSON.parse(json) as readonly RowFacts[];
     const isKept = recorded && facts.length > 0 && pages.isWanted(key);
-    const rows = facts.map((each) => toRow(each, tenantId, ahead, LIVE, isKept ? ownBytes : pooledBytes));
+    const rows = isKept
+      ? toKeptRows(facts, tenantId, ahead)
+      : facts.map((each) => toRow(each, tenantId, ahead));
     const subjects = rows.map(subjectOf);
     const page = {
       stamp: stamp ?? "",
