@@ -89,7 +89,7 @@ export function createBroker(deps: BrokerDeps) {
     ...createRotate(gate, change, vault, managed, deps.values, newId),
     ...createRotationWork(gate, vault, deps.webhookSender),
     ...createWebhooks(gate, deps.webhookSender, vault, newId),
-    ...createDue(gate),
+    ...createDue(gate, store.reader, clock),
     feed: createChangeFeed(gate, deps.changes),
     ...createTransfer(gate, vault, { ...write, ...remove }),
     ...createReport(gate, vault),

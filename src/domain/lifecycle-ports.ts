@@ -123,8 +123,7 @@ export type WaitingWork =
   | { readonly kind: "first_admin" | "first_signing_key" }
   | { readonly kind: "rotation"; readonly state: RotationState; readonly now: Date }
   | { readonly kind: "purge"; readonly now: Date }
-  | { readonly kind: "notices"; readonly now: Date; readonly expiringBefore: Date }
-  | { readonly kind: "burst"; readonly since: Date; readonly least: number };
+  | { readonly kind: "notices"; readonly now: Date; readonly expiringBefore: Date };
 
 /** Joins the Reader. */
 export type LifecycleReads = {
@@ -149,6 +148,8 @@ export type LifecycleReads = {
     state: DeliveryState | null,
     page: PageQuery,
   ): Promise<Page<DeliveryRecord>>;
+  /** Owners at whom callers were denied this often since then, and of whom nobody was told since, up to `limit`. */
+  deniedBursts(since: Date, least: number, limit: number): Promise<readonly DeniedBurst[]>;
   /** The setting's rotations, newest first. */
   rotationsOf(setting: SettingRecord, limit: number): Promise<readonly RotationRecord[]>;
 };
@@ -173,8 +174,8 @@ export type LifecycleWrites = {
   lockDueRotation(state: RotationState, now: Date): Promise<RotationRecord | null>;
   /** Settings of one owner whose rotation is due, or that expire soon, up to `limit`, of which nobody was told yet; marks them. */
   takeDueNotices(now: Date, expiringBefore: Date, limit: number): Promise<readonly DueNotice[]>;
-  /** An owner at whom callers were denied this often since then, and of whom nobody was told since; marks it. */
-  takeDeniedBurst(since: Date, least: number, now: Date): Promise<DeniedBurst | null>;
+  /** Marks an owner as one of whom is told now; false where somebody else told of it since then. */
+  takeDeniedBurst(burst: DeniedBurst, since: Date, now: Date): Promise<boolean>;
 };
 export type DueNotice = OwnerKey & {
   readonly kind: "setting.rotation_due" | "setting.expiring";

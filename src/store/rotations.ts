@@ -58,27 +58,29 @@ const noticeStatement: Statement = {
     ORDER BY f.path, f.kind`,
 };
 /** An owner of whom it was told lately is passed over. */
-export const burstsDue = `SELECT a.tenant_id, a.owner_type, a.owner_id, sum(a.count)::int AS denied FROM audit_events a
+const burstsStatement: Statement = {
+  name: "denied_bursts",
+  text: `SELECT a.tenant_id, a.owner_type, a.owner_id, sum(a.count)::int AS denied FROM audit_events a
       WHERE a.outcome = 'denied' AND a.owner_type <> 'instance' AND a.at > $1::timestamptz
         AND NOT EXISTS (SELECT FROM lifecycle_notices n WHERE n.tenant_id = a.tenant_id AND n.subject_id = a.owner_id
           AND n.kind = 'access.denied_burst' AND n.at > $1::timestamptz)
       GROUP BY a.tenant_id, a.owner_type, a.owner_id HAVING sum(a.count) >= $2::int
-      ORDER BY a.tenant_id, a.owner_id LIMIT 1`;
+      ORDER BY a.tenant_id, a.owner_id LIMIT $3::int`,
+};
 /** The first of several replicas to mark one tells it. */
 const burstStatement: Statement = {
   name: "take_burst",
-  text: `WITH due AS (${burstsDue}), marked AS (
-      INSERT INTO lifecycle_notices AS n (tenant_id, subject_id, kind, marker, at)
-      SELECT tenant_id, owner_id, 'access.denied_burst', 'last', $3::timestamptz FROM due
+  text: `INSERT INTO lifecycle_notices AS n (tenant_id, subject_id, kind, marker, at)
+      VALUES ($1::uuid, $2::uuid, 'access.denied_burst', 'last', $4::timestamptz)
       ON CONFLICT (tenant_id, subject_id, kind, marker) DO UPDATE SET at = EXCLUDED.at
-        WHERE n.at <= $1::timestamptz
-      RETURNING tenant_id
-    )
-    SELECT due.* FROM due, marked`,
+        WHERE n.at <= $3::timestamptz
+      RETURNING tenant_id`,
 };
 
-export function rotationReads({ prisma }: Db): Pick<LifecycleReads, "rotationsOf"> {
+export function rotationReads(db: Db): Pick<LifecycleReads, "rotationsOf" | "deniedBursts"> {
+  const { prisma } = db;
   return {
+    deniedBursts: (since, least, limit) => db.query<DeniedBurst>(burstsStatement, [since, least, limit]),
     async rotationsOf({ tenant_id, id: setting_id }, limit) {
       const where = { tenant_id, setting_id };
       return (await prisma.rotation.findMany({ where, orderBy: { id: "desc" }, take: limit })).map(
@@ -114,9 +116,8 @@ export function rotationWrites(db: Db): RotationWrites {
     },
     takeDueNotices: (now, expiringBefore, limit) =>
       db.query<DueNotice>(noticeStatement, [now, expiringBefore, limit]),
-    async takeDeniedBurst(since, least, now) {
-      const [burst] = await db.query<DeniedBurst>(burstStatement, [since, least, now]);
-      return burst ?? null;
+    async takeDeniedBurst({ tenant_id, owner_id }, since, now) {
+      return (await db.query(burstStatement, [tenant_id, owner_id, since, now])).length === 1;
     },
   };
 }

@@ -4,7 +4,7 @@
 import type { Reader } from "../domain/ports.ts";
 import type { WaitingWork } from "../domain/lifecycle-ports.ts";
 import type { Db, Param, Statement } from "./db.ts";
-import { burstsDue, noticesDue } from "./rotations.ts";
+import { noticesDue } from "./rotations.ts";
 
 const waits = (name: string, from: string): Statement => ({
   name: `waiting_${name}`,
@@ -22,7 +22,6 @@ const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
   ),
   purge: waits("purge", "SELECT FROM settings WHERE purge_at <= $1::timestamptz FOR UPDATE SKIP LOCKED"),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
-  burst: waits("burst", burstsDue),
 };
 
 function paramsOf(work: WaitingWork): readonly Param[] {
@@ -33,8 +32,6 @@ function paramsOf(work: WaitingWork): readonly Param[] {
       return [work.now];
     case "notices":
       return [work.now, work.expiringBefore];
-    case "burst":
-      return [work.since, work.least];
     case "first_admin":
     case "first_signing_key":
       return [];

@@ -1,12 +1,13 @@
 // Work is looked for before a transaction is begun for it: that has to find it whenever the transaction would, and not
 // go on finding what was taken.
 import { expect, test } from "vitest";
+import type { OwnerKey } from "../../src/domain/ports.ts";
 import type { RotationRecord, WaitingWork } from "../../src/domain/lifecycle-ports.ts";
 import { event, newId, openFixture } from "./fixture.ts";
 
 const minutes = (from: Date, count: number): Date => new Date(from.getTime() + count * 60_000);
 
-test("a purge, a notice, a burst and a rotation are found when they are due, until they are taken", async () => {
+test("a purge, a notice and a rotation are found when they are due, until they are taken", async () => {
   const { store, time, transact, organization, setting } = await openFixture();
   const { key } = await organization();
   const { now } = time;
@@ -31,16 +32,6 @@ test("a purge, a notice, a burst and a rotation are found when they are due, unt
   expect(await isWaiting(notices)).toBe(true);
   expect(await transact((tx) => tx.takeDueNotices(now, soon, 100))).toHaveLength(2);
   expect(await isWaiting(notices)).toBe(false);
-
-  const since = minutes(now, -5);
-  const burst: WaitingWork = { kind: "burst", since, least: 20 };
-  const denied = () => store.record(event(key, { outcome: "denied", reason: "role", at: now }));
-  for (let count = 0; count < 19; count++) await denied();
-  expect(await isWaiting(burst)).toBe(false);
-  await denied();
-  expect(await isWaiting(burst)).toBe(true);
-  expect(await transact((tx) => tx.takeDeniedBurst(since, 20, now))).toMatchObject({ denied: 20 });
-  expect(await isWaiting(burst)).toBe(false);
 
   const rotated = await setting(key, "secret/Custom/rotated");
   const rotation: RotationRecord = {
@@ -89,4 +80,37 @@ test("a first admin and a first signing key are wanted until there is one", asyn
   const key = { id: newId(), public_jwk, sealed, created_at: time.now, retired_at: null };
   await transact((tx) => tx.insertSigningKey(key));
   expect(await store.reader.isWaiting({ kind: "first_signing_key" })).toBe(false);
+});
+
+test("owners with a burst of denials are found together, and each is taken once", async () => {
+  const { store, time, transact, organization } = await openFixture();
+  const { now } = time;
+  const since = minutes(now, -5);
+  const denied = async (key: OwnerKey, times: number) => {
+    for (let count = 0; count < times; count++)
+      await store.record(event(key, { outcome: "denied", reason: "role", at: now }));
+  };
+  const keys = await Promise.all([organization(), organization(), organization()]);
+  const [one, other, calm] = keys.map(({ key }) => key) as [OwnerKey, OwnerKey, OwnerKey];
+  await denied(one, 20);
+  await denied(other, 21);
+  await denied(calm, 19);
+  const bursts = await store.reader.deniedBursts(since, 20, 100);
+  expect(new Map(bursts.map(({ owner_id, denied: times }) => [owner_id, times]))).toEqual(
+    new Map([
+      [one.owner_id, 20],
+      [other.owner_id, 21],
+    ]),
+  );
+  expect(await store.reader.deniedBursts(since, 20, 1)).toHaveLength(1);
+  for (const burst of bursts) {
+    const take = () => transact((tx) => tx.takeDeniedBurst(burst, since, now));
+    expect([await take(), await take()]).toEqual([true, false]);
+  }
+  expect(await store.reader.deniedBursts(since, 20, 100)).toEqual([]);
+  // A later burst is another one.
+  const later = minutes(now, 6);
+  const [burst] = bursts;
+  if (burst === undefined) throw new Error("there were some");
+  expect(await transact((tx) => tx.takeDeniedBurst(burst, minutes(later, -5), later))).toBe(true);
 });
