@@ -70,6 +70,40 @@ export type VersionRecord = {
 /** A setting with one of its versions: the current one unless another was asked for. */
 export type SettingRow = { readonly setting: SettingRecord; readonly version: VersionRecord };
 
+/**
+ * A row that stays in memory for many reads, with what is a pure function of it and need be found out once only. That is
+ * private to the very object: a copy has nothing of it. WeakMaps would do; but the collector goes through all entries
+ * of all of them while everything waits, which took longer than the rest of its work.
+ */
+export class KeptRow implements SettingRow {
+  readonly setting: SettingRecord;
+  readonly version: VersionRecord;
+  #isGenuine = false;
+  #constant: Constant | null = null;
+
+  constructor({ setting, version }: SettingRow) {
+    this.setting = setting;
+    this.version = version;
+  }
+
+  /** Whether the row's MACs were found true before. */
+  static isKnownGenuine(row: SettingRow): boolean {
+    return #isGenuine in row && row.#isGenuine;
+  }
+
+  /** To be called once they were. */
+  static noteGenuine(row: SettingRow): void {
+    if (#isGenuine in row) row.#isGenuine = true;
+  }
+
+  /** What the row is shown as whatever becomes of its value. */
+  static constantOf(row: SettingRow): Constant {
+    if (!(#constant in row)) return toConstant(row);
+    row.#constant ??= toConstant(row);
+    return row.#constant;
+  }
+}
+
 export type Withheld = DenialReason | "expired" | "deleted" | "destroyed" | "manager_failed";
 
 /** What became of the value in an answer. */
@@ -177,14 +211,10 @@ export function rotationDue(
 }
 
 type Constant = Omit<Setting, "etag" | "decrypted" | "value" | "withheld" | "last_accessed_at">;
-/** What a row is shown as whatever becomes of its value: rows that are read all day are the same objects each time. */
-const constants = new WeakMap<SettingRow, Constant>();
 
-function constantOf(row: SettingRow): Constant {
-  const known = constants.get(row);
-  if (known !== undefined) return known;
+function toConstant(row: SettingRow): Constant {
   const { setting, version } = row;
-  const made = {
+  return {
     id: setting.id,
     ref: formatRef(setting, setting.path),
     owner_type: setting.owner_type,
@@ -208,8 +238,6 @@ function constantOf(row: SettingRow): Constant {
     deleted_at: timeOrNull(setting.deleted_at),
     purge_at: timeOrNull(setting.purge_at),
   };
-  constants.set(row, made);
-  return made;
 }
 
 export function toSetting(
@@ -219,7 +247,7 @@ export function toSetting(
 ): Setting {
   const { kind } = disclosure;
   return {
-    ...constantOf(row),
+    ...KeptRow.constantOf(row),
     etag: etagOf(row, kind === "withheld" ? disclosure.why : kind),
     decrypted: kind === "opened",
     value: kind === "opened" ? disclosure.value : null,

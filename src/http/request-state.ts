@@ -51,6 +51,8 @@ export type RequestState = {
   code: ErrorCode | null;
   /** How many values the answer opened. */
   opened: number;
+  /** Whether it is counted as being worked on; shedding.ts. */
+  isWorkedOn: boolean;
 };
 
 declare module "fastify" {
@@ -78,6 +80,7 @@ export function beginState(request: FastifyRequest, reply: FastifyReply, route: 
     bucket: null,
     code: null,
     opened: 0,
+    isWorkedOn: false,
   };
   request.state = state;
   return state;

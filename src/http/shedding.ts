@@ -5,6 +5,7 @@
 import type { FastifyRequest, RouteOptions } from "fastify";
 import { BrokerError } from "../domain/errors.ts";
 import type { ShedReason } from "./metrics-inside.ts";
+import { stateOf } from "./request-state.ts";
 
 export type SheddingOptions = {
   /** Requests that are worked on at once. */
@@ -36,8 +37,6 @@ export function createShedder(
   let lateMs = 0;
   let timer: NodeJS.Timeout | null = null;
   const counted = new WeakSet();
-  /** How each request that is worked on gives its place back. */
-  const leaving = new WeakMap<FastifyRequest, () => void>();
 
   if (loopDelayMaxMs > 0) {
     let last = performance.now();
@@ -63,6 +62,13 @@ export function createShedder(
     return new Shed();
   }
 
+  /** Gives the request's place back, once. */
+  function leave(request: FastifyRequest): void {
+    const state = stateOf(request);
+    if (state.isWorkedOn) running -= 1;
+    state.isWorkedOn = false;
+  }
+
   return {
     /** What to answer in place of work; null when there is room. */
     refusal,
@@ -74,14 +80,11 @@ export function createShedder(
         const refused = refusal();
         if (refused !== null) throw refused;
         running += 1;
-        leaving.set(request, () => {
-          running -= 1;
-          leaving.delete(request);
-        });
+        stateOf(request).isWorkedOn = true;
         try {
           return await handler.call(this, request, reply);
         } finally {
-          leaving.get(request)?.();
+          leave(request);
         }
       };
       counted.add(counting);
@@ -89,7 +92,7 @@ export function createShedder(
     },
     /** The work is done once its answer begins: how long that takes (a stream, a slow reader) is not the broker's. */
     answering(request: FastifyRequest): void {
-      leaving.get(request)?.();
+      leave(request);
     },
     close(): void {
       if (timer !== null) clearInterval(timer);

@@ -10,7 +10,13 @@ import { type KeyObject, createHmac, hash, timingSafeEqual } from "node:crypto";
 import type { Owner, SettingType } from "../domain/address.ts";
 import type { ManagedSecret, SecretAddress, SecretIdentity } from "../domain/manager-ports.ts";
 import type { Mark } from "../domain/sealing-ports.ts";
-import type { Location, SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
+import {
+  KeptRow,
+  type Location,
+  type SettingRecord,
+  type SettingRow,
+  type VersionRecord,
+} from "../domain/setting.ts";
 import { type Field, type Purpose, encodeFields } from "./encoding.ts";
 import type { MasterKeys } from "./master-key.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
@@ -38,9 +44,6 @@ export type RowMac = {
 /** HMAC-SHA-256 (RFC 2104) under the master keys' subkeys for rows. */
 export function createRowMac(ring: Pick<MasterKeyRing, "current" | "all">): RowMac {
   const current = (): KeyObject => ring.current().rowMac;
-  // Rows that were found true once: a row is never changed in memory, and the ring's keys are the same for its life.
-  const genuine = new WeakSet<SettingRow>();
-
   function ofSetting(record: Omit<SettingRecord, "mac">, key = current()): Buffer {
     return mac(key, "coffer setting row v1", [
       record.tenant_id,
@@ -117,10 +120,11 @@ export function createRowMac(ring: Pick<MasterKeyRing, "current" | "all">): RowM
     markOfSecret,
     isGenuineSecret: (secret) => markOfSecret(secret) !== "false",
     isGenuine(row) {
-      if (genuine.has(row)) return true;
+      // The ring's keys are the same for the life of a row in memory, which never changes.
+      if (KeptRow.isKnownGenuine(row)) return true;
       const { setting, version } = marks(row);
       const isTrue = setting !== "false" && version !== "false";
-      if (isTrue) genuine.add(row);
+      if (isTrue) KeptRow.noteGenuine(row);
       return isTrue;
     },
     marks,

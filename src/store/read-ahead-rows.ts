@@ -2,7 +2,7 @@
 import type { Owner, OwnerType } from "../domain/address.ts";
 import type { PrincipalKind } from "../domain/access.ts";
 import type { PrincipalRecord, TokenRecord } from "../domain/ports.ts";
-import type { Labels, Location, SettingRow } from "../domain/setting.ts";
+import { KeptRow, type Labels, type Location, type SettingRow } from "../domain/setting.ts";
 import type { Role } from "../domain/access.ts";
 import type { SettingType } from "../domain/address.ts";
 import type { ManagerName, Storage, VersionState } from "../domain/setting.ts";
@@ -184,7 +184,7 @@ export function toKeptRows(
   { owner }: Of,
 ): readonly SettingRow[] {
   const make = toKeep(page);
-  return page.map((facts) => toRow(facts, tenant_id, { owner }, LIVE, make));
+  return page.map((facts) => new KeptRow(toRow(facts, tenant_id, { owner }, LIVE, make)));
 }
 
 export function toRow(
