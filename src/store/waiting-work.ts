@@ -20,7 +20,11 @@ const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
     "rotation",
     "SELECT FROM rotations WHERE next_at <= $1::timestamptz AND state = $2::text FOR UPDATE SKIP LOCKED",
   ),
-  purge: waits("purge", "SELECT FROM settings WHERE purge_at <= $1::timestamptz FOR UPDATE SKIP LOCKED"),
+  // In order: else a plan for any time goes through all settings, since a third of them might be due.
+  purge: waits(
+    "purge",
+    "SELECT FROM settings WHERE purge_at <= $1::timestamptz ORDER BY purge_at FOR UPDATE SKIP LOCKED",
+  ),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
 };
 
