@@ -47,6 +47,8 @@ export type KeyWrites = {
    * rotated: whoever signs rows, or puts a value under a data key, holds this.
    */
   heldKeyCheck(): Promise<Uint8Array>;
+  /** The same as of now, not held: for who only wants to know whether it is here. Null before the first start. */
+  keyCheckNow(): Promise<Uint8Array | null>;
   /** Waits for all who hold it, and keeps everybody from it until the transaction ends. */
   lockKeys(): Promise<KeyEpoch>;
   /** From here on all keys that there are are old ones. Under `lockKeys`. */

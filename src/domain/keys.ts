@@ -86,7 +86,7 @@ export function createKeys({ gate, store, vault, managed, signing, lifecycle, cl
       tx.removeDataKeys(new Date(now.getTime() - graceSeconds * 1_000), BATCH),
     );
     const keks = await removed("removeKeks", "keks_removed", (tx) => tx.removeKeks(BATCH));
-    // Their secrets in managers; what fails of it is the sweeper's.
+    // Their secrets in managers; those that a manager does not let go of now are the sweeper's.
     if (keks > 0) await managed.settle(null, BATCH);
     return { dataKeys, keks, old: await reader.oldKeys() };
   }

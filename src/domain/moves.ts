@@ -62,6 +62,7 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
     const term: LeaseTerm = { lease_id: newId(), seconds: LEASE_SECONDS };
     let move: MoveRecord | null = null;
     await gate.housekeep("claimMove", async (tx) => {
+      vault.assertInForce(await tx.keyCheckNow());
       move = await tx.claimMove(term);
       return null;
     });

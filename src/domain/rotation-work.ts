@@ -105,8 +105,7 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
     return gate.housekeep<Hook | "ended">(
       "askRotationHook",
       async (tx, now) => {
-        // A replica that was left behind with a replaced master key could not sign what it asks.
-        vault.signUnder(await tx.heldKeyCheck());
+        vault.assertInForce(await tx.keyCheckNow());
         const rotation = await tx.lockDueRotation("pending", now);
         if (rotation === null) return null;
         const webhook = await webhookOf(tx, rotation);

@@ -69,6 +69,12 @@ export type Vault = {
    * `Transaction.heldKeyCheck`. @throws BrokerError `unavailable` when this process was not given that key
    */
   signUnder(keyCheck: Uint8Array): void;
+  /**
+   * What the broker does by itself begins with this: a replica that runs on with a master key that was replaced could
+   * tell nothing genuine from what was altered, and leaves that work to the others.
+   * @throws BrokerError `unavailable` when this process was not given the master key in force
+   */
+  assertInForce(keyCheck: Uint8Array | null): void;
   /** The key-check value of the master key that is to take the place of the one in force, where there is one. */
   readonly nextKeyCheck: Uint8Array | null;
   hasMasterKey(keyCheck: Uint8Array): boolean;

@@ -56,13 +56,13 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
     return limit;
   }
 
-  /** False when there was nothing to claim. @throws what kept it from being claimed; what fails later is put off */
+  /** False when there was nothing to claim. @throws what failed before it was claimed; what fails later is put off */
   async function settleOne(setting: Which): Promise<boolean> {
     let isClaimed = false;
     const done = gate.background("settleManagedSecret", {
       async claim(tx) {
-        // A replica that was left behind with a replaced master key could not tell what is genuine.
-        vault.signUnder(await tx.heldKeyCheck());
+        isClaimed = false;
+        vault.assertInForce(await tx.keyCheckNow());
         const [term, safeUntil] = [newTerm(), safeFrom()];
         const secret = await tx.claimUnsettled(setting, term);
         if (secret === null) return null;

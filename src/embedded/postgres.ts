@@ -31,6 +31,10 @@ const lingeringTimeoutMs = 15_000;
 const defaults = {
   max_connections: "100",
   shared_buffers: "128MB",
+  // PostgreSQL's own, said so: initdb makes them smaller along with the pieces of the log (cluster.ts), and checkpoints
+  // would come by the dozen under load.
+  max_wal_size: "1GB",
+  min_wal_size: "80MB",
   jit: "off",
   timezone: "UTC",
   log_timezone: "UTC",

@@ -79,8 +79,8 @@ export function createShedder(
       const counting: RouteOptions["handler"] = async function (request, reply) {
         const refused = refusal();
         if (refused !== null) throw refused;
-        running += 1;
         stateOf(request).isWorkedOn = true;
+        running += 1;
         try {
           return await handler.call(this, request, reply);
         } finally {

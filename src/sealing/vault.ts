@@ -221,6 +221,8 @@ export function createVault(deps: VaultDeps): Vault {
 
     signUnder: (keyCheck) => masterKeys.follow(keyCheck),
 
+    assertInForce: (keyCheck) => void masterKeys.named(keyCheck),
+
     nextKeyCheck: masterKeys.next?.keyCheck ?? null,
 
     hasMasterKey: (keyCheck) => masterKeys.has(keyCheck),

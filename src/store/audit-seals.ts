@@ -12,12 +12,12 @@ import { type Within, toEvent, withinBytes } from "./audit.ts";
 import { type SealedUpTo, placeAny, placedMax } from "./audit-place.ts";
 import type { Db, Statement } from "./db.ts";
 import type { AuditEventModel, AuditSealModel } from "./generated/models.ts";
+import { epochOf } from "./key-rotation.ts";
 
 /** Any number will do, as long as every Coffer uses this one. */
 const lockStatement: Statement = {
   name: "lock_audit_seals",
-  text: `SELECT pg_try_advisory_xact_lock(7420202611260002) AS held,
-    (SELECT key_check FROM instance WHERE id = 1) AS key_check`,
+  text: "SELECT pg_try_advisory_xact_lock(7420202611260002) AS held",
 };
 const stateStatement: Statement = {
   name: "audit_state",
@@ -78,6 +78,8 @@ export function auditSeals(
 ): Pick<SealStore, "state" | "place" | "placesAfter" | "eventsAt" | "append"> {
   return {
     async state(known) {
+      // First: the key that is in force after it is the one that it was made under, or a later one.
+      const head = await newest(db, known);
       const [row] = await db.query<{ tail: string; waiting: boolean; key_check: Uint8Array | null }>(
         stateStatement,
         [],
@@ -85,7 +87,7 @@ export function auditSeals(
       const [still] =
         known === null ? [] : await db.query<{ hash: Uint8Array }>(hashStatement, [known.number]);
       return {
-        head: await newest(db, known),
+        head,
         known: still?.hash ?? null,
         tail: Number(row?.tail ?? 0),
         waiting: row?.waiting === true,
@@ -107,9 +109,11 @@ export function auditSeals(
 
     append: (known, make) =>
       within(async (tx) => {
-        const [lock] = await tx.query<{ held: boolean; key_check: Uint8Array | null }>(lockStatement, []);
+        const [lock] = await tx.query<{ held: boolean }>(lockStatement, []);
         if (lock?.held !== true) return null;
-        const seal = await make(await newest(tx, known), lock.key_check);
+        const head = await newest(tx, known);
+        // Looked at after it: who made the head had the master key that was in force, or the one before it.
+        const seal = await make(head, (await epochOf(tx)).key_check);
         if (seal !== null) await insertSeal(tx, seal);
         return seal;
       }),

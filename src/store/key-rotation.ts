@@ -172,6 +172,7 @@ export function keyWrites(db: Db): KeyWrites {
       if (key_check === null) throw new Error("the instance has a master key");
       return key_check;
     },
+    keyCheckNow: async () => (await epochOf(db)).key_check,
     async lockKeys() {
       await db.query(lockStatement, []);
       return epochOf(db);
