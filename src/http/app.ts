@@ -25,6 +25,7 @@ import {
   answerOnSocket,
   countSentAhead,
   headersFor,
+  knowAddress,
 } from "./connection.ts";
 import { createContract } from "./contract.ts";
 import { faultOf } from "./faults.ts";
@@ -213,7 +214,8 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   });
 
   app.setErrorHandler((thrown, request, reply) => {
-    const error = faultOf(thrown, contract.names);
+    // The client left in the middle of its body: that is no fault of ours.
+    const error = thrown === request.raw.errored ? cutOff() : faultOf(thrown, contract.names);
     const state = stateOf(request);
     const asked = state.route.action !== "public" && isPresented(state.credential);
     if (!asked || !BEFORE_THE_GATE.has(error.code)) {
@@ -241,6 +243,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
 
   setBodyParsers(app);
 
+  app.server.on("connection", knowAddress);
   // An expectation that is not known is passed over; Node would answer it by itself, and nobody would know.
   app.server.on("checkExpectation", (...exchange) => app.server.emit("request", ...exchange));
 
@@ -266,6 +269,10 @@ function isOfService({ action }: RouteInfo, method: unknown): boolean {
 /** Whether there is a token to look up. */
 function isPresented({ kind }: Credential): boolean {
   return kind === "api" || kind === "access";
+}
+
+function cutOff(): BrokerError {
+  return new BrokerError("invalid_request", "The request did not arrive as a whole.");
 }
 
 function noKey(): Promise<string> {

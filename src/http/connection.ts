@@ -19,6 +19,15 @@ export function connectionFor(silenceSeconds: number) {
   };
 }
 
+/**
+ * Looked at once, an address is known for as long as there is the connection. Else it is gone as soon as the client resets
+ * that, and what it had asked for just before would be on record as from nowhere, and counted as nobody's. A connection
+ * that was reset before it could be looked at has asked for nothing yet.
+ */
+export function knowAddress(socket: Socket): void {
+  if (socket.remoteAddress === undefined) socket.destroy();
+}
+
 /** Requests that one connection may have sent ahead of their answers. No client that waits for an answer has two. */
 const SENT_AHEAD_MAX = 16;
 

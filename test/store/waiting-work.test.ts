@@ -114,3 +114,21 @@ test("owners with a burst of denials are found together, and each is taken once"
   if (burst === undefined) throw new Error("there were some");
   expect(await transact((tx) => tx.takeDeniedBurst(burst, minutes(later, -5), later))).toBe(true);
 });
+
+test("a tenant with many owners keeps no other's burst from being told", async () => {
+  const { store, time, organization } = await openFixture();
+  const since = minutes(time.now, -5);
+  const denied = async (key: OwnerKey, times: number) => {
+    for (let count = 0; count < times; count++)
+      await store.record(event(key, { outcome: "denied", reason: "role", at: time.now }));
+  };
+  const { key: many } = await organization();
+  for (let each = 0; each < 4; each++) await denied({ ...many, owner_id: newId() }, 25 + each);
+  const { key: one } = await organization();
+  await denied(one, 20);
+  const bursts = await store.reader.deniedBursts(since, 20, 2);
+  expect(bursts.map(({ tenant_id, denied: times }) => [tenant_id, times])).toEqual([
+    [many.tenant_id, 28],
+    [one.tenant_id, 20],
+  ]);
+});
