@@ -70,8 +70,8 @@ export type Vault = {
    */
   signUnder(keyCheck: Uint8Array): void;
   /**
-   * What the broker does by itself begins with this: a replica that runs on with a master key that was replaced could
-   * tell nothing genuine from what was altered, and leaves that work to the others.
+   * Work of the broker's own that signs nothing itself begins with this: a replica that runs on with a master key that was
+   * replaced could tell nothing genuine from what was altered, and leaves that work to the others.
    * @throws BrokerError `unavailable` when this process was not given the master key in force
    */
   assertInForce(keyCheck: Uint8Array | null): void;
