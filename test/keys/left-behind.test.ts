@@ -93,7 +93,7 @@ test("it makes no attempt at a delivery, and one with the new key does", async (
   };
   try {
     expect(await claim(randomBytes(32))).toEqual([]);
-    // Nor did the replica itself, which looks each second.
+    // Nothing is noted of it either, by this look or by the replica's own.
     expect(await attempts()).toEqual(before);
     const claimed = await claim(row?.["key_check"]);
     expect(claimed.map(({ delivery_id }) => delivery_id).toSorted()).toEqual(before.map(({ id }) => id));

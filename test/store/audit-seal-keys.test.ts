@@ -57,7 +57,7 @@ async function leftBehind(after: string) {
 }
 
 test.each(["newest_seal_unless_known", "audit_state", "hash_of_seal", "lock_audit_seals"])(
-  "replaced after its statement %s",
+  "replaced after its statement %s, it adds no seal and raises no alarm",
   async (statement) => {
     const { driver, others, sealing, alerts, at, first } = await leftBehind(statement);
     expect(first.number).toBe(1);
