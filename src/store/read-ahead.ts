@@ -131,13 +131,16 @@ export function createReadAhead(
     sendWaiting();
   }
 
-  /** What waits meanwhile goes as soon as the database is free again, before the answers are seen to. */
+  /**
+   * What waits meanwhile goes as soon as the database is free again, before the answers are seen to. The pool hands over
+   * a connection in a tick of its own: handed out at once, all answers would be made before that tick comes.
+   */
   async function send(batch: readonly Waiting[]): Promise<void> {
     underWay += 1;
     const handOut = await answersOf(batch);
     underWay -= 1;
     sendWaiting();
-    handOut();
+    process.nextTick(handOut);
   }
 
   /** What is left to do once the database has answered, or has not. */

@@ -1,6 +1,7 @@
 // The one statement for all reads that wait, against the rule itself: what it finds allowed, decide() does, and what
 // it puts on record is what came back; members of a batch fail singly, and none is in another's place.
-import { describe, expect, test } from "vitest";
+import pg from "pg";
+import { describe, expect, test, vi } from "vitest";
 import {
   OWNER_ACTIONS,
   ROLES,
@@ -310,6 +311,31 @@ describe("read ahead", () => {
       expect(known.isRecorded && !(await read(fresh.store)).isRecorded).toBe(false);
       await fresh.close();
     }
+  });
+
+  test("what waits for a statement is on its way before anything is made of the answers", async () => {
+    const f = await openFixture();
+    const { key } = await f.organization();
+    const { owner_type, owner_id } = key;
+    await f.setting(key, "connect/S3/a");
+    const { id } = await f.principal();
+    await f.member(key, id, "read");
+    const { hash } = await f.token(id);
+    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
+    const asked = () => aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "list");
+    // A connection of the pool is there by then, as there is one under load.
+    await f.store.readAhead(asked());
+    const order: string[] = [];
+    const { submit } = pg.Query.prototype;
+    vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
+      if ((this as { name?: string }).name === "read_ahead") order.push("sent");
+      return submit.call(this, connection);
+    });
+    // One more than go together.
+    const reads = Array.from({ length: 33 }, () => f.store.readAhead(asked()));
+    await Promise.all(reads.map((each) => each.then(() => order.push("answered"))));
+    expect(order.slice(0, 3)).toEqual(["sent", "sent", "answered"]);
+    expect(order.filter((what) => what === "sent")).toHaveLength(2);
   });
 
   test("a statement that takes its time keeps no other read waiting until it ends", async () => {
