@@ -30,7 +30,7 @@ COPY --from=client /app/src/store/generated src/store/generated
 ENV NODE_ENV=production COFFER_HOME=/var/lib/coffer COFFER_HOST=0.0.0.0 COFFER_PORT=7420
 # As scripts/run.mjs has it: less memory when idle. The cache holds compiled code, types already stripped; printing
 # the routes' description loads all of it, and a read-only container starts from what that left.
-ENV NODE_OPTIONS=--max-semi-space-size=16 MALLOC_ARENA_MAX=1 NODE_COMPILE_CACHE=/app/node_modules/.cache/node
+ENV NODE_OPTIONS=--max-semi-space-size=32 MALLOC_ARENA_MAX=1 NODE_COMPILE_CACHE=/app/node_modules/.cache/node
 RUN node src/cli.ts openapi > /dev/null
 USER 10001:10001
 EXPOSE 7420
