@@ -1,6 +1,7 @@
 // An even rate: a request whenever it is due, whatever became of those before it. Its time counts from then, so that what
 // had to wait for a connection is as slow as it was ("coordinated omission"). autocannon's own rate is a burst at the
 // beginning of each second. Bare sockets, since a client that costs more than autocannon would be what is measured.
+import { once } from "node:events";
 import { type Socket, connect } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import type { Fired, Round } from "./load.ts";
@@ -60,6 +61,8 @@ export async function pace(
     const { hostname, port } = new URL(urls[index % urls.length] ?? "");
     return connect({ host: hostname, port: Number(port), noDelay: true });
   });
+  // The rate is of requests; that all connect at once is another matter.
+  await Promise.all(sockets.map((socket) => once(socket, "connect")));
   sockets.forEach(talk);
   const startedAt = performance.now();
   try {

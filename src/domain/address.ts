@@ -79,6 +79,14 @@ export function parseSettingPath(text: string): SettingPath {
   return text as SettingPath;
 }
 
+export function isSettingPath(text: string): text is SettingPath {
+  try {
+    return parseSettingPath(text) === text;
+  } catch {
+    return false;
+  }
+}
+
 function assertKnownPrefix(segments: readonly string[]): void {
   const head = segments.slice(0, 2).join("/");
   const known = [...TYPE_BY_PREFIX.keys()].some((prefix) =>

@@ -5,7 +5,7 @@ import type { Attempt, DeliveryQueue, Reply, Settled, WebhookSender } from "./li
 import type { Clock } from "./ports.ts";
 
 const IN_FLIGHT_MAX = 64;
-/** So much of it one webhook, and one tenant with all of its webhooks, may hold. */
+/** With so many under way, a webhook, and a tenant with all of its webhooks, gets no more until one has ended. */
 const PER_WEBHOOK = 4;
 const PER_TENANT = 16;
 /** Longer than an attempt may take: what is not settled by then was a dead replica's. */

@@ -1,5 +1,5 @@
 // Cursors: where a page ended, opaque to clients. Keyset paging, so they survive inserts and deletes.
-import { isUuid } from "./address.ts";
+import { isSettingPath, isUuid } from "./address.ts";
 import { badInput } from "./errors.ts";
 import type { Page, PageQuery } from "./ports.ts";
 
@@ -16,6 +16,13 @@ export function decodeCursor(cursor: string): string {
   const key = CURSOR.test(cursor) ? Buffer.from(cursor, "base64url").toString("utf8") : "";
   if (key === "" || key.includes("\0") || encodeCursor(key) !== cursor) throw badCursor();
   return key;
+}
+
+/** Of a page that ended with a setting. @throws BrokerError `invalid_request` for what `encodeCursor` never made of a path */
+export function decodePathCursor(cursor: string): string {
+  const path = decodeCursor(cursor);
+  if (!isSettingPath(path)) throw badCursor();
+  return path;
 }
 
 /** The query for a page of things that are ordered by their UUID. @throws BrokerError `invalid_request` */

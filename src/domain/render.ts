@@ -11,7 +11,7 @@ import type { Reader, Store } from "./ports.ts";
 import { type RenderFormat, renderAs, renderComet } from "./render-formats.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type SettingRow, valueBytes } from "./setting.ts";
-import { type Choice, assertVersionFits, breadthOf, chooseRows, placeOf } from "./settings-read.ts";
+import { type Choice, assertFits, breadthOf, chooseRows, placeOf } from "./settings-read.ts";
 
 const RENDER_BYTES_MAX = 1_048_576;
 const SETTINGS_MAX = 1000;
@@ -64,7 +64,7 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
     /** @throws BrokerError as a decrypting read, and `invalid_value`, `conflict` or `too_large` for what does not fit */
     async render(caller: Caller, input: RenderInput): Promise<{ text: string; opened: number }> {
       const select = parsePathQuery(input.path, input.match);
-      assertVersionFits(input, select);
+      assertFits(input, select);
       const place = placeOf(select);
       const need: Need = {
         ask: { action: "decrypt", path: place, breadth: breadthOf(select) },

@@ -15,6 +15,7 @@ import type {
 } from "./lifecycle-ports.ts";
 import { liveRow } from "./opening.ts";
 import { decodeCursor, encodeCursor } from "./paging.ts";
+import { type Preconditions, assertPreconditions } from "./preconditions.ts";
 import type { Reader } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { rotationDue } from "./setting.ts";
@@ -115,7 +116,7 @@ export function createReport(gate: Gate, vault: Vault) {
     /** Changes nothing. Takes the right that the removal itself would take. */
     previewRemoval(
       caller: Caller,
-      input: {
+      input: Preconditions & {
         readonly owner: Owner;
         readonly path: string;
         readonly version?: number;
@@ -135,7 +136,10 @@ export function createReport(gate: Gate, vault: Vault) {
         async (grant, reader) => {
           // Who may write and not list is not told what is there, nor who reads it.
           grant.require("list", path);
-          const { setting } = await liveRow(reader, vault, keyOf(grant), path);
+          const key = keyOf(grant);
+          const found = await reader.setting(key, path);
+          assertPreconditions(input, found?.setting.deleted_at === null ? found.setting : null);
+          const { setting } = await liveRow(reader, vault, key, path);
           const since = new Date(grant.at.getTime() - days(input.days));
           const readers = await reader.readersOf(setting, since, version);
           const subjects = [{ id: setting.id, path, version }];

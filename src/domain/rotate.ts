@@ -228,7 +228,8 @@ export function createRotate(
 
   return {
     async rotate(caller: Caller, input: RotateInput): Promise<RotateAnswer> {
-      const made = await sourced(parseSettingPath(input.path), input);
+      const path = parseSettingPath(input.path);
+      let made: Sourced | null = null;
       return managed.during((session) =>
         changeAt(
           caller,
@@ -239,11 +240,13 @@ export function createRotate(
             if (found?.version.storage === "manager") await session.enter(at);
             const placement = found === null || found.version.storage === "external" ? null : found.version;
             const known = { permit: at.permit, value: null };
-            return contents.prepare(at, session, known, placement, null, async (writing) => {
-              return (await plan(writing, input, made)).value;
-            });
+            // Once, and for nobody who is refused: a key of RSA takes the processor for a second.
+            const source = (made ??= await sourced(path, input));
+            const decide = async (writing: Writing) => (await plan(writing, input, source)).value;
+            const prepared = await contents.prepare(at, session, known, placement, null, decide);
+            return { prepared, made: source };
           },
-          async (writing, prepared) => {
+          async (writing, { prepared, made }) => {
             const { live, webhook, value } = await plan(writing, input, made);
             const content = contentOf(prepared, value);
             return webhook === null

@@ -15,7 +15,7 @@ import { badInput, notFound } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { Found } from "./steps.ts";
 import { assertPinned, atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
-import { decodeCursor, encodeCursor } from "./paging.ts";
+import { decodePathCursor, encodeCursor } from "./paging.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
 import type { Plan } from "./read-ahead.ts";
@@ -89,7 +89,7 @@ export function createSettingsRead(
   return {
     async list(caller: Caller, input: ListInput): Promise<ListAnswer> {
       const select = parsePathQuery(input.path, input.match);
-      assertVersionFits(input, select);
+      assertFits(input, select);
       const need = {
         ask: { action: "list" as const, path: placeOf(select), breadth: breadthOf(select) },
         place: { kind: "owner" as const, owner: input.owner },
@@ -181,12 +181,15 @@ export function placeOf(select: PathQuery): string | null {
   }
 }
 
-/** @throws BrokerError `invalid_request` for a version of what is no full path, or of a page */
-export function assertVersionFits(input: Pick<RowsInput, "version" | "cursor">, select: PathQuery): void {
-  if (input.version === undefined) return;
+/** @throws BrokerError `invalid_request` for a version of what is no full path, or of a page; for a page of one setting */
+export function assertFits(input: Pick<RowsInput, "version" | "cursor">, select: PathQuery): void {
+  const { version, cursor } = input;
+  if (cursor !== undefined && select.kind === "at" && select.match === "exact")
+    throw badInput("invalid_request", "query", "/cursor", "match=exact and cursor do not go together.");
+  if (version === undefined) return;
   if (select.kind !== "at")
     throw badInput("invalid_request", "query", "/version", "version needs a full path.");
-  if (input.cursor !== undefined)
+  if (cursor !== undefined)
     throw badInput("invalid_request", "query", "/cursor", "version and cursor do not go together.");
 }
 
@@ -206,12 +209,11 @@ export async function chooseRows(
     include_deleted: input.include_deleted,
     type: input.type ?? null,
     label: input.label ?? null,
-    after: input.cursor === undefined ? null : decodeCursor(input.cursor),
+    after: input.cursor === undefined ? null : decodePathCursor(input.cursor),
     limit: input.version === undefined ? input.limit : 1,
     sealed_bytes_max: input.decrypt ? PAGE_VALUE_BYTES_MAX : null,
   });
-  const needsExact = select.kind === "at" && (select.match === "exact" || input.version !== undefined);
-  if (needsExact && (page.rows.length === 0 || !page.exact)) {
+  if (select.kind === "at" && select.match === "exact" && (page.rows.length === 0 || !page.exact)) {
     await liveRow(reader, vault, key, select.path);
     throw notFound();
   }
@@ -230,10 +232,17 @@ export async function chooseRows(
   return { choices, exact: page.exact, next };
 }
 
-/** Who may know of what lies under a path alone is not told either whether a setting stands at it. */
+/**
+ * Who may know of what lies under a path alone is not told either whether a setting stands at it. A version is one of the
+ * setting at the path.
+ */
 function narrowed(select: PathQuery, grant: Grant, version: number | undefined): PathQuery {
-  if (select.kind !== "at" || grant.decide("list", select.path).verdict === "allow") return select;
-  if (version !== undefined) grant.require("list", select.path);
+  if (select.kind !== "at") return select;
+  if (version !== undefined) {
+    grant.require("list", select.path);
+    return { ...select, match: "exact" };
+  }
+  if (grant.decide("list", select.path).verdict === "allow") return select;
   return { kind: "under", prefix: select.path as string as PathPrefix };
 }
 

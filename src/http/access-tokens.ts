@@ -49,19 +49,13 @@ export function createAccessTokens(
 ): AccessTokens {
   // A Map keeps its order, and what is used is put last again: the first is the one used longest ago.
   const verified = new Map<string, AccessClaims>();
-  const pems = new WeakMap<SigningKey, { readonly public: string; readonly private: string }>();
-
-  function pemsOf(key: SigningKey) {
-    const known = pems.get(key);
-    if (known !== undefined) return known;
-    const publicKey = createPublicKey(key.privateKey);
-    const made = {
-      public: publicKey.export({ format: "pem", type: "spki" }).toString(),
-      private: key.privateKey.export({ format: "pem", type: "pkcs8" }).toString(),
-    };
-    pems.set(key, made);
-    return made;
-  }
+  // The private half of the key that signs now alone: as text it cannot be cleared.
+  const publicPemOf = oncePerKey((key) =>
+    createPublicKey(key.privateKey).export({ format: "pem", type: "spki" }).toString(),
+  );
+  const privatePemOf = oncePerKey((key) =>
+    key.privateKey.export({ format: "pem", type: "pkcs8" }).toString(),
+  );
 
   function isOver(claims: AccessClaims): boolean {
     return claims.expires_at.getTime() <= clock.now().getTime();
@@ -81,7 +75,7 @@ export function createAccessTokens(
     let payload: unknown;
     try {
       payload = app.jwt.verify<object>(text, {
-        key: pemsOf(key).public,
+        key: publicPemOf(key),
         algorithms: [ALGORITHM],
         checkTyp: TYPE,
         allowedIss: issuer,
@@ -116,7 +110,7 @@ export function createAccessTokens(
         scope: scopes.join(" "),
       };
       const text = app.jwt.sign(payload, {
-        key: pemsOf(key).private,
+        key: privatePemOf(key),
         algorithm: ALGORITHM,
         kid: key.id,
         header: { alg: ALGORITHM, typ: TYPE },
@@ -216,4 +210,14 @@ function providerOf(given: unknown): AccessClaims["provider"] | undefined {
   const { id, revision, ...more } = given as Record<string, unknown>;
   if (Object.keys(more).length > 0 || !isId(id) || !isSeconds(revision)) return undefined;
   return { id, revision };
+}
+
+/** What is made of a key, kept for as long as the key is. */
+function oncePerKey(make: (key: SigningKey) => string): (key: SigningKey) => string {
+  const made = new WeakMap<SigningKey, string>();
+  return (key) => {
+    const text = made.get(key) ?? make(key);
+    made.set(key, text);
+    return text;
+  };
 }

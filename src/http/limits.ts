@@ -91,8 +91,8 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
 }
 
 /**
- * Access tokens share the allowance of the API token that they were had with, or else of their principal: to have
- * many is not to have more.
+ * Access tokens that were had with one API token share an allowance, beside its own; others share their principal's: to
+ * have many is not to have more.
  */
 function keyOf(credential: Credential): string | null {
   if (credential.kind === "api") return credential.hash.toString("base64");

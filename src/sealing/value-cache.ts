@@ -12,24 +12,35 @@ export type ValueCache = {
   put(row: SettingRow, plaintext: Plaintext): void;
 };
 
-type Entry = { readonly plaintext: Plaintext; readonly until: number };
+type Entry = { readonly plaintext: Plaintext; readonly since: number };
 
 /** @param seconds 0: nothing is kept */
 export function createValueCache(clock: Clock, seconds: number): ValueCache {
   // A Map keeps its order: the oldest entry is the first, and all live as long.
   const entries = new Map<string, Entry>();
   let bytes = 0;
+  let timer: NodeJS.Timeout | null = null;
 
   function drop(name: string, { plaintext }: Entry): void {
     entries.delete(name);
     bytes -= plaintext.byteLength;
   }
 
+  // A clock that was set back must not lengthen a life.
+  const isOver = ({ since }: Entry, now: number): boolean => now < since || now - since >= seconds * 1_000;
+
   function dropOld(now: number): void {
     for (const [name, entry] of entries) {
-      if (entry.until > now && bytes <= BYTES_MAX) return;
+      if (!isOver(entry, now) && bytes <= BYTES_MAX) break;
       drop(name, entry);
     }
+    // Also where nobody reads any more.
+    if (entries.size > 0) timer ??= setTimeout(look, seconds * 1_000).unref();
+  }
+
+  function look(): void {
+    timer = null;
+    dropOld(clock.now().getTime());
   }
 
   return {
@@ -44,7 +55,7 @@ export function createValueCache(clock: Clock, seconds: number): ValueCache {
       const known = entries.get(name);
       if (known !== undefined) drop(name, known);
       const now = clock.now().getTime();
-      entries.set(name, { plaintext, until: now + seconds * 1_000 });
+      entries.set(name, { plaintext, since: now });
       bytes += plaintext.byteLength;
       dropOld(now);
     },

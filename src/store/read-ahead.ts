@@ -15,6 +15,7 @@ import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 import { presentedCells } from "./lookups.ts";
 import { type KnownPage, type KnownWho, createKept, weightOf } from "./kept.ts";
+import { takeOverdue } from "./overdue.ts";
 import {
   type Answered,
   type RowFacts,
@@ -157,7 +158,8 @@ export function createReadAhead(
       const error = asBrokerError(thrown);
       if (!isOfItsData(error)) {
         observer.auditFailed?.();
-        return () => batch.forEach(({ failed }) => failed(error));
+        const all = [...batch, ...takeOverdue(queue)];
+        return () => all.forEach(({ failed }) => failed(error));
       }
       if (batch.length === 1) return () => batch.forEach(({ done }) => done(null));
       for (const each of batch) (await answersOf([each]))();

@@ -2,11 +2,10 @@
 // the turn that the first of them came in: no timer. Each sees what is committed when its statement begins, which
 // is after it was asked for. A statement that fails for what is in it is sent again one by one.
 import { asBrokerError, isOfItsData } from "./failures.ts";
+import { takeOverdue } from "./overdue.ts";
 
 const batchMax = 64;
 const statementsMax = 2;
-/** As long as a connection is waited for: who waited so long behind a statement that failed is told so as well. */
-const patienceMs = 3_000;
 
 /** One answer for each that was asked, in order. */
 export type Many<Ask, Answer> = (asks: readonly Ask[]) => Promise<readonly Answer[]>;
@@ -40,18 +39,8 @@ export function createTogether<Ask, Answer>(many: Many<Ask, Answer>): (ask: Ask)
     } catch (thrown) {
       const error = asBrokerError(thrown);
       if (batch.length > 1 && isOfItsData(error)) for (const each of batch) await send([each]);
-      else {
-        for (const { failed } of batch) failed(error);
-        giveUp(error);
-      }
+      else for (const { failed } of [...batch, ...takeOverdue(queue)]) failed(error);
     }
-  }
-
-  /** A database that is silent must not be waited for by one batch after the other. */
-  function giveUp(error: unknown): void {
-    const isOver = ({ since }: Waiting): boolean => performance.now() - since >= patienceMs;
-    // The oldest are the first.
-    while (queue[0] !== undefined && isOver(queue[0])) queue.shift()?.failed(error);
   }
 
   return (ask) =>

@@ -15,8 +15,9 @@ import type { WebhookDeliveryModel, WebhookModel } from "./generated/models.ts";
 import { raced } from "./failures.ts";
 import { afterId, toPage } from "./rows.ts";
 
-/** How many of one webhook are taken at once: one that hangs holds no more than these. */
+/** How many of one webhook, and of one tenant with all of its webhooks, are taken at once. */
 const perWebhook = 4;
+const perTenant = 16;
 
 function toWebhook(row: WebhookModel): WebhookRecord {
   return { ...row, owner_type: row.owner_type as OwnerType, events: row.events as ChangeKind[] };
@@ -81,13 +82,15 @@ export function webhookWrites({
 }
 
 /**
- * From each webhook that is not busy a few that are due, the ones that waited longest first. Taking one is putting off
- * its next attempt to the end of the lease: should this replica die, another makes it then.
+ * From each webhook and tenant that is not busy a few that are due, the ones that waited longest first: who has many
+ * webhooks that hang leaves room for others. Taking one is putting off its next attempt to the end of the lease: should
+ * this replica die, another makes it then.
  */
 const claimStatement: Statement = {
   name: "claim_deliveries",
-  text: `WITH due AS (
-      SELECT d.tenant_id, d.id, w.url, w.sealed
+  text: `WITH locked AS (
+      SELECT d.tenant_id, d.id, w.url, w.sealed, d.next_attempt_at,
+        row_number() OVER (PARTITION BY d.tenant_id ORDER BY d.next_attempt_at) AS place
       FROM webhooks w CROSS JOIN LATERAL (
         SELECT e.tenant_id, e.id, e.next_attempt_at FROM webhook_deliveries e
         WHERE e.tenant_id = w.tenant_id AND e.webhook_id = w.id AND e.state = 'pending'
@@ -96,7 +99,8 @@ const claimStatement: Statement = {
       ) d
       WHERE w.disabled_at IS NULL AND NOT w.id = ANY($3::uuid[]) AND NOT w.tenant_id = ANY($4::uuid[])
         AND EXISTS (SELECT FROM instance WHERE encode(key_check, 'hex') = ANY($6::text[]))
-      ORDER BY d.next_attempt_at LIMIT $5::int
+    ), due AS (
+      SELECT * FROM locked WHERE place <= ${perTenant} ORDER BY next_attempt_at LIMIT $5::int
     )
     UPDATE webhook_deliveries d SET next_attempt_at = $2::timestamptz, attempts = d.attempts + 1,
       last_attempt_at = $1::timestamptz

@@ -162,6 +162,16 @@ describe("a dry run of a removal", () => {
     ]);
   });
 
+  test("is held to the preconditions that the removal would be", async () => {
+    const held = (tag: string, at = path) =>
+      world.keeper.api.delete(settingsUrl(world.project, at, { dry_run: "true" }), {
+        headers: { "if-match": tag },
+      });
+    expect((await held('"0"')).status).toBe(412);
+    expect((await held("*", "secret/Custom/none")).status).toBe(412);
+    expect((await held("*")).status).toBe(200);
+  });
+
   test("takes the right that the removal takes", async () => {
     expect((await ask(world.reader.api)).status).toBe(403);
     expect((await ask(world.writer.api, { purge: "true" })).status).toBe(403);

@@ -1,16 +1,19 @@
 // Rotation: what generators make, the overlap and the end of the old version, and hooks that confirm, refuse or stay
 // silent: what is current is always readable, and a pending version never is current.
+import { createHook } from "node:async_hooks";
 import { createPrivateKey, createPublicKey } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import {
   type TestBroker,
   type World,
   S3,
+  client,
   furnish,
   made,
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
+import { tokenMaker } from "../../src/auth/api-token.ts";
 import { until } from "../harness/until.ts";
 import { type Behave, type Receiver, startReceiver } from "./receiver.ts";
 import { sql } from "./rights-kit.ts";
@@ -89,6 +92,21 @@ describe("generators", () => {
     );
     const { status, body } = await world.reader.api.get(at("secret/Custom/generated", "/settings/rotations"));
     expect([status, body.code]).toEqual([502, "manager_failed"]);
+  });
+
+  test("no key is made for whoever may not have it, known or unknown", async () => {
+    const path = "secret/Custom/guarded";
+    await made(settings.put(path, "x"));
+    let keys = 0;
+    const hook = createHook({ init: (_id, type) => (keys += type === "KEYPAIRGENREQUEST" ? 1 : 0) }).enable();
+    onTestFinished(() => void hook.disable());
+    const body = { generator: { kind: "rsa", bits: 2048 } };
+    expect((await rotate(path, body, client(broker.url, tokenMaker.newToken().token))).status).toBe(401);
+    expect((await rotate(path, body, world.reader.api)).status).toBe(403);
+    expect((await rotate(path, body, world.stranger.api)).status).toBe(403);
+    expect(keys).toBe(0);
+    expect((await rotate(path, body)).status).toBe(200);
+    expect(keys).toBe(1);
   });
 
   test("what does not fit is refused: a generator for a composite value, a parameter of another kind, both, neither", async () => {

@@ -31,6 +31,22 @@ const codeOf = ({ status, body }: Answer) => [status, body.code];
 const BAD = [400, "invalid_request"];
 const INVALID = [422, "invalid_value"];
 
+describe("cursors", () => {
+  const cursor = (text: string): string => `&cursor=${Buffer.from(text).toString("base64url")}`;
+  const list = (suffix: string): Promise<Answer> => world.writer.api.get(writer.url(undefined) + suffix);
+
+  test("one that no page ended with is refused: none could tell it from the end of the list", async () => {
+    for (const text of ["zzz", " ", "../..", "secret/Custom", "secret/Else/a", world.project.id, `${PATH}/`])
+      expect([text, ...codeOf(await list(cursor(text)))]).toEqual([text, ...BAD]);
+    expect((await list(cursor(`${PATH}-was`))).status).toBe(200);
+  });
+
+  test("an exact path takes none: what is there is never told as missing", async () => {
+    expect(codeOf(await get(`&match=exact${cursor(`${PATH}-z`)}`))).toEqual(BAD);
+    expect(codeOf(await get(`&match=exact${cursor("secret/Custom/a")}`))).toEqual(BAD);
+  });
+});
+
 describe("parameters", () => {
   test.each([
     ["repeated", `&path=${PATH}`],

@@ -277,5 +277,8 @@ describe("values in a list", () => {
     expect(pathsOf(await writer.list(path, { include_deleted: "true", match: "exact" }))).toEqual([path]);
     expect(pathsOf(await writer.list("secret/Custom", { include_deleted: "true" }))).toContain(path);
     expect(pathsOf(await writer.list("secret/Custom"))).not.toContain(path);
+    const pinned = { include_deleted: "true", version: "1" };
+    expect(pathsOf(await writer.list(path, pinned))).toEqual([path]);
+    expect(pathsOf(await writer.list(path, { ...pinned, match: "exact" }))).toEqual([path]);
   });
 });

@@ -88,7 +88,7 @@ test("the audit counts refused sign-ins of an address and a reason in one event"
   expect(mine[0]).toMatchObject({ outcome: "denied", reason: "unknown", principal_id: null });
 });
 
-test("access tokens share the allowance of the API token behind them: to have many is not to have more", async () => {
+test("access tokens of one API token share an allowance: to have many is not to have more", async () => {
   const narrow = await startBroker({ beside: broker, environment: { COFFER_RATE_LIMIT: "5" } });
   const { writer, reader } = world;
   const jwtOf = ({ id, api }: typeof writer) => accessOf(withCredentials(narrow, id, api.token));

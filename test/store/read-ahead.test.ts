@@ -1,7 +1,7 @@
 // The one statement for all reads that wait, against the rule itself: what it finds allowed, decide() does, and what
 // it puts on record is what came back; members of a batch fail singly, and none is in another's place.
 import pg from "pg";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import {
   OWNER_ACTIONS,
   ROLES,
@@ -14,6 +14,8 @@ import {
 import type { Owner } from "../../src/domain/address.ts";
 import type { OwnerKey, PresentedToken, PrincipalRecord } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
+import { createStore } from "../../src/store/store.ts";
+import { startProxy } from "../harness/proxy.ts";
 import { type Fixture, auditQuery, event, newId, openFixture, path, prefix } from "./fixture.ts";
 
 const PATHS = ["connect/S3/a", "connect/S3/b", "connect/S3/b/c", "connect/S3-old/a"];
@@ -336,6 +338,31 @@ describe("read ahead", () => {
     await Promise.all(reads.map((each) => each.then(() => order.push("answered"))));
     expect(order.slice(0, 3)).toEqual(["sent", "sent", "answered"]);
     expect(order.filter((what) => what === "sent")).toHaveLength(2);
+  });
+
+  test("where the database is silent nobody waits for one batch after the other", async () => {
+    const f = await openFixture();
+    const { key } = await f.organization();
+    const { owner_type, owner_id } = key;
+    const { hash } = await f.token((await f.principal()).id);
+    const proxy = await startProxy(Number(new URL(f.url).port));
+    onTestFinished(() => proxy.close());
+    proxy.stall();
+    const { store, close } = createStore({
+      databaseUrl: proxy.through(f.url),
+      clock: { now: () => new Date() },
+      onBackgroundError: () => undefined,
+    });
+    onTestFinished(() => close());
+    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
+    // Ten batches.
+    const reads = Array.from({ length: 320 }, () =>
+      store.readAhead(aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "list")),
+    );
+    const answers = await Promise.allSettled(reads);
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set(["rejected"]));
+    // One for each of the two statements that are under way at most.
+    expect(proxy.made()).toBeLessThanOrEqual(2);
   });
 
   test("a statement that takes its time keeps no other read waiting until it ends", async () => {
