@@ -9,6 +9,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { type Account, chooseAccount, environment } from "./account.ts";
 import { type Programs, database, findPrograms, prepareCluster, role } from "./cluster.ts";
 import { type Logger, endOrphan, endWithParent } from "./guard.ts";
+import { type Running, keepRunning } from "./keep-running.ts";
 import { holdHome } from "./lock.ts";
 
 type Options = {
@@ -18,7 +19,10 @@ type Options = {
   readonly settings?: Readonly<Record<string, string>>;
 };
 
-/** A running server; `stop` may be called more than once, and ends when the server has. */
+/**
+ * A running server; `stop` may be called more than once, and ends when the server has. One that ends by itself is started
+ * again where it was, under another `pid`.
+ */
 export type EmbeddedPostgres = { readonly url: string; readonly pid: number; stop(): Promise<void> };
 
 const socketPathBytesMax = 100;
@@ -66,14 +70,19 @@ export async function startEmbeddedPostgres(options: Options): Promise<EmbeddedP
     const programs = await findPrograms();
     await endOrphan(join(home, "postgres/data"), options.logger);
     const password = await prepareCluster(home, account, programs);
-    const server = await launch(home, account, programs, options);
+    const first = await launch(home, account, programs, options);
+    const kept = keepRunning(
+      first,
+      () => launch(home, account, programs, options, first.address),
+      options.logger,
+    );
     const stop = async () => {
-      await server.stop();
+      await kept.stop();
       await release();
     };
     let stopping: Promise<void> | undefined;
-    const url = `postgresql://${role}:${password}@${server.address(database)}`;
-    return { url, pid: server.pid, stop: () => (stopping ??= stop()) };
+    const url = `postgresql://${role}:${password}@${first.address.of(database)}`;
+    return { url, pid: first.pid, stop: () => (stopping ??= stop()) };
   } catch (error) {
     await release();
     throw error;
@@ -91,9 +100,18 @@ async function prepareHome(home: string): Promise<void> {
   await chmod(home, 0o700);
 }
 
-type Server = { readonly pid: number; address: (database: string) => string; stop(): Promise<void> };
+/** Where a server listens, and what a URL has of that. */
+type Address = { readonly listen: Readonly<Record<string, string>>; of(database: string): string };
+type Server = Running & { readonly pid: number; readonly address: Address };
 
-async function launch(home: string, account: Account, programs: Programs, options: Options): Promise<Server> {
+/** @param where none: where there is room */
+async function launch(
+  home: string,
+  account: Account,
+  programs: Programs,
+  options: Options,
+  where?: Address,
+): Promise<Server> {
   const log = join(home, "postgres.log");
   await keepShort(log);
   const deadline = Date.now() + lingeringTimeoutMs;
@@ -102,11 +120,11 @@ async function launch(home: string, account: Account, programs: Programs, option
       ({ size }) => size,
       () => 0,
     );
-    const { listen, address } = await chooseAddress(join(home, "postgres"));
+    const address = where ?? (await chooseAddress(join(home, "postgres")));
     const spawned = await spawnServer(home, account, programs, {
       ...defaults,
       ...options.settings,
-      ...listen,
+      ...address.listen,
       ...silence,
     });
     if (await isReady(spawned, join(home, "postgres/data")))
@@ -151,9 +169,7 @@ async function spawnServer(
 }
 
 /** A socket inside the home when its path fits the kernel's limit, else TCP on the loopback. */
-async function chooseAddress(
-  folder: string,
-): Promise<{ listen: Record<string, string>; address: (database: string) => string }> {
+async function chooseAddress(folder: string): Promise<Address> {
   if (Buffer.byteLength(join(folder, ".s.PGSQL.5432.lock")) < socketPathBytesMax && !folder.includes(",")) {
     const host = encodeURIComponent(folder);
     return {
@@ -162,13 +178,13 @@ async function chooseAddress(
         listen_addresses: "",
         port: "5432",
       },
-      address: (name) => `localhost:5432/${name}?host=${host}`,
+      of: (name) => `localhost:5432/${name}?host=${host}`,
     };
   }
   const port = await freePort();
   return {
     listen: { unix_socket_directories: "", listen_addresses: "127.0.0.1", port: String(port) },
-    address: (name) => `127.0.0.1:${port}/${name}`,
+    of: (name) => `127.0.0.1:${port}/${name}`,
   };
 }
 
@@ -201,7 +217,7 @@ async function isReady({ child, ended }: Spawned, data: string): Promise<boolean
 
 function watch(
   { child, ended: over }: Spawned,
-  address: Server["address"],
+  address: Address,
   log: string,
   logger: Logger | undefined,
 ): Server {
@@ -224,7 +240,7 @@ function watch(
     clearTimeout(impatience);
   };
   child.unref();
-  return { pid, address, stop };
+  return { pid, address, ended, stop };
 }
 
 /** Keeps the log and one predecessor; it is appended to, so it can be cut while the server writes. */

@@ -1,0 +1,65 @@
+// The embedded PostgreSQL is started again when it ends by itself, and never when the broker stops it.
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { startOf } from "../../src/embedded/lock.ts";
+import { startEmbeddedPostgres } from "../../src/embedded/postgres.ts";
+
+let home: string;
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), "coffer-embedded-"));
+});
+afterEach(() => rm(home, { recursive: true, force: true, maxRetries: 10 }));
+
+async function query(url: string, sql: string): Promise<unknown[]> {
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => undefined);
+  await client.connect();
+  try {
+    return (await client.query(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+async function serverPid(): Promise<number> {
+  return Number((await readFile(join(home, "postgres/data/postmaster.pid"), "utf8")).split("\n")[0]);
+}
+
+describe("a server that ends by itself", () => {
+  test.each(["SIGTERM", "SIGKILL"] as const)(
+    "by %s is started again where it was, and has lost nothing",
+    async (signal) => {
+      const said: string[] = [];
+      const again = Promise.withResolvers<void>();
+      const logger = {
+        error: (message: string) => void said.push(message),
+        info: (message: string) => {
+          said.push(message);
+          if (message.endsWith("runs again")) again.resolve();
+        },
+      };
+      const server = await startEmbeddedPostgres({ home, logger });
+      await query(server.url, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)");
+      process.kill(server.pid, signal);
+      await again.promise;
+      expect(await query(server.url, "SELECT id FROM kept")).toEqual([{ id: 7 }]);
+      expect(await serverPid()).not.toBe(server.pid);
+      expect(said[0]).toContain("ended by itself");
+      const last = await serverPid();
+      await server.stop();
+      expect(startOf(last)).toBeUndefined();
+    },
+  );
+
+  test("is not started again by a broker that stops, nor left behind by it", async () => {
+    const server = await startEmbeddedPostgres({ home });
+    process.kill(server.pid, "SIGKILL");
+    await server.stop();
+    await expect(serverPid().then(startOf)).resolves.toBeUndefined();
+    const next = await startEmbeddedPostgres({ home });
+    await next.stop();
+  });
+});
