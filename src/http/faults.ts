@@ -4,6 +4,7 @@
 import type { FastifySchemaValidationError } from "fastify";
 import { BrokerError, type ErrorCode, type InputProblem } from "../domain/errors.ts";
 import { internalError } from "./problem.ts";
+import { wordsOf } from "./schemas/forms.ts";
 
 const PLACES: Readonly<Record<string, InputProblem["in"]>> = {
   body: "body",
@@ -24,13 +25,15 @@ function ruleOf({ keyword, params }: FastifySchemaValidationError): string {
     case "propertyNames":
       return "holds a name that is not allowed";
     case "type":
-      return `must be ${listed(params["type"])}`;
+      return `must be ${[params["type"]].flat().map(withArticle).join(" or ")}`;
     case "enum":
       return `must be one of ${listed(params["allowedValues"])}`;
     case "const":
       return `must be ${listed(params["allowedValue"])}`;
     case "format":
-      return `must be a ${listed(params["format"])}`;
+      return FORMATS[String(params["format"])] ?? `must be a ${listed(params["format"])}`;
+    case "pattern":
+      return wordsOf(params["pattern"]) ?? "does not have the form that is asked for";
     case "minLength":
       if (params["limit"] === 1) return "must not be empty";
       return `must have at least ${listed(params["limit"])} characters`;
@@ -55,16 +58,33 @@ function ruleOf({ keyword, params }: FastifySchemaValidationError): string {
   }
 }
 
+const FORMATS: Readonly<Record<string, string>> = {
+  "date-time": "must be a time as RFC 3339 has it, such as 2026-01-15T09:30:00Z",
+};
+
+function withArticle(type: unknown): string {
+  if (type === "null") return "null";
+  return `${/^[aio]/.test(String(type)) ? "an" : "a"} ${String(type)}`;
+}
+
 /** Words of the schema; a list of them reads as one. */
 function listed(words: unknown): string {
   return Array.isArray(words) ? words.map(String).join(", ") : String(words);
 }
 
-/** Alternatives leave an error for each: what says least of the schema's inner workings is left out. */
+/**
+ * Alternatives leave an error for each: what says least of the schema's inner workings is left out. What is empty is told
+ * to be, and not that it has no form either.
+ */
 function isNoise(
-  { keyword }: FastifySchemaValidationError,
+  { keyword, instancePath }: FastifySchemaValidationError,
   all: readonly FastifySchemaValidationError[],
 ): boolean {
+  if (
+    keyword === "pattern" &&
+    all.some((each) => each.keyword === "minLength" && each.instancePath === instancePath)
+  )
+    return true;
   return ["anyOf", "oneOf", "if", "nullable"].includes(keyword) && all.length > 1;
 }
 

@@ -122,7 +122,7 @@ test("what is wrong is told by pointer and rule, all of it", async () => {
     { in: "body", pointer: "/name", detail: "name must have at most 10 characters." },
     { in: "body", pointer: "/name", detail: "name does not have the form that is asked for." },
     { in: "body", pointer: "/size", detail: "size must be >= 1." },
-    { in: "body", pointer: "/labels/*", detail: "labels/* must be string." },
+    { in: "body", pointer: "/labels/*", detail: "labels/* must be a string." },
   ]);
 });
 

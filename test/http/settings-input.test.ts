@@ -31,6 +31,20 @@ const codeOf = ({ status, body }: Answer) => [status, body.code];
 const BAD = [400, "invalid_request"];
 const INVALID = [422, "invalid_value"];
 
+test("a refusal says what is asked for, and says it once", async () => {
+  const { api } = world.writer;
+  const said = async (answer: Promise<Answer>) =>
+    (await answer).body.errors.map(({ detail }: { detail: string }) => detail);
+  expect(await said(api.get("/settings?owner_type=project&owner_id=x"))).toEqual([
+    "owner_id must be a UUID.",
+  ]);
+  expect(await said(get("&label=team"))).toEqual(["label must be a label, key:value."]);
+  expect(await said(api.get("/tokens?cursor="))).toEqual(["cursor must not be empty."]);
+  expect(await said(api.put(writer.url(PATH), { body: { value: "1", expires_at: 5 } }))).toEqual([
+    "expires_at must be a string.",
+  ]);
+});
+
 describe("cursors", () => {
   const cursor = (text: string): string => `&cursor=${Buffer.from(text).toString("base64url")}`;
   const list = (suffix: string): Promise<Answer> => world.writer.api.get(writer.url(undefined) + suffix);

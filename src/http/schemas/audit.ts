@@ -4,6 +4,7 @@ import { OWNER_TYPES } from "../../domain/address.ts";
 import { ACTIONS } from "../../domain/access.ts";
 import { OUTCOMES } from "../../domain/audit.ts";
 import { EXAMPLE, Id, IdInput, LIMIT_DEFAULT, NextCursor, Time, paging } from "./common.ts";
+import { form } from "./forms.ts";
 import { Fields, List, Nullable, OneOf, OpenOneOf, component } from "./kit.ts";
 
 const PLACES = [...OWNER_TYPES, "instance"] as const;
@@ -112,14 +113,14 @@ export const AuditQuery = Fields({
   path: Type.Optional(
     Type.String({
       maxLength: 512,
-      pattern: "^[A-Za-z0-9._@/-]+$",
+      pattern: form("^[A-Za-z0-9._@/-]+$", "must be a path or what paths lie under"),
       description: "Only what was about this path.",
       examples: [EXAMPLE.path],
     }),
   ),
   request_id: Type.Optional(
     Type.String({
-      pattern: "^[A-Za-z0-9._-]{1,128}$",
+      pattern: form("^[A-Za-z0-9._-]{1,128}$", "must have 1 to 128 letters, digits and the characters . _ -"),
       description: "Only this request.",
       examples: ["example-request-1"],
     }),

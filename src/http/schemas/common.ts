@@ -4,6 +4,7 @@
 import { Type } from "typebox";
 import { OWNER_TYPES } from "../../domain/address.ts";
 import { ROLES } from "../../domain/access.ts";
+import { form } from "./forms.ts";
 import { Fields, Instead, List, Nullable, OneOf, OpenOneOf } from "./kit.ts";
 
 /** Obviously made up, and the same throughout, so that the examples tell one story. */
@@ -21,7 +22,10 @@ export const EXAMPLE = {
   scope: "decrypt:project/01981c5e-9c44-7e0a-b6d5-1f2a3b4c5d6e/connect/S3",
 } as const;
 
-const UUID = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
+const UUID = form(
+  "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
+  "must be a UUID",
+);
 // Half a surrogate pair: no well-formed JSON has it, and most regular expressions outside JavaScript know no such thing.
 const HALVES = "\\ud800-\\udfff";
 const NO_CONTROLS = `\\u0000-\\u001f\\u007f-\\u009f${HALVES}`;
@@ -65,7 +69,8 @@ export const CreatedBy = Nullable(Id("Who made it; null for the broker itself.")
 
 /** Text of any kind that PostgreSQL can hold. */
 export function Text(maxLength: number, description: string) {
-  return kept({ maxLength, pattern: `^[^\\u0000${HALVES}]*$`, description }, {});
+  const pattern = form(`^[^\\u0000${HALVES}]*$`, "must be well-formed text without NUL");
+  return kept({ maxLength, pattern, description }, {});
 }
 
 /** A name of something: no control characters, no blank at either end. */
@@ -74,7 +79,10 @@ export function Name(example: string) {
     {
       minLength: 1,
       maxLength: 128,
-      pattern: `^[^\\s${NO_CONTROLS}]([^${NO_CONTROLS}]*[^\\s${NO_CONTROLS}])?$`,
+      pattern: form(
+        `^[^\\s${NO_CONTROLS}]([^${NO_CONTROLS}]*[^\\s${NO_CONTROLS}])?$`,
+        "must have no control characters, and no blank at either end",
+      ),
       description: "1 to 128 characters; no control characters, no blank at either end.",
     },
     { example },
@@ -83,7 +91,8 @@ export function Name(example: string) {
 
 export function Email(description: string) {
   const part = `[^\\s@${NO_CONTROLS}]+`;
-  return kept({ maxLength: 254, pattern: `^${part}@${part}$`, description }, { example: "ada@example.com" });
+  const pattern = form(`^${part}@${part}$`, "must be an e-mail address");
+  return kept({ maxLength: 254, pattern, description }, { example: "ada@example.com" });
 }
 
 /** A setting's full path. */
@@ -136,7 +145,7 @@ export const PurgeQuery = Fields({
 const CURSOR = Type.String({
   minLength: 1,
   maxLength: 1024,
-  pattern: "^[A-Za-z0-9_-]+$",
+  pattern: form("^[A-Za-z0-9_-]+$", "must be the last page's next_cursor"),
   description: "The last page's `next_cursor`; absent for the first page.",
 });
 export const NextCursor = Nullable(

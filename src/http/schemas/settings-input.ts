@@ -3,6 +3,7 @@
 import { Type } from "typebox";
 import { OWNER_TYPES, SETTING_TYPES } from "../../domain/address.ts";
 import { EXAMPLE, FullPath, IdInput, PathOrPrefix, Spelled, Text, paging } from "./common.ts";
+import { form } from "./forms.ts";
 import { Fields, Instead, Nullable, OneOf, component } from "./kit.ts";
 import { MANAGER_NAMES, STORAGE_NAMES } from "./settings.ts";
 import { EXAMPLE_S3, ValueInput } from "./values.ts";
@@ -167,7 +168,7 @@ export const ValueQuery = Fields({
   version: Type.Optional(version),
   field: Type.Optional(
     Type.String({
-      pattern: "^[a-z_]{1,64}$",
+      pattern: form("^[a-z_]{1,64}$", "must be a field's name: lower-case letters and _"),
       description: "One field of a composite value. Plain text needs it, but for `custom`.",
       examples: ["secret_access_key"],
     }),
@@ -194,7 +195,7 @@ export const ListQuery = Fields({
   type: Type.Optional(OneOf(SETTING_TYPES, { description: "Only settings of this type." })),
   label: Type.Optional(
     Type.String({
-      pattern: `^${LABEL_KEY}:[^\\u0000]{0,256}$`,
+      pattern: form(`^${LABEL_KEY}:[^\\u0000]{0,256}$`, "must be a label, key:value"),
       description: "Only settings with this label, `key:value`.",
       examples: ["team:vision"],
     }),
