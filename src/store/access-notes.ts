@@ -3,6 +3,7 @@
 // all the same. Times only move forward. Rows that a writer has locked are passed over and taken the next time.
 import { ACCESS_NOTED_SECONDS, type TokenRecord } from "../domain/ports.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
+import { readerStatement, settingStatement, tokenStatement, versionStatement } from "./access-notes-sql.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { asBrokerError } from "./failures.ts";
 
@@ -19,48 +20,6 @@ const writeIntervalMs = 100;
 const pauseAfterErrorMs = 1_000;
 /** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
 const rewriteMs = ACCESS_NOTED_SECONDS * 1_000;
-
-// Locking in the order of the key, and never waiting for a lock, rules out deadlocks with writers. What is held carries
-// its time along: joined with what was noted once more, thousands of notes were compared each with each, for seconds.
-const settingStatement: Statement = {
-  name: "note_settings",
-  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY AS n (tenant_id, id, at, n)),
-    held AS (SELECT s.tenant_id, s.id, n.at, n.n FROM settings s JOIN noted n ON s.tenant_id = n.tenant_id AND s.id = n.id
-      ORDER BY s.tenant_id, s.id FOR NO KEY UPDATE OF s SKIP LOCKED)
-    UPDATE settings s SET last_accessed_at = greatest(s.last_accessed_at, h.at) FROM held h
-    WHERE s.tenant_id = h.tenant_id AND s.id = h.id RETURNING h.n::int`,
-};
-const versionStatement: Statement = {
-  name: "note_versions",
-  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[]) WITH ORDINALITY
-      AS n (tenant_id, id, at, version, n)),
-    held AS (SELECT v.tenant_id, v.setting_id, v.version, n.at, n.n FROM setting_versions v
-      JOIN noted n ON v.tenant_id = n.tenant_id AND v.setting_id = n.id AND v.version = n.version
-      ORDER BY v.tenant_id, v.setting_id, v.version FOR NO KEY UPDATE OF v SKIP LOCKED)
-    UPDATE setting_versions v SET last_accessed_at = greatest(v.last_accessed_at, h.at) FROM held h
-    WHERE v.tenant_id = h.tenant_id AND v.setting_id = h.setting_id AND v.version = h.version RETURNING h.n::int`,
-};
-// One row for each who and which: who is still with an old version, and since when nobody is.
-const readerStatement: Statement = {
-  name: "note_readers",
-  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[], $5::uuid[]) WITH ORDINALITY
-      AS n (tenant_id, id, at, version, principal_id, n)),
-    written AS (INSERT INTO setting_readers AS r (tenant_id, setting_id, version, principal_id, last_read_at)
-      SELECT n.tenant_id, n.id, n.version, n.principal_id, n.at FROM noted n
-      JOIN setting_versions v ON v.tenant_id = n.tenant_id AND v.setting_id = n.id AND v.version = n.version
-      ORDER BY n.tenant_id, n.id, n.version, n.principal_id
-      ON CONFLICT (tenant_id, setting_id, version, principal_id)
-        DO UPDATE SET last_read_at = greatest(r.last_read_at, EXCLUDED.last_read_at)
-      RETURNING setting_id, version, principal_id)
-    SELECT n.n::int FROM noted n JOIN written w
-      ON w.setting_id = n.id AND w.version = n.version AND w.principal_id = n.principal_id`,
-};
-const tokenStatement: Statement = {
-  name: "note_tokens",
-  text: `WITH noted AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY AS n (tenant_id, id, at, n)),
-    held AS (SELECT t.id, n.at, n.n FROM tokens t JOIN noted n ON t.id = n.id ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED)
-    UPDATE tokens t SET last_used_at = greatest(t.last_used_at, h.at) FROM held h WHERE t.id = h.id RETURNING h.n::int`,
-};
 
 /**
  * When a row was last of use. `written`: what the database has of it, as far as this replica knows; 0 for nothing.
@@ -154,7 +113,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     timer = null;
     const before = writing;
     const mine = (async () => {
-      await before;
+      await before?.catch(() => undefined);
       await write(all);
     })().finally(() => {
       if (writing === mine) writing = null;
@@ -169,8 +128,18 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
   function schedule(): void {
     if (closed || writing !== null) return;
     const delayMs = freshRows >= hurryAt ? 0 : lastWriteMs + pauseMs - performance.now();
-    if (delayMs <= 0) void start();
-    else timer ??= setTimeout(() => void start(), delayMs).unref();
+    if (delayMs <= 0) begin();
+    else timer ??= setTimeout(begin, delayMs).unref();
+  }
+
+  /** Its failure was told, and it is tried again. */
+  function begin(): void {
+    start().catch(() => undefined);
+  }
+
+  /** All that is noted by now. @throws what a write threw */
+  async function writeAll(write: () => Promise<void>): Promise<void> {
+    for (let rounds = Math.ceil(dirty.size / settingsAWrite); rounds > 0; rounds--) await write();
   }
 
   async function put(sent: readonly Sent[], statement: Statement, ...more: ((each: Sent) => string)[]) {
@@ -195,7 +164,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     const due: Note[] = [];
     for (const note of dirty) {
       if (all || note.fresh || note.written <= oldest) due.push(note);
-      if (due.length === settingsAWrite && !all) break;
+      if (due.length === settingsAWrite) break;
     }
     // Where that was not all, the rest is not kept waiting.
     freshRows = due.length === settingsAWrite ? hurryAt : 0;
@@ -211,6 +180,7 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       }
     }
     const version = (each: Sent): string => String(each.version);
+    let failure: Error | null = null;
     try {
       await put(ofSettings, settingStatement);
       await put(ofVersions, versionStatement, version);
@@ -221,14 +191,18 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       // No hurry then.
       freshRows = 0;
       pauseMs = pauseAfterErrorMs;
-      onBackgroundError(asBrokerError(error));
+      failure = asBrokerError(error);
+      onBackgroundError(failure);
     }
     for (const note of due) {
       // Noted once more while it was written: due when that is old enough, and not at once.
       note.fresh = partsOf(note).some(({ written }) => written === 0);
-      if (!partsOf(note).some(isDirty)) dirty.delete(note);
+      dirty.delete(note);
+      // Behind those that were not written yet.
+      if (partsOf(note).some(isDirty)) dirty.add(note);
     }
     makeRoom();
+    if (failure !== null) throw failure;
   }
 
   /** Written notes stay while there is room: a row that was fetched before the write may yet be shown. */
@@ -276,17 +250,18 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
       return at === undefined ? token : { ...token, last_used_at: later(token.last_used_at, at) };
     },
 
-    /** Writes what is noted so far, for whoever is about to count on it. */
+    /** Writes what is noted so far, for whoever is about to count on it. @throws BrokerError where it cannot be written */
     async flush(): Promise<void> {
-      if (writing !== null || dirty.size > 0) await start(true);
+      await writing?.catch(() => undefined);
+      await writeAll(() => start(true));
     },
 
     /** Writes what is noted, and takes no more. */
     async close(): Promise<void> {
       closed = true;
       if (timer !== null) clearTimeout(timer);
-      await writing;
-      await write(true);
+      await writing?.catch(() => undefined);
+      await writeAll(() => write(true)).catch(() => undefined);
     },
   };
 }

@@ -1,9 +1,10 @@
 // What the notes of access promise: shown at once on this replica, in the database once the store is closed, and a
 // time that only moves forward, whatever writers do meanwhile.
-import { expect, test } from "vitest";
+import pg from "pg";
+import { expect, test, vi } from "vitest";
 import type { SettingRow } from "../../src/domain/setting.ts";
 import { until } from "../harness/until.ts";
-import { openFixture, path, putSetting } from "./fixture.ts";
+import { newId, openFixture, path, putSetting } from "./fixture.ts";
 
 const at = (minute: number) => new Date(Date.UTC(2026, 2, 4, 5, minute));
 
@@ -128,4 +129,44 @@ test("notes of rows that are gone are given up without an error", async () => {
   replica.store.noteAccess([row], at(1), row.setting.created_by);
   await replica.close();
   expect(backgroundErrors).toEqual([]);
+});
+
+test("whoever counts on the notes has them all written, a few at a time, or hears that they could not be", async () => {
+  const { store, organization, setting, driver } = await openFixture();
+  const { key } = await organization();
+  await setting(key, "connect/S3/a");
+  const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
+  const report = () =>
+    store.reader.reportTotals({
+      key,
+      with_projects: false,
+      now: at(3),
+      expiring_before: at(3),
+      unread_before: at(0),
+      after: null,
+      limit: 10,
+    });
+  const sizes: number[] = [];
+  const { submit } = pg.Query.prototype;
+  vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
+    const { name, values } = this as unknown as { name?: string; values: readonly unknown[][] };
+    if (name === "note_settings") sizes.push(String(values[1]).split(",").length);
+    return submit.call(this, connection);
+  });
+  // Of settings that are gone but one: what is written is looked at, and not what comes of it.
+  const many = Array.from({ length: 600 }, () => ({ ...row, setting: { ...row.setting, id: newId() } }));
+  store.noteAccess([...many, row], at(1), row.setting.created_by);
+  await report();
+  const { rows } = await driver.query("SELECT last_accessed_at FROM settings WHERE id = $1", [
+    row.setting.id,
+  ]);
+  expect(rows).toEqual([{ last_accessed_at: at(1) }]);
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(250);
+
+  store.noteAccess([row], at(2), row.setting.created_by);
+  await driver.query(
+    `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+     CREATE TRIGGER refuse BEFORE UPDATE OF last_accessed_at ON settings EXECUTE FUNCTION refuse()`,
+  );
+  await expect(report()).rejects.toThrow();
 });
