@@ -168,5 +168,5 @@ test("whoever counts on the notes has them all written, a few at a time, or hear
     `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
      CREATE TRIGGER refuse BEFORE UPDATE OF last_accessed_at ON settings EXECUTE FUNCTION refuse()`,
   );
-  await expect(report()).rejects.toThrow();
+  await expect(report()).rejects.toMatchObject({ code: "internal" });
 });

@@ -348,16 +348,16 @@ describe("read ahead", () => {
     const proxy = await startProxy(Number(new URL(f.url).port));
     onTestFinished(() => proxy.close());
     proxy.stall();
-    const { store, close } = createStore({
+    const opened = createStore({
       databaseUrl: proxy.through(f.url),
       clock: { now: () => new Date() },
       onBackgroundError: () => undefined,
     });
-    onTestFinished(() => close());
+    onTestFinished(() => opened.close());
     const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
     // Ten batches.
     const reads = Array.from({ length: 320 }, () =>
-      store.readAhead(aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "list")),
+      opened.store.readAhead(aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "list")),
     );
     const answers = await Promise.allSettled(reads);
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set(["rejected"]));
