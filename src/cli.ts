@@ -5,6 +5,7 @@ import { CLIENT_COMMANDS, runClientCommand } from "./client/commands.ts";
 import { describeConfig } from "./config-describe.ts";
 import { ConfigError, readConfig, readConfigWithoutKey } from "./config.ts";
 import { type Given, type OptionTable, optionValues } from "./option-values.ts";
+import { Misuse, asksForHelp, misuseOf, optionFault, usageOf, usageOfAll } from "./usage.ts";
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 
@@ -129,7 +130,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "[--grace-seconds N]",
     does: "move old values to the current keys, and remove the old keys",
     options: { "grace-seconds": { type: "string" } },
-    run: rewrap,
+    run: async ({ "grace-seconds": grace }) =>
+      (await operations()).rewrapKeys(readConfig, textOf(grace), print, tell),
   },
   "keys replace-master": {
     usage: "",
@@ -156,19 +158,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     options: { write: { type: "boolean" }, check: { type: "boolean" } },
     run: openapi,
   },
-  help: { usage: "", does: "print this", run: async () => print(usage()) },
+  help: { usage: "", does: "print this", run: async () => print(usageOfAll(ALL)) },
 };
 
-function usage(): string {
-  const lines = Object.entries({ ...COMMANDS, ...CLIENT_COMMANDS }).map(
-    ([name, { usage, does }]) => `  coffer ${name}${usage === "" ? "" : ` ${usage}`}\n      ${does}`,
-  );
-  return [
-    "coffer: a secrets broker\n",
-    ...lines,
-    "\nConfiguration is by the environment alone; .env.example names all of it.",
-  ].join("\n");
-}
+const ALL = { ...COMMANDS, ...CLIENT_COMMANDS };
 
 const textOf = (given: string | boolean | undefined): string | undefined =>
   typeof given === "string" ? given : undefined;
@@ -222,65 +215,37 @@ async function token({
   return print(made.token);
 }
 
-/** How long an old data key stays once nothing is under it: longer than any request takes that read a row before. */
-const GRACE_SECONDS_DEFAULT = 180;
-const GRACE_SECONDS_MAX = 86_400;
-
-async function rewrap({
-  "grace-seconds": grace = GRACE_SECONDS_DEFAULT,
-}: Given | { "grace-seconds"?: number }) {
-  const graceSeconds = Number(grace);
-  if (!/^[0-9]+$/.test(String(grace)) || graceSeconds > GRACE_SECONDS_MAX)
-    throw new Misuse(`--grace-seconds is a whole number from 0 to ${GRACE_SECONDS_MAX}.`);
-  const { operate } = await operator();
-  const outcome = await operate(readConfig(), (broker) =>
-    broker.rewrapKeys(graceSeconds, (progress) => {
-      if (progress.kind === "settings") print(`rewrapped ${progress.done} of ${progress.total} settings`);
-      else
-        print(
-          `${progress.dataKeys} old keys go at ${progress.until.toISOString()}, when nobody reads by them`,
-        );
-    }),
-  );
-  const { unmoved, altered, dataKeysRemoved, keksRemoved, left, replacement } = outcome;
-  print(`removed ${dataKeysRemoved} data keys and ${keksRemoved} key-encryption keys`);
-  if (replacement === "done")
-    print("Nothing is left under the earlier master key: start with the new one alone.");
-  for (const { ref, code } of unmoved) process.stderr.write(`coffer: not rewrapped: ${ref} (${code})\n`);
-  if (altered > 0)
-    process.stderr.write(
-      `coffer: ${altered} rows of webhooks, rotations or secrets in managers were altered outside the broker: the earlier master key stays in use until they are gone.\n`,
-    );
-  if (unmoved.length === 0 && left === 0 && altered === 0) return print("Nothing is left under old keys.");
-  if (unmoved.length === 0 && left === 0) return 1;
-  process.stderr.write(
-    `coffer: ${left} old keys are still in use by ${unmoved.length} settings; see to them, and run this again.\n`,
-  );
-  return 1;
-}
-
 async function main(): Promise<number> {
   const argv = process.argv.slice(2);
   const [first = "", ...rest] = argv;
   const client = Object.hasOwn(CLIENT_COMMANDS, first) ? CLIENT_COMMANDS[first] : undefined;
-  if (client !== undefined) return runClientCommand(client, rest);
+  if (client !== undefined)
+    return asksForHelp(rest, client.runs)
+      ? print(usageOf(ALL, first))
+      : runClientCommand(first, client, rest);
+  if (first === "--version") return print(await version());
   const firstOption = argv.findIndex((each) => each.startsWith("-"));
   const words = firstOption < 0 ? argv : argv.slice(0, firstOption);
+  const given = argv.slice(words.length);
   const name = words.length === 0 ? "help" : words.join(" ");
+  const takes = name === "help" ? usageOfAll(ALL) : usageOf(ALL, name);
+  if (takes !== "" && asksForHelp(given)) return print(takes);
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) throw new Misuse(`there is no command ${name}.\n\n${usage()}`);
-  return command.run(optionValues(argv.slice(words.length), command.options ?? {}));
+  if (command === undefined && takes !== "") throw new Misuse(`${name} is the first word of:\n\n${takes}`);
+  if (command === undefined)
+    throw new Misuse(`there is no command ${name}.\n\n${usageOf(ALL, first) || usageOfAll(ALL)}`);
+  try {
+    return await command.run(optionValues(given, command.options ?? {}));
+  } catch (error) {
+    const told = error instanceof Misuse ? error.message : optionFault(error);
+    if (told === null) throw error;
+    process.stderr.write(name === "help" ? `coffer: ${told}\n\n${takes}\n` : misuseOf(told, name, command));
+    return 2;
+  }
 }
 
-/** A command that was given what it does not take. */
-class Misuse extends Error {
-  override readonly name = "Misuse";
-}
-
-/** Also what parseArgs throws at an option that there is not. */
-function isMisuse(error: unknown): boolean {
-  if (error instanceof Error && error.name === "Misuse") return true;
-  return error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS_");
+async function version(): Promise<string> {
+  return (await import("../package.json", { with: { type: "json" } })).default.version;
 }
 
 try {
@@ -288,5 +253,5 @@ try {
 } catch (error) {
   const told = error instanceof Error ? error.message : "something that is no error was thrown";
   process.stderr.write(`coffer: ${told}\n`);
-  process.exitCode = error instanceof ConfigError || isMisuse(error) ? 2 : 1;
+  process.exitCode = error instanceof ConfigError || error instanceof Misuse ? 2 : 1;
 }

@@ -1,4 +1,5 @@
-// What who has the machine does beside serving: the audit log is verified, exported, its key and head are printed.
+// What who has the machine does beside serving: the audit log is verified, exported, its key and head are printed;
+// the database is brought up to date, values are moved to new keys.
 // Each answers the process's exit code and hands what it has to say to `say`.
 import { createReadStream } from "node:fs";
 import { Readable } from "node:stream";
@@ -11,13 +12,7 @@ import { operate } from "./operate.ts";
 import { createSealJudge } from "./sealing/audit-seal.ts";
 import { applyMigrations } from "./store/migrate.ts";
 import { grantServing } from "./store/roles.ts";
-
-/** A command that was given what it does not take. */
-class Misuse extends Error {
-  override readonly name = "Misuse";
-}
-
-const linesIn = (file: string): AsyncIterable<string> => linesOf(createReadStream(file));
+import { Misuse } from "./usage.ts";
 
 type Say = (line: string) => void;
 
@@ -103,6 +98,56 @@ export async function migrate(config: Config, servingRole: string | undefined, s
   await grantServing(config.databaseUrl.reveal(), servingRole);
   say(`${servingRole} has the rights to serve, and no more.`);
   return 0;
+}
+
+/** How long an old data key stays once nothing is under it: longer than any request takes that read a row before. */
+const GRACE_SECONDS_DEFAULT = "180";
+const GRACE_SECONDS_MAX = 86_400;
+
+/** 0 when nothing is left under old keys; what is left, and why, goes to `complain`. */
+export async function rewrapKeys(
+  read: () => Config,
+  given: string | undefined,
+  say: Say,
+  complain: Say,
+): Promise<number> {
+  const grace = given ?? GRACE_SECONDS_DEFAULT;
+  const graceSeconds = Number(grace);
+  if (!/^[0-9]+$/.test(grace) || graceSeconds > GRACE_SECONDS_MAX)
+    throw new Misuse(`--grace-seconds is a whole number from 0 to ${GRACE_SECONDS_MAX}.`);
+  const outcome = await operate(read(), (broker) =>
+    broker.rewrapKeys(graceSeconds, (progress) => {
+      if (progress.kind === "settings") say(`rewrapped ${progress.done} of ${progress.total} settings`);
+      else
+        say(`${progress.dataKeys} old keys go at ${progress.until.toISOString()}, when nobody reads by them`);
+    }),
+  );
+  const { unmoved, altered, dataKeysRemoved, keksRemoved, left, replacement } = outcome;
+  say(`removed ${dataKeysRemoved} data keys and ${keksRemoved} key-encryption keys`);
+  if (replacement === "done")
+    say("Nothing is left under the earlier master key: start with the new one alone.");
+  for (const { ref, code } of unmoved) complain(`coffer: not rewrapped: ${ref} (${code})`);
+  if (altered > 0)
+    complain(
+      `coffer: ${altered} rows of webhooks, rotations or secrets in managers were altered outside the broker: the earlier master key stays in use until they are gone.`,
+    );
+  if (unmoved.length === 0 && left === 0) {
+    if (altered === 0) say("Nothing is left under old keys.");
+    return altered === 0 ? 0 : 1;
+  }
+  complain(
+    `coffer: ${left} old keys are still in use by ${unmoved.length} settings; see to them, and run this again.`,
+  );
+  return 1;
+}
+
+async function* linesIn(file: string): AsyncGenerator<string> {
+  try {
+    yield* linesOf(createReadStream(file));
+  } catch (error) {
+    const why = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    throw new Error(`The export ${file} cannot be read: ${why}.`, { cause: error });
+  }
 }
 
 function toHead(text: string): KnownHead {

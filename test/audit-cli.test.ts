@@ -189,6 +189,13 @@ describe("an export", () => {
   });
 });
 
+test("an export that is not there is told in a sentence, whatever it is verified with", async () => {
+  const wanted = { code: 1, stdout: "", stderr: "coffer: The export /nonexistent cannot be read: ENOENT.\n" };
+  const args = ["audit", "verify", "--export", "/nonexistent"];
+  expect(await coffer([...args, "--public-key", key])).toEqual(wanted);
+  expect(await coffer(args, environment)).toEqual(wanted);
+});
+
 test("what the commands do not take is told with exit code 2", async () => {
   const misuses = [
     ["--public-key", key],

@@ -47,13 +47,15 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "observe.ts": ["config-tracing.ts", "domain", "tracing"],
   "option-values.ts": [],
   "repeat.ts": [],
+  "usage.ts": [],
   "sealer.ts": ["domain"],
   "operate.ts": ["compose.ts", "config.ts", "domain"],
-  "operations.ts": ["config.ts", "domain", "operate.ts", "sealing", "store"],
+  "operations.ts": ["config.ts", "domain", "operate.ts", "sealing", "store", "usage.ts"],
   "backup.ts": ["config.ts", "domain", "operate.ts", "sealing", "store"],
   "serve.ts": ["compose.ts", "config.ts"],
-  client: ["client"],
+  client: ["client", "usage.ts"],
   "cli.ts": [
+    "..",
     "backup.ts",
     "client",
     "config-describe.ts",
@@ -64,6 +66,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "operate.ts",
     "operations.ts",
     "serve.ts",
+    "usage.ts",
   ],
 };
 

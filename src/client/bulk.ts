@@ -130,7 +130,7 @@ function bodyOf(format: Format, text: string, under: string | undefined): unknow
 
 function one(positionals: readonly string[]): string {
   const [first, ...more] = positionals;
-  if (first === undefined || more.length > 0) throw new Misused("It takes exactly one owner.");
+  if (first === undefined || more.length > 0) throw new Misused("Exactly one owner is to be named.");
   return first;
 }
 

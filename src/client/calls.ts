@@ -3,13 +3,15 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { createCredentials } from "./credentials.ts";
 import type { ClientConfig } from "./environment.ts";
-import { Refused, codeOf } from "./kinds.ts";
+import { Refused, reasonOf } from "./kinds.ts";
 
 /** Generous: an answer given up too early was served all the same, and is asked for and recorded twice. */
 const ATTEMPT_MS_MAX = 30_000;
 const RETRY_MS_MAX = 60_000;
 const BACKOFF_MS_FIRST = 200;
 const BACKOFF_MS_MAX = 10_000;
+/** What fetch says of a port that it never asks (1, 25, 6000, …). */
+const NEVER_ASKED = "bad port";
 
 type Json = Readonly<Record<string, unknown>>;
 /** Status 0: there was no answer, and `reason` says why. */
@@ -83,7 +85,7 @@ async function attempt(address: string, init: RequestInit): Promise<Answer> {
     const text = await response.text();
     return { status: response.status, headers: response.headers, body: parsed(text), text, reason: "" };
   } catch (error) {
-    return { status: 0, headers: new Headers(), body: null, text: "", reason: codeOf(error) };
+    return { status: 0, headers: new Headers(), body: null, text: "", reason: reasonOf(error) };
   }
 }
 
@@ -112,8 +114,9 @@ async function patiently(
 }
 
 /** A proxy says 502 and 504 of a broker that is being restarted; the broker's own 502 does not pass. */
-function mayPass({ status, headers }: Answer): boolean {
-  if (status === 0 || status === 429 || status === 503) return true;
+function mayPass({ status, headers, reason }: Answer): boolean {
+  if (status === 0) return reason !== NEVER_ASKED;
+  if (status === 429 || status === 503) return true;
   return (status === 502 || status === 504) && !/json/.test(headers.get("content-type") ?? "");
 }
 
@@ -133,10 +136,12 @@ function successOf({ status, body, reason }: Answer, url: string): unknown {
   const code = textOf(problem.code) || textOf(problem.error) || "unknown";
   const detail = textOf(problem.detail) || textOf(problem.error_description);
   const errors = Array.isArray(problem.errors) ? problem.errors.filter(isJson) : [];
-  const fields = errors.map(({ pointer, detail }) => `\n  ${textOf(pointer)} ${textOf(detail)}`);
+  const fields = errors.map(({ pointer, detail }) => `${textOf(pointer)} ${textOf(detail)}`.trim());
+  // As a rule the detail is that of the first field.
+  const told = errors.some((each) => each.detail === detail) ? fields : [detail, ...fields];
   const request = textOf(problem.request_id);
   throw new Refused(
-    `${status} ${code}: ${detail}${fields.join("")}${request === "" ? "" : ` (request ${request})`}`,
+    `${status} ${code}: ${told.join("\n  ")}${request === "" ? "" : ` (request ${request})`}`,
   );
 }
 

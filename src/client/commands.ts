@@ -1,5 +1,6 @@
 // The commands that are clients of a broker, wherever it is: what help says of them, and the way to them. They import
 // nothing of the server, and only the one that is asked for is loaded.
+import { misuseOf, optionFault } from "../usage.ts";
 import { Misused, Refused } from "./kinds.ts";
 
 type ClientCommand = {
@@ -8,6 +9,8 @@ type ClientCommand = {
   readonly run: (args: readonly string[]) => Promise<number>;
   /** The exit code when it fails; 1 where none is said. */
   readonly failed?: number;
+  /** Whether its first word begins another command, whose options are not ours. */
+  readonly runs?: boolean;
 };
 
 const NOT_STARTED = 125;
@@ -18,6 +21,7 @@ export const CLIENT_COMMANDS: Readonly<Record<string, ClientCommand>> = {
     does: "run a command with the references in its environment resolved",
     run: async (args) => (await import("./run.ts")).run(args),
     failed: NOT_STARTED,
+    runs: true,
   },
   get: {
     usage: "REFERENCE [--field F]",
@@ -60,22 +64,18 @@ export const CLIENT_COMMANDS: Readonly<Record<string, ClientCommand>> = {
 };
 
 /** Runs one to its end: prints what went wrong, and returns the exit code. */
-export async function runClientCommand({ run, usage, failed = 1 }: ClientCommand, args: readonly string[]) {
+export async function runClientCommand(name: string, command: ClientCommand, args: readonly string[]) {
+  const { failed = 1 } = command;
   try {
-    return await run(args);
+    return await command.run(args);
   } catch (error) {
-    if (isMisuse(error)) {
-      process.stderr.write(`coffer: ${error.message}\nIt takes: ${usage}\n`);
+    const misuse = error instanceof Misused ? error.message : optionFault(error);
+    if (misuse !== null) {
+      process.stderr.write(misuseOf(misuse, name, command));
       return failed === 1 ? 2 : failed;
     }
     const told = error instanceof Refused ? error.message : "something failed that should not.";
     process.stderr.write(`coffer: ${told.replaceAll("\n", "\ncoffer: ")}\n`);
     return failed;
   }
-}
-
-/** Also what parseArgs throws at an option that there is not. */
-function isMisuse(error: unknown): error is Error {
-  if (error instanceof Misused) return true;
-  return error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS_");
 }

@@ -17,3 +17,16 @@ export function codeOf(error: unknown): string {
   if ("code" in error && typeof error.code === "string") return error.code;
   return error.cause === undefined ? error.name : codeOf(error.cause);
 }
+
+/**
+ * Why a fetch had no answer: in the words of what caused it, which are about addresses, names and certificates. The
+ * words of an error without a cause are not told: it may be about what was to be sent.
+ */
+export function reasonOf(error: unknown): string {
+  let cause = error;
+  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
+  const code = codeOf(error);
+  if (cause === error || !(cause instanceof Error) || cause.message === "") return code;
+  const words = cause.message.replaceAll(/\p{Cc}+/gu, " ");
+  return code === cause.name || words.includes(code) ? words : `${words} (${code})`;
+}

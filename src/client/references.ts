@@ -95,6 +95,6 @@ export function addressOf(text: string) {
   const [, owner_type = "", owner_id = "", path = "", version = "", field = ""] =
     WELL_FORMED.exec(text) ?? [];
   if (owner_type === "") throw new Misused("A setting is <owner_type>/<owner_id>/<path>.");
-  if (version !== "" || field !== "") throw new Misused("Neither a version nor a field is named here.");
+  if (version !== "" || field !== "") throw new Misused("Neither a version nor a field may be named here.");
   return { owner_type, owner_id, path };
 }

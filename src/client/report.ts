@@ -16,7 +16,7 @@ const OPTIONS = {
 export async function report(args: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
   const [given, ...more] = positionals;
-  if (given === undefined || more.length > 0) throw new Misused("It takes exactly one owner.");
+  if (given === undefined || more.length > 0) throw new Misused("Exactly one owner is to be named.");
   const { path, ...owner } = addressOf(given.replace(/\/$/, ""));
   if (path !== "") throw new Misused("A report is on an owner as a whole: <owner_type>/<owner_id>.");
   const query = {

@@ -35,7 +35,7 @@ function parse(args: readonly string[]) {
   const options = end < 0 ? args : args.slice(0, end);
   const command = end < 0 ? [] : args.slice(args[end] === "--" ? end + 1 : end);
   const unknown = options.find((each) => each !== "--mask");
-  if (unknown !== undefined) throw new Misused(`coffer run has no option ${unknown}.`);
+  if (unknown !== undefined) throw new Misused(`there is no option ${unknown.split("=", 1)[0]}.`);
   const [file, ...rest] = command;
   if (file === undefined || file === "")
     throw new Misused("coffer run needs a command: coffer run -- command…");

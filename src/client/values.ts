@@ -11,9 +11,10 @@ import { addressOf, ask, resolveAll, textOf, told } from "./references.ts";
 /** A value has 64 KiB at most; what is much larger is not even sent. */
 const INPUT_BYTES_MAX = 256 * 1024;
 
-function one(positionals: readonly string[], what: string): string {
-  const [first, ...more] = positionals;
-  if (first === undefined || more.length > 0) throw new Misused(`It takes exactly one ${what}.`);
+function one(positionals: readonly string[], what: string, more = ""): string {
+  const [first, ...others] = positionals;
+  if (first === undefined || others.length > 0)
+    throw new Misused(`Exactly one ${what} is to be named${more}.`);
   return first;
 }
 
@@ -35,7 +36,7 @@ export async function put(args: readonly string[]): Promise<number> {
   const options = { file: { type: "string" }, json: { type: "boolean" }, trim: { type: "boolean" } } as const;
   const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
   const { path, ...owner } = addressOf(
-    one(positionals, "setting; its value comes from standard input or --file"),
+    one(positionals, "setting", "; its value comes from standard input or --file"),
   );
   if (path === "") throw new Misused("A setting is <owner_type>/<owner_id>/<path>.");
   const text = await input(values.file);
@@ -90,7 +91,7 @@ export async function ls(args: readonly string[]): Promise<number> {
   const options = { json: { type: "boolean" } } as const;
   const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
   const { path, ...owner } = addressOf(
-    one(positionals, "owner: <owner_type>/<owner_id>[/<path>]").replace(/^([^/]+\/[^/]+)\/$/, "$1"),
+    one(positionals, "owner", ": <owner_type>/<owner_id>[/<path>]").replace(/^([^/]+\/[^/]+)\/$/, "$1"),
   );
   const asking = asker();
   let cursor: unknown = "";

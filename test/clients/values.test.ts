@@ -90,7 +90,23 @@ describe("put and get", () => {
   ])("a command line that is none exits 2 and tells what it takes: %s", async (args) => {
     const { code, stdout, stderr } = await coffer(args, environment);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-    expect(stderr).toContain("It takes: ");
+    expect(stderr).toContain(`\nUsage: coffer ${args[0]} `);
+  });
+
+  test("a misuse is told in one sentence that fits the usage below it", async () => {
+    const told = async (...args: string[]) => (await coffer(args, environment)).stderr.split("\n")[0];
+    expect(await told("get")).toBe("coffer: Exactly one reference is to be named.");
+    expect(await told("put", `${project}/secret/Custom/x?version=1`)).toBe(
+      "coffer: Neither a version nor a field may be named here.",
+    );
+  });
+
+  test("a broken rule is told once, with where it is broken", async () => {
+    const { code, stderr } = await coffer(["put", `${project}/nonsense/x`], environment, { input: "x" });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^coffer: 422 invalid_value: \/path \S[^\n]* \(request [0-9a-f-]+\)\n$/);
+    const [, words = ""] = /\/path (.*) \(request/.exec(stderr) ?? [];
+    expect(stderr.split(words).length).toBe(2);
   });
 });
 
@@ -204,6 +220,22 @@ describe("a broker that is away for a moment", () => {
       [503, { "retry-after": "3600" }, { code: "unavailable" }],
       /503 unavailable/,
     ],
+    [
+      "422, of which the first problem is not told twice",
+      [
+        422,
+        {},
+        {
+          code: "invalid_value",
+          detail: "One.",
+          errors: [
+            { in: "body", pointer: "/a", detail: "One." },
+            { in: "body", pointer: "/b", detail: "Two." },
+          ],
+        },
+      ],
+      /^coffer: 422 invalid_value: \/a One\.\ncoffer: {3}\/b Two\.\n$/,
+    ],
     ["a redirect", [307, { location: "http://127.0.0.1:1/" }, {}], /redirect, which is not followed/],
     ["a 200 without the value", [200, {}, { results: [{ ref: "r", status: 200 }] }], /gave no value/],
     ["a 200 of something else", [200, {}, "hello"], /gave no value/],
@@ -211,5 +243,16 @@ describe("a broker that is away for a moment", () => {
     const { code, stdout, stderr } = await get(reply);
     expect({ code, stdout, asked: asked.length }).toEqual({ code: 1, stdout: "", asked: 1 });
     expect(stderr).toMatch(wanted);
+  });
+
+  test("a port that fetch never asks is said to be one at once", async () => {
+    const given = { COFFER_URL: "http://127.0.0.1:1", COFFER_TOKEN: "t" };
+    const started = performance.now();
+    expect(await coffer(["get", `${project}/secret/Custom/a`], given)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: "coffer: No answer from http://127.0.0.1:1: bad port.\n",
+    });
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
 });
