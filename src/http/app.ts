@@ -18,13 +18,14 @@ import { BrokerError, type ErrorCode } from "../domain/errors.ts";
 import type { Clock, Credential, NewId } from "../domain/ports.ts";
 import { createAccessTokens } from "./access-tokens.ts";
 import { callerOf, credentialOf } from "./authenticate.ts";
-import { BODY_BYTES_MAX, setBodyParsers } from "./body.ts";
+import { BODY_BYTES_MAX, NotTaken, bodyFault, setBodyParsers } from "./body.ts";
 import {
   connectionFor,
   PARAMETER_LENGTH_MAX,
   answerOnSocket,
   countSentAhead,
   headersFor,
+  hostError,
   knowAddress,
 } from "./connection.ts";
 import { createContract } from "./contract.ts";
@@ -181,6 +182,8 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     const { route } = state;
     // Nobody is there to be answered: the connection was ended just now.
     if (!sentAhead.begin(request.raw.socket)) return;
+    const unnamed = hostError(request.raw);
+    if (unnamed !== undefined) return done(unnamed);
     if (route === NO_ROUTE) return done(noRouteError(app, request, reply));
     if (isOfService(route, request.method)) return done(queryError(request, state));
     const turnedAway = shedder.refusal() ?? limiter.admitRequest(request);
@@ -194,7 +197,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
       if (!isPresented(credential)) return void refuse(request, done);
       done(limiter.admit(state) ?? queryError(request, state));
     };
-    const credential = credentialOf(request.headers.authorization, accessTokens);
+    const credential = credentialOf(request.raw, accessTokens);
     if (credential instanceof Promise) credential.then(admit, done);
     else admit(credential);
   });
@@ -214,8 +217,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   });
 
   app.setErrorHandler((thrown, request, reply) => {
-    // The client left in the middle of its body: that is no fault of ours.
-    const error = thrown === request.raw.errored ? cutOff() : faultOf(thrown, contract.names);
+    const error = bodyFault(thrown, request) ?? faultOf(thrown, contract.names);
     const state = stateOf(request);
     const asked = state.route.action !== "public" && isPresented(state.credential);
     if (!asked || !BEFORE_THE_GATE.has(error.code)) {
@@ -238,6 +240,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     const operation = stateOf(request).route.operation;
     if (isFault) logger.error({ request_id: request.id, operation, code: error.code, error }, "fault");
     const send = stateOf(request).route.takesForm ? sendOAuthError : sendProblem;
+    if (error instanceof NotTaken) reply.headers(error.accepts);
     send(reply, error, request.state);
   }
 
@@ -269,10 +272,6 @@ function isOfService({ action }: RouteInfo, method: unknown): boolean {
 /** Whether there is a token to look up. */
 function isPresented({ kind }: Credential): boolean {
   return kind === "api" || kind === "access";
-}
-
-function cutOff(): BrokerError {
-  return new BrokerError("invalid_request", "The request did not arrive as a whole.");
 }
 
 function noKey(): Promise<string> {

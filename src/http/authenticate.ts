@@ -1,6 +1,7 @@
 // Who presents what: the one reader of a bearer token. It tells the forms of credentials apart, hashes an API token,
 // and has an access token's signature verified; whether what is behind it is any good is for the gate to find out, in
 // the round trip that finds the rights. The token itself is never kept, logged or put into an error.
+import type { IncomingMessage } from "node:http";
 import type { FastifyRequest } from "fastify";
 import { parseApiToken } from "../auth/api-token.ts";
 import type { RequestContext } from "../domain/audit.ts";
@@ -16,15 +17,15 @@ const BEARER = /^bearer +([^\s,]+) *$/i;
 const USER_AGENT_LENGTH_MAX = 256;
 
 /**
- * The credential in an Authorization header. A header that cannot hold a token of ours is `malformed`, and so is an
- * access token that does not verify. At once, unless an access token has to be verified first.
+ * The credential in a request's Authorization header. A header that cannot hold a token of ours is `malformed`, and so
+ * are two headers, and an access token that does not verify. At once, unless an access token has to be verified first.
  */
 export function credentialOf(
-  header: string | undefined,
+  { headers: { authorization }, rawHeaders }: Pick<IncomingMessage, "headers" | "rawHeaders">,
   accessTokens: Pick<AccessTokens, "read">,
 ): Credential | Promise<Credential> {
-  if (header === undefined) return ABSENT;
-  const token = BEARER.exec(header)?.[1];
+  if (authorization === undefined) return ABSENT;
+  const token = isAuthorizedTwice(rawHeaders) ? undefined : BEARER.exec(authorization)?.[1];
   if (token === undefined) return MALFORMED;
   if (token.startsWith("eyJ")) {
     const read = accessTokens.read(token);
@@ -32,6 +33,17 @@ export function credentialOf(
   }
   const hash = parseApiToken(token);
   return hash === null ? MALFORMED : { kind: "api", hash };
+}
+
+/** Node keeps the first of two and says nothing; a proxy may have judged by the other. */
+function isAuthorizedTwice(rawHeaders: readonly string[]): boolean {
+  let count = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index];
+    // The length first, and no `headersDistinct`: each request comes by here.
+    if (name?.length === 13 && name.toLowerCase() === "authorization") count += 1;
+  }
+  return count > 1;
 }
 
 function accessCredential(claims: AccessClaims | null): Credential {

@@ -1,10 +1,11 @@
 // Request bodies: JSON (or, for OAuth, a form) from whole, bounded bytes, or nothing at all. The framework's own parsers
-// are gone. A route that takes no body does not care for one; an empty body is none, whatever its type says.
+// are gone. A route that takes no body does not care for one; an empty body is none, whatever its type says. A body is
+// taken as it is: were a coding passed over, whoever looks between us and the client might read another body than we.
 import type { FastifyRequest } from "fastify";
 import type { App } from "./app.ts";
 import { BrokerError } from "../domain/errors.ts";
 import { parseForm, parseJson } from "./parsing.ts";
-import { stateOf } from "./request-state.ts";
+import { type RouteInfo, stateOf } from "./request-state.ts";
 
 type Done = (error: Error | null, body?: unknown) => void;
 /** With `parseAs: "buffer"` a body always is one. */
@@ -13,6 +14,16 @@ type Parse = (request: FastifyRequest, bytes: Bytes, done: Done) => void;
 
 /** 256 KiB. */
 export const BODY_BYTES_MAX = 262_144;
+
+/** The body is well, but not as it is taken here; `accepts` are headers that say how it would be. */
+export class NotTaken extends BrokerError {
+  readonly accepts: Readonly<Record<string, string>>;
+
+  constructor(detail: string, accepts: NotTaken["accepts"] = {}) {
+    super("unsupported_media_type", detail);
+    this.accepts = accepts;
+  }
+}
 
 /** Leaves `app` with these parsers and no other. */
 export function setBodyParsers(app: App): void {
@@ -42,6 +53,7 @@ function parseWith(
 ): void {
   if (bytes.length === 0 || !stateOf(request).route.takesBody) return done(null, undefined);
   try {
+    assertNotCoded(request);
     done(null, parse(Buffer.from(bytes)));
   } catch (error) {
     done(error as Error);
@@ -54,8 +66,34 @@ const parseMergePatch: Parse = (request, bytes, done) => {
 };
 
 const refuseBody: Parse = (request, bytes, done) => {
-  const { takesBody, takesForm } = stateOf(request).route;
-  if (bytes.length === 0 || !takesBody) return done(null, undefined);
-  const wanted = takesForm ? "application/x-www-form-urlencoded" : "application/json";
-  done(new BrokerError("unsupported_media_type", `The body is to be ${wanted}.`));
+  const refuse = () => {
+    throw otherType(stateOf(request).route);
+  };
+  parseWith(refuse, request, bytes, done);
 };
+
+/** RFC 9110, section 12.5.3: Accept-Encoding comes with a 415 for a coding, and with no other. */
+function assertNotCoded({ headers: { "content-encoding": coding = "" } }: FastifyRequest): void {
+  if (/^(?:identity)?$/i.test(coding)) return;
+  throw new NotTaken("The body is to come without a Content-Encoding.", { "accept-encoding": "identity" });
+}
+
+function otherType({ takesForm, takesMergePatch }: RouteInfo): NotTaken {
+  if (takesForm) return new NotTaken("The body is to be application/x-www-form-urlencoded.");
+  if (!takesMergePatch) return new NotTaken("The body is to be application/json.");
+  // RFC 5789, section 2.2.
+  return new NotTaken("The body is to be application/json or application/merge-patch+json.", {
+    "accept-patch": "application/merge-patch+json, application/json",
+  });
+}
+
+/** What was thrown while the body was on its way, before any parser was asked; undefined for anything else. */
+export function bodyFault(thrown: unknown, request: FastifyRequest): BrokerError | undefined {
+  // The client left in the middle of its body: that is no fault of ours.
+  if (thrown === request.raw.errored)
+    return new BrokerError("invalid_request", "The request did not arrive as a whole.");
+  const { code } = (thrown ?? {}) as { readonly code?: unknown };
+  // Content-Type holds no type at all.
+  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") return otherType(stateOf(request).route);
+  return undefined;
+}

@@ -1,6 +1,6 @@
 // What holds for the connection, before and beside the routes: how long a client may take, what every answer's
 // headers say, and what is told to whoever does not speak HTTP.
-import { STATUS_CODES } from "node:http";
+import { type IncomingMessage, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { BrokerError } from "../domain/errors.ts";
@@ -15,8 +15,20 @@ export function connectionFor(silenceSeconds: number) {
     connectionTimeout: silenceSeconds * 1_000,
     // Longer than a load balancer's, so that it is never we who close under a request.
     keepAliveTimeout: 65_000,
-    http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000, maxHeaderSize: HEADER_BYTES_MAX },
+    http: {
+      headersTimeout: 10_000,
+      connectionsCheckingInterval: 2_000,
+      maxHeaderSize: HEADER_BYTES_MAX,
+      // Node's own refusal has neither a body nor an id; `hostError` is ours.
+      requireHostHeader: false,
+    },
   };
+}
+
+/** RFC 9112, section 3.2: from HTTP/1.1 on, a request names its host. */
+export function hostError({ headers, httpVersion }: IncomingMessage): BrokerError | undefined {
+  if (headers.host !== undefined || httpVersion === "1.0") return undefined;
+  return new BrokerError("invalid_request", "The request has no Host header.");
 }
 
 /**
@@ -83,8 +95,9 @@ export function answerOnSocket(
     : long
       ? "The request's head has more than 16 KiB."
       : "This is no HTTP request.";
-  const body = problemBody(new BrokerError(long ? "too_large" : "invalid_request", detail), requestId);
-  const { status } = PROBLEMS[long ? "too_large" : "invalid_request"];
+  // RFC 6585, section 5. No code is for it alone; `too_large` is of bodies and values, and always 413.
+  const status = long ? 431 : PROBLEMS.invalid_request.status;
+  const body = problemBody(new BrokerError("invalid_request", detail), requestId, status);
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`,
     "Content-Type: application/problem+json",

@@ -123,7 +123,6 @@ const FRAMEWORK: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   FST_ERR_BAD_URL: ["invalid_request", "The URL is not well-formed."],
   FST_ERR_MAX_PARAM_LENGTH: ["invalid_request", "The URL is too long."],
   FST_ERR_CTP_BODY_TOO_LARGE: ["too_large", "The body has more than 256 KiB."],
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: ["unsupported_media_type", "The body is to be application/json."],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["invalid_request", "The body is not as long as Content-Length says."],
 };
 

@@ -83,7 +83,7 @@ export const PROBLEMS: Readonly<Record<ErrorCode, Kind>> = {
   unsupported_media_type: {
     status: 415,
     title: "Unsupported media type",
-    when: "The body is not application/json (for PATCH also application/merge-patch+json).",
+    when: "The body is not application/json (for PATCH also application/merge-patch+json), or has a Content-Encoding.",
   },
   invalid_value: {
     status: 422,
@@ -133,7 +133,10 @@ const Problem = component(
     {
       type: Type.String({ format: "uri", description: "Stands for the code." }),
       title: Type.String({ description: "What the code means, in a few words." }),
-      status: Type.Integer({ description: "The HTTP status." }),
+      status: Type.Integer({
+        description:
+          "The HTTP status: the code's own, but for a head over 16 KiB, which is 431 with `invalid_request`.",
+      }),
       detail: Type.String({
         description: "What went wrong here. For people; it may be worded anew at any time.",
       }),
@@ -182,6 +185,11 @@ function headersOf(status: number) {
   const wait = { "Retry-After": { type: "integer", description: "Seconds to wait.", example: 1 } };
   if (status === 401 || status === 403)
     return { "WWW-Authenticate": text("`Bearer`, with an `error` where one applies (RFC 6750).") };
+  if (status === 415)
+    return {
+      "Accept-Encoding": text("`identity`, where the body had a Content-Encoding."),
+      "Accept-Patch": text("The media types of a PATCH, where the body had another."),
+    };
   if (status === 405) return { Allow: text("The methods that there are.") };
   if (status === 429 || status === 503) return wait;
   return {};
@@ -212,8 +220,12 @@ export function isProblemResponse(response: unknown): boolean {
 }
 
 /** The body. Its fields always come in this order: two refusals differ in nothing but the request id. */
-export function problemBody(error: BrokerError, requestId: string): string {
-  const { status, title } = PROBLEMS[error.code];
+export function problemBody(
+  error: BrokerError,
+  requestId: string,
+  status = PROBLEMS[error.code].status,
+): string {
+  const { title } = PROBLEMS[error.code];
   const { errors, reason, required, existing_id, paths } = error.fields;
   const { code, message: detail } = error;
   const type = typeOf(code);

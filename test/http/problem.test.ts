@@ -235,7 +235,7 @@ test("what is no HTTP at all is told in a problem too", async () => {
   const { port } = open.app.server.address() as AddressInfo;
   for (const [sent, status] of [
     [`${CANARY}\r\n\r\n`, "400"],
-    [`GET / HTTP/1.1\r\nHost: x\r\nX: ${CANARY.repeat(2_000)}\r\n\r\n`, "413"],
+    [`GET / HTTP/1.1\r\nHost: x\r\nX: ${CANARY.repeat(2_000)}\r\n\r\n`, "431"],
   ] as const) {
     const told = await new Promise<string>((resolve, reject) => {
       const socket = connect(port, "127.0.0.1", () => socket.write(sent));
@@ -246,6 +246,8 @@ test("what is no HTTP at all is told in a problem too", async () => {
     });
     expect(told).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
     expect(told).toContain("application/problem+json");
+    const { code, status: repeated } = JSON.parse(told.slice(told.indexOf("\r\n\r\n")));
+    expect([code, repeated]).toEqual(["invalid_request", Number(status)]);
     expect(told).not.toContain(CANARY);
   }
   expect(open.log()).not.toContain(CANARY);

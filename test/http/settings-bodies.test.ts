@@ -1,4 +1,5 @@
 // Bad bodies to /settings get the status that the contract names, and an answer that repeats none of them.
+import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
@@ -128,6 +129,76 @@ describe("bodies", () => {
     expect((await raw('{"value": "1"}', { "content-type": "application/json; charset=utf-8" })).status).toBe(
       200,
     );
+  });
+
+  test("no type at all is 415 as well; with PATCH it is told which patches are taken, and where else not", async () => {
+    for (const type of ["text/plain", "json"]) {
+      const patch = await raw("{}", { "content-type": type }, "PATCH");
+      expect(codeOf(patch)).toEqual([415, "unsupported_media_type"]);
+      expect(patch.body.detail).toBe("The body is to be application/json or application/merge-patch+json.");
+      expect(patch.headers.get("accept-patch")).toBe("application/merge-patch+json, application/json");
+      const put = await raw('{"value": "1"}', { "content-type": type });
+      expect(put.body.detail).toBe("The body is to be application/json.");
+      for (const { headers } of [patch, put]) expect(headers.get("accept-encoding")).toBeNull();
+      expect(put.headers.get("accept-patch")).toBeNull();
+    }
+  });
+
+  test("a body with a coding is 415, whether it has that coding or not, and none is taken by it", async () => {
+    const json = "application/json";
+    const plain = `{"value": "${SECRET}"}`;
+    for (const [coding, body] of [
+      ["br", plain],
+      ["gzip", gzipSync(plain)],
+      ["identity, gzip", gzipSync(plain)],
+    ] as const) {
+      for (const type of [json, "text/plain"]) {
+        const answer = await raw(body, { "content-type": type, "content-encoding": coding });
+        expect(codeOf(answer)).toEqual([415, "unsupported_media_type"]);
+        expect(answer.body.detail).toBe("The body is to come without a Content-Encoding.");
+        expect(answer.headers.get("accept-encoding")).toBe("identity");
+      }
+    }
+    const patch = await raw("{}", { "content-type": json, "content-encoding": "br" }, "PATCH");
+    expect([patch.status, patch.headers.get("accept-patch")]).toEqual([415, null]);
+    for (const coding of ["identity", "Identity", ""])
+      expect((await raw('{"value": "1"}', { "content-type": json, "content-encoding": coding })).status).toBe(
+        200,
+      );
+  });
+
+  test("a coding of no body, or of one that is not cared for, is passed over", async () => {
+    const headers = { "content-encoding": "gzip" };
+    const nothing = await raw("", { ...headers, "content-type": "application/json" });
+    expect(codeOf(nothing)).toEqual(BAD);
+    const { owner, project } = world;
+    const ignored = await owner.api.post(settingsOf(owner.api, project).url(PATH, {}, "/settings/restore"), {
+      body: "{}",
+      headers,
+    });
+    expect(codeOf(ignored)).toEqual([409, "conflict"]);
+  });
+
+  test("a form with a coding is refused in OAuth's words, with the same header", async () => {
+    const answer = await fetch(`${broker.url}/auth/token`, {
+      method: "POST",
+      body: "grant_type=client_credentials",
+      headers: { "content-type": "application/x-www-form-urlencoded", "content-encoding": "br" },
+    });
+    expect([answer.status, answer.headers.get("accept-encoding")]).toEqual([415, "identity"]);
+    expect(await answer.json()).toMatchObject({
+      error: "invalid_request",
+      error_description: "The body is to come without a Content-Encoding.",
+    });
+  });
+
+  test("a bad token is told before a coding, and nothing of the coding", async () => {
+    const answer = await raw("{}", {
+      authorization: `Bearer cfr_${"0".repeat(49)}`,
+      "content-type": "application/json",
+      "content-encoding": "br",
+    });
+    expect([answer.status, answer.headers.get("accept-encoding")]).toEqual([401, null]);
   });
 
   test("over 256 KiB is 413, exactly that is not", async () => {
