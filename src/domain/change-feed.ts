@@ -11,7 +11,9 @@ import type { Gate } from "./gate.ts";
 import type { ChangeLog } from "./lifecycle-ports.ts";
 import { placeOf } from "./settings-read.ts";
 
-const BATCH = 1_000;
+/** Events that are told at once, with a kilobyte each or so; and of those that a listener missed. */
+const BATCH = 500;
+const CATCH_UP_BATCH = 100;
 const RECHECKS_AT_ONCE = 8;
 const RECHECK_MS = 30_000;
 /** What one replica bears, and what of it one principal may have. */
@@ -25,6 +27,8 @@ export type ListenInput = {
   /** The last position heard; null: from now on. */
   readonly after: bigint | null;
   readonly tell: (event: Told) => void;
+  /** Resolves when it has read most of what it was told, or reads no more. */
+  readonly room: () => Promise<void>;
   /** Told that events were forgotten which it has not heard. */
   readonly missed: () => void;
   /** Nothing comes any more: the right is gone, or the broker stops. */
@@ -34,6 +38,8 @@ export type ListenInput = {
 export type Listening = {
   /** What to come back with. */
   readonly position: () => bigint;
+  /** Has it told what it missed, as fast as it reads, and then what comes. Whatever goes wrong with that ends it. */
+  readonly begin: () => Promise<void>;
   readonly stop: () => void;
 };
 
@@ -152,12 +158,14 @@ export function createChangeFeed(
       listener.missed();
       listener.position = kept;
     }
-    while (listeners.has(listener)) {
+    for (;;) {
+      await listener.room();
+      if (!listeners.has(listener)) return;
       const others = position ?? 0n;
-      const events = await changes.after(listener.position, keyOf(listener.grant).tenant_id, BATCH);
+      const events = await changes.after(listener.position, keyOf(listener.grant).tenant_id, CATCH_UP_BATCH);
       await recheck(concerned(events).includes(listener) ? [listener] : [], listener.grant.at);
       tell(listener, events);
-      if (events.length === BATCH || others !== position) continue;
+      if (events.length === CATCH_UP_BATCH || others !== position) continue;
       if (others > listener.position) listener.position = others;
       listener.isLive = true;
       return;
@@ -177,7 +185,7 @@ export function createChangeFeed(
   }
 
   return {
-    /** Listens until `end` is called, or the answer is: what is told to it comes in order, and nothing twice. */
+    /** Listens, once it has begun, until `end` or `stop` is called: what is told to it comes in order, and nothing twice. */
     async listen(caller: Caller, input: ListenInput): Promise<Listening> {
       const { owner, after, ...rest } = input;
       const path = placeOf(parsePathQuery(input.path ?? undefined, "under"));
@@ -200,8 +208,11 @@ export function createChangeFeed(
           if (listeners.size === 0) position = last;
           listeners.add(listener);
           position ??= last;
-          await catchUp(listener);
-          return { position: () => listener.position, stop: () => void listeners.delete(listener) };
+          return {
+            position: () => listener.position,
+            begin: () => catchUp(listener).catch(() => drop(listener)),
+            stop: () => void listeners.delete(listener),
+          };
         },
       );
     },

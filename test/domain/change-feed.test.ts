@@ -28,6 +28,7 @@ function world(limits?: { all: number; perPrincipal: number }) {
   const changes: ChangeLog = {
     place: async () => BigInt(log.length),
     async after(position, _tenant, limit) {
+      if (isBroken) throw new Error("away");
       const found = log.filter((each) => each.position > position).slice(0, limit);
       const act = between;
       between = null;
@@ -38,6 +39,7 @@ function world(limits?: { all: number; perPrincipal: number }) {
     forget: async () => undefined,
   };
   let allowed = true;
+  let isBroken = false;
   const gate = {
     read: async (
       _caller: Caller,
@@ -72,6 +74,7 @@ function world(limits?: { all: number; perPrincipal: number }) {
   return {
     feed,
     add,
+    break: () => (isBroken = true),
     interrupt: (act: () => Promise<void>) => (between = act),
     forbid: () => (allowed = false),
     listen: async (after: bigint | null = null) => {
@@ -81,10 +84,12 @@ function world(limits?: { all: number; perPrincipal: number }) {
         owner,
         path: null,
         after,
+        room: async () => undefined,
         tell: ({ position }) => heard.push(Number(position)),
         missed: () => heard.push(-1),
         end: () => (isEnded = true),
       });
+      await listening.begin();
       return { heard, listening, isEnded: () => isEnded };
     },
   };
@@ -130,6 +135,14 @@ test("what came while nobody listened is told to who asks for it, and to nobody 
   add();
   await feed.pump();
   expect([fresh.heard, back.heard]).toEqual([[3], [2, 3]]);
+});
+
+test("one that cannot be told what it missed is ended, and is no listener any more", async () => {
+  const { feed, add, listen, ...log } = world();
+  add();
+  log.break();
+  const late = await listen(0n);
+  expect([late.heard, late.isEnded(), feed.count()]).toEqual([[], true, 0]);
 });
 
 test("a principal, and a replica, bears so many", async () => {

@@ -196,6 +196,31 @@ describe("coming back", () => {
     await second.close();
   }, 60_000);
 
+  test("whoever missed thousands hears all of them, once and in order, over one connection", async () => {
+    const count = 5_000;
+    const early = await hear(world.reader.api);
+    early.close();
+    await made(settingsOf(world.writer.api, world.project).put("secret/Custom/one-of-many", "x"));
+    await sql(
+      broker,
+      `INSERT INTO change_events (tenant_id, id, at, kind, owner_type, owner_id, setting_id, path, version, principal_id, details)
+       SELECT tenant_id, gen_random_uuid(), at, kind, owner_type, owner_id, setting_id,
+         'secret/Custom/' || repeat('long/', 90) || n, version, principal_id, details
+       FROM change_events, generate_series(1, ${count}) n WHERE path = 'secret/Custom/one-of-many'`,
+    );
+    const late = await hear(world.reader.api, world.project, {}, early.lastId());
+    await late.until((heard) => changes(heard).length > count);
+    const ids = changes(late.heard).map(({ id }) => BigInt(id ?? ""));
+    expect(ids.every((id, index) => index === 0 || id > (ids[index - 1] ?? id))).toBe(true);
+    const paths = pathsHeard(late);
+    expect(paths.filter((each) => each.includes("/long/"))).toHaveLength(count);
+    expect(new Set(paths).size).toBe(count + 1);
+    // And from then on what comes.
+    await made(settingsOf(world.writer.api, world.project).put("secret/Custom/after-many", "x"));
+    await late.until(() => pathsHeard(late).includes("secret/Custom/after-many"));
+    late.close();
+  });
+
   test("after longer than events are kept, it is told that it missed some", async () => {
     const early = await hear(world.reader.api);
     const lastId = early.lastId();

@@ -1,10 +1,11 @@
 // GET /settings/events: changes as they happen, as Server-Sent Events. Each carries an id; a listener that comes back with
-// the last one it heard misses nothing. A listener that does not keep up is let go, and comes back.
+// the last one it heard misses nothing, and hears that as fast as it reads. One that then does not keep up is let go, and
+// comes back.
 import { Readable } from "node:stream";
 import { parseOwner } from "../../domain/address.ts";
 import type { Broker } from "../../domain/broker.ts";
 import { payloadOf } from "../../domain/change-events.ts";
-import { type Listening, parsePosition } from "../../domain/change-feed.ts";
+import { parsePosition } from "../../domain/change-feed.ts";
 import type { App } from "../app.ts";
 import { callerOf } from "../authenticate.ts";
 import { problems } from "../problem.ts";
@@ -47,7 +48,9 @@ export function eventsRoutes(app: App, broker: Broker): void {
     async (request, reply) => {
       const { owner_type, owner_id, path } = request.query;
       const given = request.headers["last-event-id"];
-      const out = new Readable({ read: () => undefined });
+      // Whoever waits for the listener to read: one, and no longer than there is a stream.
+      let goOn = (): void => undefined;
+      const out = new Readable({ read: () => goOn() });
       let isOver = false;
       const write = (text: string): void => {
         if (isOver || out.destroyed) return;
@@ -60,33 +63,31 @@ export function eventsRoutes(app: App, broker: Broker): void {
       };
       const say = (id: bigint, type: string, data: object): void =>
         write(`id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
-      const start = typeof given === "string" && given !== "" ? parsePosition(given) : null;
-      const waiting: (() => void)[] = [];
-      let listening: Listening | null = null;
-      // Until it is known from where it hears, what it hears waits.
-      const inOrder = (act: () => void): void => void (listening === null ? waiting.push(act) : act());
-      listening = await broker.feed.listen(callerOf(request), {
+      const { position, begin, stop } = await broker.feed.listen(callerOf(request), {
         owner: parseOwner(owner_type, owner_id),
         path: path ?? null,
-        after: start,
-        tell: (event) => inOrder(() => say(event.position, event.kind, payloadOf(event))),
-        missed: () => inOrder(() => write("event: missed\ndata: {}\n\n")),
-        end: () => inOrder(finish),
+        after: typeof given === "string" && given !== "" ? parsePosition(given) : null,
+        tell: (event) => say(event.position, event.kind, payloadOf(event)),
+        room: async () => {
+          if (out.destroyed || out.readableLength < out.readableHighWaterMark) return;
+          await new Promise<void>((resolve) => (goOn = resolve));
+        },
+        missed: () => write("event: missed\ndata: {}\n\n"),
+        end: finish,
       });
-      const { position, stop } = listening;
       write(`retry: ${RETRY_MS}\n`);
-      if (waiting.length === 0) say(position(), "ready", {});
-      else write("event: ready\ndata: {}\n\n");
-      for (const act of waiting) act();
+      say(position(), "ready", {});
       const beat = setInterval(() => write(`: still here\nid: ${position()}\n\n`), HEARTBEAT_MS).unref();
       streams.add(finish);
       out.once("close", () => {
         clearInterval(beat);
         streams.delete(finish);
         stop();
+        goOn();
       });
       // The answer to a HEAD has no body, and no end to wait for.
       if (request.method === "HEAD") finish();
+      else void begin();
       return reply.type("text/event-stream; charset=utf-8").header("x-accel-buffering", "no").send(out);
     },
   );
