@@ -184,7 +184,8 @@ export function decide(
 
 /** The instance admin's power; a scoped credential never carries it. */
 function decideAdminister(principal: PrincipalFacts): Decision {
-  return principal.admin && principal.ceilings.length === 0 ? ALLOW : deny("insufficient_role", false);
+  if (!principal.admin) return deny("insufficient_role", false);
+  return principal.ceilings.length === 0 ? ALLOW : deny("token_scope", true);
 }
 
 /** Another principal that a request is about: its tokens, or a service account itself. */
@@ -225,15 +226,19 @@ export function judge(facts: Facts, ask: Ask): Decision {
     case "administer":
       return decideAdminister(principal);
     case "lookup":
-      if (decideAdminister(principal).verdict === "allow") return ALLOW;
       return facts.owns_an_organization && principal.ceilings.length === 0
         ? ALLOW
-        : deny("insufficient_role", false);
-    case "token":
+        : decideAdminister(principal);
+    case "token": {
+      const none = deny("insufficient_role", false);
       if (target !== null && target.principal_id === principal.id) return ALLOW;
-      if (target !== null && ask.admin && decideAdminister(principal).verdict === "allow") return ALLOW;
-      if (target?.kind !== "service_account") return deny("insufficient_role", false);
-      return unlessScoped(principal, decide(principal, standing, "manage", null), ask.making);
+      const asAdmin = ask.admin ? decideAdminister(principal) : none;
+      if (asAdmin.verdict === "allow") return target === null ? none : ALLOW;
+      if (target?.kind !== "service_account") return asAdmin;
+      const decision = unlessScoped(principal, decide(principal, standing, "manage", null), ask.making);
+      // A scoped admin is told of the scope whether or not there is such a token, and whosever it is.
+      return decision.verdict === "deny" && !decision.visible && asAdmin.visible ? asAdmin : decision;
+    }
     case "list":
     case "decrypt":
     case "write":

@@ -143,6 +143,14 @@ export function isAtOrUnder(path: string, prefix: string): boolean {
   return path === prefix || path.startsWith(`${prefix}/`);
 }
 
+/** The deepest place that all paths are at or under; null when that is the owner as a whole. */
+export function commonPlace(paths: readonly string[]): string | null {
+  const [first = [], ...others] = paths.map((path) => path.split("/"));
+  const differs = first.findIndex((segment, index) => others.some((other) => other[index] !== segment));
+  const common = differs < 0 ? first : first.slice(0, differs);
+  return common.length === 0 ? null : common.join("/");
+}
+
 /**
  * The half-open range of paths strictly under a prefix, for a `COLLATE "C"` index: from `p/` to `p0`,
  * since `0` is the character that follows `/`.

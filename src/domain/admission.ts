@@ -42,7 +42,18 @@ export type Place =
   | { readonly kind: "principal"; readonly principal_id: string }
   | { readonly kind: "token"; readonly token_id: string };
 
-export type Need = { readonly ask: Ask; readonly place: Place };
+export type Need = {
+  readonly ask: Ask;
+  readonly place: Place;
+  /** What the record is to name, however it ends, where ask and place do not. */
+  readonly asked?: Asked;
+};
+export type Asked = {
+  /** One is the path of every event. Of several each has a denial of its own, where all are denied together. */
+  readonly paths?: readonly string[];
+  readonly target_id?: string;
+  readonly details?: Readonly<Record<string, string>>;
+};
 
 /** What the gate found out: who calls, where, and what they may do there. */
 export type Grant = {

@@ -1,6 +1,6 @@
 // How an event is worded from a request: who, where, what was asked, and how it ended. Never what a value was.
 import type { Action } from "./access.ts";
-import type { Caller, Grant, Need, Who } from "./admission.ts";
+import type { Caller, Denied, Grant, Need, Who } from "./admission.ts";
 import {
   type AuditEvent,
   INSTANCE_TENANT,
@@ -18,7 +18,7 @@ export type Report = {
   readonly details?: Readonly<Record<string, string>>;
 };
 export type EventReport = Report & {
-  readonly path?: string;
+  readonly path?: string | null;
   readonly reason?: string;
   readonly follows?: string;
 };
@@ -65,24 +65,38 @@ export function createEvents(newId: NewId, clock: Clock) {
     action: Action = need.ask.action,
   ): AuditEvent {
     const who = { principal_id: grant.principal.id, token_id: grant.token.id };
-    // Where there is no such owner, the event is the instance's, and says what was asked for.
-    const { place } = need;
-    const asked =
-      grant.key === null && place.kind === "owner"
-        ? { asked: `${place.owner.owner_type}/${place.owner.owner_id}` }
-        : {};
     const about = {
-      target_id: grant.target?.principal_id ?? null,
+      target_id: need.asked?.target_id ?? grant.target?.principal_id ?? null,
       ...report,
-      details: { ...asked, ...report.details },
+      details: { ...detailsOf(need, grant), ...report.details },
     };
     const path = report.path ?? pathOf(need);
     return eventOf(caller.context, who, { action, path }, grant.key, outcome, about);
   }
 
-  return { eventOf, eventFor, newId, clock };
+  /** A denial of the whole need: an event for each path that was asked for, so that none goes unnamed. */
+  function denialsFor(caller: Caller, need: Need, grant: Grant, denied: Denied): readonly AuditEvent[] {
+    const { reason } = denied.decision;
+    const paths = need.asked?.paths ?? [];
+    return (paths.length === 0 ? [null] : paths).map((path) =>
+      eventFor(caller, need, grant, "denied", { reason, path, details: { required: denied.required } }),
+    );
+  }
+
+  return { eventOf, eventFor, denialsFor, newId, clock };
 }
 
-function pathOf(need: Need): string | null {
-  return "path" in need.ask ? need.ask.path : null;
+function pathOf({ ask, asked }: Need): string | null {
+  const [path = null, ...more] = asked?.paths ?? [];
+  if (path !== null && more.length === 0) return path;
+  return "path" in ask ? ask.path : null;
+}
+
+/** Where there is no such owner, the event is the instance's, and says which was asked for. */
+function detailsOf({ place, asked }: Need, grant: Grant): Readonly<Record<string, string>> {
+  const details = asked?.details ?? {};
+  if (grant.key !== null || place.kind !== "owner") return details;
+  const owner = `${place.owner.owner_type}/${place.owner.owner_id}`;
+  const { asked: action } = details;
+  return { ...details, asked: action === undefined ? owner : `${action}:${owner}` };
 }

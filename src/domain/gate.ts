@@ -43,7 +43,7 @@ export type Gate = ReturnType<typeof createGate>;
 export function createGate({ store, clock, newId, refusals }: GateDeps) {
   const { standpoint, uncount } = createAdmission(store, clock);
   const events = createEvents(newId, clock);
-  const { eventOf, eventFor } = events;
+  const { eventOf, eventFor, denialsFor } = events;
   const source: Source = {
     ...store.reader,
     admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
@@ -92,10 +92,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   ): Promise<never> {
     if (error instanceof Refused) throw await refuse(caller.context, error, caller.client);
     if (error instanceof Denied) {
-      const { reason } = error.decision;
-      await store.record(
-        eventFor(caller, need, grant, "denied", { reason, details: { required: error.required } }),
-      );
+      const denials = denialsFor(caller, need, grant, error);
+      await Promise.all(denials.map((each) => store.record(each)));
       throw forbidden(error);
     }
     const told = error instanceof Stale ? unavailable("Others keep writing here; try again.") : error;

@@ -16,9 +16,11 @@ const seen = (owner: Owner): Need => ({
   ask: { action: "manage", path: null, breadth: "whole" },
   place: { kind: "owner", owner },
 });
-const granted = (owner: Owner): Need => ({
+/** Whose role was to be changed, and to what, is on record even where it may not be. */
+const granted = (owner: Owner, principalId: string, role?: Role): Need => ({
   ask: { action: "manage", path: null, breadth: "whole", unscoped: true },
   place: { kind: "owner", owner },
+  asked: { target_id: principalId, ...(role === undefined ? {} : { details: { role } }) },
 });
 
 /** @throws BrokerError `conflict` when nobody enabled would own the organization any more */
@@ -65,7 +67,7 @@ export function createMembers(gate: Gate) {
       principalId: string,
       role: Role,
     ): Promise<{ readonly created: boolean; readonly member: Member }> {
-      return gate.change(caller, granted(owner), {
+      return gate.change(caller, granted(owner, principalId, role), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner(owner),
         apply: async (tx, grant) => {
@@ -96,7 +98,7 @@ export function createMembers(gate: Gate) {
     },
 
     removeMember(caller: Caller, owner: SharedOwner, principalId: string): Promise<void> {
-      return gate.change(caller, granted(owner), {
+      return gate.change(caller, granted(owner, principalId), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner(owner),
         apply: async (tx) => {

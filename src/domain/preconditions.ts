@@ -19,5 +19,8 @@ export function assertPreconditions(given: Preconditions, live: SettingRecord | 
   if (if_match.length > 0 && !if_match.some(names))
     throw new BrokerError("precondition_failed", "If-Match names a state that is not the current one.");
   if (if_none_match.some((tag) => names(tag.replace(/^W\//, ""))))
-    throw new BrokerError("precondition_failed", "If-None-Match: the setting exists, or is in a state that is named there.");
+    throw new BrokerError(
+      "precondition_failed",
+      "If-None-Match: the setting exists, or is in a state that is named there.",
+    );
 }

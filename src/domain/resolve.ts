@@ -1,7 +1,7 @@
 // Resolving many references at once. Each has an outcome of its own, as the strict read would give it; what cannot be
 // had is an error for that item, never a missing value, and the reference is never handed back as one. References to
 // one owner are decided together and share an event; a value that several of them name is opened once.
-import { type Owner, type SettingPath, formatRef, parseSettingPath } from "./address.ts";
+import { type Owner, type SettingPath, commonPlace, formatRef, parseSettingPath } from "./address.ts";
 import { type Caller, type Grant, type Need, forbidden, keyOf } from "./admission.ts";
 import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
@@ -62,7 +62,9 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
         tell(job, items, forbidden({ decision, required: "decrypt" }));
         // Who may list there and asks what would be is told, and has asked for no value.
         if (job.explain && grant.decide("list", path).verdict === "allow") continue;
-        withheld.push({ outcome: "denied", action, reason: decision.reason, path, subjects: [] });
+        // Versions of one path are denied alike, and once.
+        if (!withheld.some((each) => each.outcome === "denied" && each.path === path))
+          withheld.push({ outcome: "denied", action, reason: decision.reason, path, subjects: [] });
         continue;
       }
       const { note } = items[0];
@@ -131,6 +133,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
         breadth: paths.length === 1 ? "whole" : "some",
       },
       place: { kind: "owner", owner },
+      asked: { paths },
     };
     const read = gate.read(
       job.caller,
@@ -272,14 +275,6 @@ function byValue(items: readonly Item[]): readonly Some<Item>[] {
   return [...groups.values()].flatMap(([first, ...rest]) =>
     first === undefined ? [] : [[first, ...rest] as const],
   );
-}
-
-/** The deepest place that all paths are at or under; null when that is the owner as a whole. */
-function commonPlace(paths: readonly string[]): string | null {
-  const [first = [], ...others] = paths.map((path) => path.split("/"));
-  const differs = first.findIndex((segment, index) => others.some((other) => other[index] !== segment));
-  const common = differs < 0 ? first : first.slice(0, differs);
-  return common.length === 0 ? null : common.join("/");
 }
 
 const identityOf = ({ setting, version }: SettingRow) => ({

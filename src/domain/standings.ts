@@ -48,7 +48,15 @@ export function createStandings(gate: Gate) {
       const { owner, path, action, principal_id } = input;
       return gate.read(
         caller,
-        { ask: { action: "identify" }, place: { kind: "owner", owner } },
+        {
+          ask: { action: "identify" },
+          place: { kind: "owner", owner },
+          asked: {
+            paths: path === null ? [] : [path],
+            ...(principal_id === undefined ? {} : { target_id: principal_id }),
+            details: { asked: action },
+          },
+        },
         async (grant, reader) => {
           if (principal_id === undefined || principal_id === grant.principal.id)
             return { found: toldOf(grant.decide(action, path)) };

@@ -222,7 +222,9 @@ describe("rights", () => {
       ceilings: [[`manage:organization/${id(1)}`]],
     };
     const facts = factsOf(world, { owner_type: "organization", owner_id: id(1) });
-    expect(judge(facts, { action: "administer" }).verdict).toBe("deny");
+    const scoped = { verdict: "deny", reason: "token_scope", visible: true };
+    expect(judge(facts, { action: "administer" })).toEqual(scoped);
+    expect(judge(facts, { action: "lookup" })).toEqual(scoped);
     expect(judge(facts, { action: "manage", path: null, breadth: "whole" }).verdict).toBe("allow");
     expect(judge(facts, { action: "manage", path: null, breadth: "whole", unscoped: true }).verdict).toBe(
       "deny",

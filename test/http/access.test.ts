@@ -6,23 +6,26 @@ import {
   type Answer,
   type Api,
   type TestBroker,
+  type World,
   furnish,
   made,
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
-import { organizationOf, person, projectOf } from "./rights-kit.ts";
+import { NOBODY, organizationOf, person, projectOf } from "./rights-kit.ts";
+import { eventsOf, instanceEvents } from "./settings-kit.ts";
 
 type Place = { readonly type: string; readonly id: string; readonly parent: string };
 type Actor = { readonly id: string; readonly api: Api; readonly home: string | null };
 
 let broker: TestBroker;
+let world: World;
 let chief: Api;
 let places: Place[] = [];
 let actors: Actor[] = [];
 beforeAll(async () => {
   broker = await startBroker();
-  const world = await furnish(broker);
+  world = await furnish(broker);
   chief = world.owner.api;
   const second = await organizationOf(broker, world.owner.id, "second");
   const shared = [world.organization, second].map(({ type, id }) => ({ type, id, parent: id }));
@@ -145,4 +148,37 @@ test("GET /access of another principal is for whoever may manage there", async (
   });
   expect((await ask(broker.admin, one.id)).body.reason).toBeUndefined();
   expect((await chief.get(`/access?owner_type=project&owner_id=${place.id}&action=fly`)).status).toBe(400);
+});
+
+test("GET /access is on record with the path and the action asked about, and whose right it was", async () => {
+  const { project, reader, writer, keeper, stranger } = world;
+  const ask = (api: Api, rest: string, at = project.id) =>
+    api.get(`/access?owner_type=project&owner_id=${at}&action=decrypt${rest}`);
+  const told = async (answer: Answer, at?: string) => {
+    expect(answer.status).toBeLessThan(404);
+    const events = at === NOBODY ? await instanceEvents(broker, answer) : await eventsOf(world, answer);
+    return events.map(({ action, outcome, path, target_id, details }: Record<string, unknown>) => [
+      action,
+      outcome,
+      path,
+      target_id,
+      details,
+    ]);
+  };
+  const path = "secret/Custom/a";
+  const asked = "decrypt";
+  expect(await told(await ask(reader.api, `&path=${path}`))).toEqual([
+    ["identify", "allowed", path, null, { asked }],
+  ]);
+  expect(await told(await ask(reader.api, ""))).toEqual([["identify", "allowed", null, null, { asked }]]);
+  expect(await told(await ask(keeper.api, `&path=${path}&principal_id=${reader.id}`))).toEqual([
+    ["manage", "allowed", path, reader.id, { asked }],
+  ]);
+  for (const rest of [`&path=${path}`, ""])
+    expect(await told(await ask(writer.api, `${rest}&principal_id=${reader.id}`))).toEqual([
+      ["identify", "denied", rest === "" ? null : path, reader.id, { asked, required: "manage" }],
+    ]);
+  expect(await told(await ask(stranger.api, `&path=${path}`, NOBODY), NOBODY)).toEqual([
+    ["identify", "allowed", path, null, { asked: `decrypt:project/${NOBODY}` }],
+  ]);
 });

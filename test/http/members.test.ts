@@ -1,7 +1,16 @@
 // Contract, section 2: members, and the owner who always remains. Two replicas share the database.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
+import {
+  type Answer,
+  type TestBroker,
+  type World,
+  furnish,
+  made,
+  settingsUrl,
+  startBroker,
+} from "../harness/broker.ts";
 import { NOBODY, TIME, narrower, organizationOf, person, statuses } from "./rights-kit.ts";
+import { eventsOf, instanceEvents } from "./settings-kit.ts";
 
 let broker: TestBroker;
 let beside: TestBroker;
@@ -53,6 +62,44 @@ describe.each(["organization", "project"] as const)("members of a %s", (kind) =>
     );
     for (const each of [id, NOBODY])
       expect((await world.owner.api.put(`${url()}/${each}`, role("read"))).status).toBe(404);
+  });
+
+  test("a change that was denied or failed is on record with whom it was about and the role asked for", async () => {
+    const { owner, reader, stranger } = world;
+    const place = `${kind}/${world[kind].id}`;
+    const scoped = await narrower(broker, owner.api, { scopes: [`manage:${place}`, `list:${place}`] });
+    const told = async (answer: Promise<Answer>) =>
+      (await eventsOf(world, await answer, world[kind])).map(
+        ({ action, outcome, reason, target_id, details }: Record<string, unknown>) =>
+          [action, outcome, reason, target_id, details] as const,
+      );
+    const required = "manage";
+    for (const [api, reason] of [
+      [reader.api, "insufficient_role"],
+      [stranger.api, "insufficient_role"],
+      [scoped.api, "token_scope"],
+    ] as const) {
+      expect(await told(api.put(`${url()}/${reader.id}`, role("owner")))).toEqual([
+        ["manage", "denied", reason, reader.id, { required, role: "owner" }],
+      ]);
+      expect(await told(api.delete(`${url()}/${owner.id}`))).toEqual([
+        ["manage", "denied", reason, owner.id, { required }],
+      ]);
+    }
+    expect(await told(owner.api.put(`${url()}/${NOBODY}`, role("write")))).toEqual([
+      ["manage", "failed", "not_found", NOBODY, { role: "write" }],
+    ]);
+    expect(await told(owner.api.delete(`${url()}/${NOBODY}`))).toEqual([
+      ["manage", "failed", "not_found", NOBODY, {}],
+    ]);
+    const nowhere = await stranger.api.put(`/${kind}s/${NOBODY}/members/${reader.id}`, role("owner"));
+    expect(await instanceEvents(broker, nowhere)).toEqual([
+      expect.objectContaining({
+        outcome: "denied",
+        target_id: reader.id,
+        details: { required, role: "owner", asked: `${kind}/${NOBODY}` },
+      }),
+    ]);
   });
 
   test("an unknown role, a missing one or an extra field is 400", async () => {

@@ -9,8 +9,17 @@ import {
   made,
   startBroker,
 } from "../harness/broker.ts";
-import { explain, refOf, resolve } from "./references-kit.ts";
-import { type Owner, type SettingsApi, eventsOf, scoped, settingsOf } from "./settings-kit.ts";
+import { explain, refOf, resolve, resultsOf } from "./references-kit.ts";
+import { NOBODY } from "./rights-kit.ts";
+import {
+  type Owner,
+  type SettingsApi,
+  attack,
+  eventsOf,
+  instanceEvents,
+  scoped,
+  settingsOf,
+} from "./settings-kit.ts";
 
 let broker: TestBroker;
 let world: World;
@@ -105,6 +114,68 @@ describe("on record", () => {
       ["list", "denied"],
       ["list", "denied"],
     ]);
+  });
+
+  test("where all is denied each path is named once, for a member, a stranger and an unknown owner alike", async () => {
+    const nowhere = { type: "project", id: NOBODY };
+    const paths = ["connect/S3/a", "secret/Custom/c", "secret/Custom/deep/er", "secret/Custom/none"];
+    const refsAt = (at: Owner) => [
+      ...paths.map((path) => ref(path, at)),
+      `${ref("secret/Custom/c", at)}?version=1`,
+      `${ref("connect/S3/a", at)}#region`,
+    ];
+    const named = (action: string) => paths.map((path) => [action, "denied", "insufficient_role", path]);
+    const answers: unknown[] = [];
+    for (const [api, at] of [
+      [world.reader.api, world.project],
+      [world.stranger.api, world.project],
+      [world.stranger.api, nowhere],
+    ] as const) {
+      const answer = await resolve(api, refsAt(at));
+      const events: Event[] =
+        at === nowhere ? await instanceEvents(broker, answer) : await recorded(answer, world.project);
+      expect(brief(events)).toEqual(named("decrypt"));
+      expect(events.map(({ settings }) => settings)).toEqual(events.map(() => []));
+      answers.push(resultsOf(answer).map(({ ref: _ref, ...rest }) => rest));
+    }
+    const [member, stranger, unknown] = answers;
+    expect(stranger).toEqual(unknown);
+    expect(member).toEqual(
+      refsAt(world.project).map(() => expect.objectContaining({ status: 403, reason: "insufficient_role" })),
+    );
+    const explained = await explain(world.stranger.api, refsAt(world.project));
+    expect(brief(await recorded(explained))).toEqual(named("list"));
+  });
+
+  test("a path of which several versions are denied is named once beside what was allowed, too", async () => {
+    const api = await scoped(broker, world.writer.api, `decrypt:project/${world.project.id}/connect`);
+    const refs = [ref("connect/S3/a"), ref("secret/Custom/c"), `${ref("secret/Custom/c")}?version=1`];
+    expect(brief(await recorded(await resolve(api, refs)))).toEqual([
+      ["decrypt", "allowed", null, null],
+      ["decrypt", "denied", "token_scope", "secret/Custom/c"],
+    ]);
+  });
+
+  test("a hundred denied paths are all on record, and the answer waits for the last of them", async () => {
+    const paths = Array.from({ length: 100 }, (_, index) => `secret/Custom/many/n${100 + index}`);
+    const refs = paths.map((path) => ref(path));
+    const answer = await resolve(world.stranger.api, refs);
+    expect(brief(await recorded(answer))).toEqual(
+      paths.map((path) => ["decrypt", "denied", "insufficient_role", path]),
+    );
+    await attack(
+      broker,
+      "CREATE FUNCTION unwritable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$",
+    );
+    await attack(
+      broker,
+      `CREATE TRIGGER unwritable BEFORE INSERT ON audit_events FOR EACH ROW
+        WHEN (NEW.path = '${paths.at(-1)}') EXECUTE FUNCTION unwritable()`,
+    );
+    const untold = await resolve(world.stranger.api, refs);
+    await attack(broker, "DROP FUNCTION unwritable CASCADE");
+    expect([untold.status, untold.body.code]).toEqual([503, "unavailable"]);
+    expect((await resolve(world.stranger.api, refs)).status).toBe(200);
   });
 
   test("what is not there is failed, with the code and the path", async () => {

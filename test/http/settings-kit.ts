@@ -46,6 +46,13 @@ export async function eventsOf({ owner, project }: World, answer: Answer, at: Ow
   return events;
 }
 
+/** The same of the instance's log: what was asked of owners that there are not, and of the instance itself. */
+export async function instanceEvents({ admin }: TestBroker, answer: Answer) {
+  const request_id = answer.headers.get("x-request-id") ?? "";
+  const { events } = await made(admin.get(`/audit?owner_type=instance&order=asc&request_id=${request_id}`));
+  return events;
+}
+
 /** A caller with a token that is scoped below the given one's rights. */
 export async function scoped(broker: TestBroker, api: Api, ...scopes: string[]): Promise<Api> {
   const { token } = await made(api.post("/tokens", { body: { name: "scoped", scopes } }));

@@ -9,7 +9,8 @@ import {
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
-import { NOBODY, bare, narrower } from "./rights-kit.ts";
+import { NOBODY, bare, narrower, person } from "./rights-kit.ts";
+import { eventsOf, instanceEvents } from "./settings-kit.ts";
 
 let broker: TestBroker;
 let world: World;
@@ -182,4 +183,62 @@ test("GET /access says no more of an owner that the token may not list at than o
   const [there, nowhere] = [await ask(project.id), await ask(NOBODY)];
   expect([there.status, there.body]).toEqual([nowhere.status, nowhere.body]);
   expect(there.body).toEqual({ allowed: false, reason: "insufficient_role" });
+});
+
+describe("an admin's scoped token", () => {
+  const name = { body: { name: "n" } };
+  const asked = (api: Api) => [
+    api.post("/users", name),
+    api.get("/users"),
+    api.get("/users?email=nobody@example.com"),
+    api.get(`/users/${world.owner.id}`),
+    api.patch(`/users/${world.owner.id}`, name),
+    api.delete(`/users/${world.owner.id}?purge=true`),
+    api.post("/organizations", name),
+    api.get("/audit?owner_type=instance"),
+  ];
+  const ofAdmin = async () =>
+    (await narrower(broker, broker.admin, { scopes: [`list:project/${world.project.id}`] })).api;
+
+  test("asking an admin's action is told of its scope, and that is on record", async () => {
+    for (const answer of await Promise.all(asked(await ofAdmin()))) {
+      expect(answer.body).toMatchObject({ status: 403, code: "forbidden", reason: "token_scope" });
+      expect(answer.headers.get("www-authenticate")).toBe('Bearer error="insufficient_scope"');
+      expect(await instanceEvents(broker, answer)).toEqual([
+        expect.objectContaining({ outcome: "denied", reason: "token_scope" }),
+      ]);
+    }
+  });
+
+  test("is told so by the revocation of any token, and not whether it is there or whose it is", async () => {
+    const api = await ofAdmin();
+    const { token_id } = await person(broker);
+    const nowhere = await api.delete(`/tokens/${NOBODY}`);
+    expect(nowhere.body).toMatchObject({ status: 403, reason: "token_scope", required: "token" });
+    for (const id of [token_id, world.writer.token_id]) {
+      const there = await api.delete(`/tokens/${id}`);
+      expect(bare(there)).toEqual(bare(nowhere));
+    }
+    expect(
+      await eventsOf(world, await api.delete(`/tokens/${world.writer.token_id}`), world.organization),
+    ).toEqual([
+      expect.objectContaining({ outcome: "denied", reason: "token_scope", target_id: world.writer.id }),
+    ]);
+    expect((await world.writer.api.get("/auth/me")).status).toBe(200);
+  });
+
+  test("and nobody else's is: who is no admin, scoped or not, gets the 403 that says nothing", async () => {
+    const { api: plain } = await person(broker);
+    const { api: narrow } = await narrower(broker, plain, { scopes: [`list:project/${world.project.id}`] });
+    const nobodys = bare(await plain.get(settingsUrl({ type: "project", id: NOBODY })));
+    const answers = await Promise.all([plain, narrow, world.reader.api].flatMap(asked));
+    for (const answer of answers) {
+      expect(bare(answer)).toEqual(nobodys);
+      expect(await instanceEvents(broker, answer)).toEqual([
+        expect.objectContaining({ outcome: "denied", reason: "insufficient_role" }),
+      ]);
+    }
+    for (const id of [NOBODY, world.writer.token_id])
+      expect(bare(await narrow.delete(`/tokens/${id}`))).toEqual(nobodys);
+  });
 });

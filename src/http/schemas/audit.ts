@@ -68,7 +68,9 @@ export const AuditEvent = component(
       details: Type.Unsafe<Readonly<Record<string, string>>>({
         type: "object",
         additionalProperties: { type: "string" },
-        description: "A few plain facts, such as a role given.",
+        description:
+          "A few plain facts: a role given or asked for, what a denial says was `required`. `asked`: the action that " +
+          "`checkAccess` asked about, the owner that there is not, or both as `<action>:<owner_type>/<owner_id>`.",
       }),
       request_id: Type.String({ description: "The X-Request-ID of the request." }),
       follows: Nullable(Id("The event that said `allowed` where this one says that nothing came of it.")),
