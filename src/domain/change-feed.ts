@@ -149,21 +149,25 @@ export function createChangeFeed(
   }
 
   /**
-   * What a listener missed before it came. It goes on hearing with the others when it has heard all that they have:
-   * between the last look and that moment nothing is awaited.
+   * What a listener missed before it came. It goes no further than the others are: up to there rights were looked up,
+   * whosever log says that they changed. When it is there it hears with them: between the last look and that moment
+   * nothing is awaited.
    */
   async function catchUp(listener: Listener): Promise<void> {
-    const kept = await changes.keptSince();
-    if (listener.position < kept) {
-      listener.missed();
-      listener.position = kept;
-    }
     for (;;) {
       await listener.room();
       if (!listeners.has(listener)) return;
       const others = position ?? 0n;
-      const events = await changes.after(listener.position, keyOf(listener.grant).tenant_id, CATCH_UP_BATCH);
+      const { tenant_id } = keyOf(listener.grant);
+      const found = await changes.after(listener.position, tenant_id, CATCH_UP_BATCH);
+      // Asked after that look: what had been forgotten by then is not in it.
+      const kept = await changes.keptSince();
+      const events = found.filter((event) => event.position <= others);
       await recheck(concerned(events).includes(listener) ? [listener] : [], listener.grant.at);
+      if (listener.position < kept) {
+        listener.missed();
+        listener.position = kept;
+      }
       tell(listener, events);
       if (events.length === CATCH_UP_BATCH || others !== position) continue;
       if (others > listener.position) listener.position = others;

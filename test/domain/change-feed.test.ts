@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import { type Told, createChangeFeed } from "../../src/domain/change-feed.ts";
 import type { Caller, Grant } from "../../src/domain/admission.ts";
+import { INSTANCE_TENANT } from "../../src/domain/audit.ts";
 import { RIGHTS_CHANGED } from "../../src/domain/change-events.ts";
 import type { ChangeLog } from "../../src/domain/lifecycle-ports.ts";
 
@@ -22,20 +23,23 @@ function grantOf(principal: string): Grant {
 }
 
 function world(limits?: { all: number; perPrincipal: number }) {
-  const log: Told[] = [];
+  let log: Told[] = [];
+  let tail = 0n;
   /** Runs in the middle of a look at the log, after it was read and before it is answered. */
   let between: (() => Promise<void>) | null = null;
   const changes: ChangeLog = {
-    place: async () => BigInt(log.length),
-    async after(position, _tenant, limit) {
+    place: async () => tail,
+    async after(position, tenant, limit) {
       if (isBroken) throw new Error("away");
-      const found = log.filter((each) => each.position > position).slice(0, limit);
+      const found = log
+        .filter((each) => each.position > position && (tenant === null || each.tenant_id === tenant))
+        .slice(0, limit);
       const act = between;
       between = null;
       await act?.();
       return found;
     },
-    keptSince: async () => 0n,
+    keptSince: async () => (log[0]?.position ?? tail + 1n) - 1n,
     forget: async () => undefined,
   };
   let allowed = true;
@@ -57,9 +61,9 @@ function world(limits?: { all: number; perPrincipal: number }) {
     },
   };
   const feed = createChangeFeed(gate as unknown as Parameters<typeof createChangeFeed>[0], changes, limits);
-  const add = (kind: Told["kind"] = "setting.created"): void => {
-    const position = BigInt(log.length + 1);
-    const place = { tenant_id: TENANT, ...owner, setting_id: null, path: `secret/Custom/${position}` };
+  const add = (kind: Told["kind"] = "setting.created", tenant_id = TENANT): void => {
+    const position = ++tail;
+    const place = { tenant_id, ...owner, setting_id: null, path: `secret/Custom/${position}` };
     log.push({
       ...place,
       id: String(position),
@@ -77,14 +81,15 @@ function world(limits?: { all: number; perPrincipal: number }) {
     break: () => (isBroken = true),
     interrupt: (act: () => Promise<void>) => (between = act),
     forbid: () => (allowed = false),
-    listen: async (after: bigint | null = null) => {
+    forget: (upTo: bigint) => (log = log.filter(({ position }) => position > upTo)),
+    listen: async (after: bigint | null = null, room = async (): Promise<void> => undefined) => {
       const heard: number[] = [];
       let isEnded = false;
       const listening = await feed.listen(caller, {
         owner,
         path: null,
         after,
-        room: async () => undefined,
+        room,
         tell: ({ position }) => heard.push(Number(position)),
         missed: () => heard.push(-1),
         end: () => (isEnded = true),
@@ -123,6 +128,33 @@ test("who lost a right hears nothing that is told with the loss", async () => {
   add();
   await feed.pump();
   expect([listener.heard, listener.isEnded(), feed.count()]).toEqual([[1], true, 0]);
+});
+
+test("who loses a right while it catches up hears nothing that came after the loss, whoever's log has it", async () => {
+  const { feed, add, forbid, listen } = world();
+  await listen();
+  for (let each = 0; each < 150; each++) add();
+  await feed.pump();
+  let reads = 0;
+  const late = await listen(0n, async () => {
+    // It has read its first batch; somebody else gives these their places, and our next look at all comes later.
+    if (++reads !== 2) return;
+    forbid();
+    add(RIGHTS_CHANGED, INSTANCE_TENANT);
+    add();
+  });
+  await feed.pump();
+  expect([late.heard.at(-1), late.isEnded(), feed.count()]).toEqual([150, true, 0]);
+});
+
+test("what is forgotten while a listener catches up is told as missed", async () => {
+  const { add, forget, listen } = world();
+  for (let each = 0; each < 250; each++) add();
+  let reads = 0;
+  const late = await listen(0n, async () => {
+    if (++reads === 2) forget(200n);
+  });
+  expect([late.heard.slice(99, 102), late.heard.at(-1)]).toEqual([[100, -1, 201], 250]);
 });
 
 test("what came while nobody listened is told to who asks for it, and to nobody else", async () => {
