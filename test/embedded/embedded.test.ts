@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import pg from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startOf } from "../../src/embedded/lock.ts";
 import { startEmbeddedPostgres } from "../../src/embedded/postgres.ts";
+import { fill, query, serverPid } from "./kit.ts";
 
 const brokerScript = fileURLToPath(new URL("broker.ts", import.meta.url));
 let home: string;
@@ -21,7 +21,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   for (const broker of brokers) broker.kill("SIGKILL");
-  const server = await serverPid().catch(() => 0);
+  const server = await serverPid(home).catch(() => 0);
   if (server > 0) await gone(server);
   await rm(home, { recursive: true, force: true });
 });
@@ -35,21 +35,6 @@ async function startBroker(): Promise<{ process: ChildProcess; url: string; pid:
     child.once("exit", (code) => reject(new Error(`the broker ended (${code})`)));
   });
   return { process: child, ...JSON.parse(line) };
-}
-
-async function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
-  const client = new pg.Client({ connectionString: url });
-  client.on("error", () => undefined);
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
-
-async function serverPid(): Promise<number> {
-  return Number((await readFile(join(home, "postgres/data/postmaster.pid"), "utf8")).split("\n")[0]);
 }
 
 /** No event tells of the end of somebody else's process. */
@@ -72,10 +57,6 @@ async function guardsOf(server: number): Promise<number[]> {
     if (commandLine.endsWith(`coffer-postgres-guard\0${server}\0`)) found.push(Number(name));
   }
   return found;
-}
-
-async function fill(url: string): Promise<void> {
-  await query(url, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)");
 }
 
 async function expectKept(): Promise<void> {
@@ -176,7 +157,7 @@ describe("a broker's death", () => {
     process.kill(broker.pid, "SIGKILL");
     await kill(broker.process);
     await gone(broker.pid);
-    expect(await serverPid()).toBe(broker.pid);
+    expect(await serverPid(home)).toBe(broker.pid);
     await expectKept();
     // Killed backends may hold the old memory for a while; the start waits for them.
   }, 90_000);

@@ -1,32 +1,17 @@
 // The embedded PostgreSQL is started again when it ends by itself, and never when the broker stops it.
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startOf } from "../../src/embedded/lock.ts";
 import { startEmbeddedPostgres } from "../../src/embedded/postgres.ts";
+import { fill, query, serverPid } from "./kit.ts";
 
 let home: string;
 beforeEach(async () => {
   home = await mkdtemp(join(tmpdir(), "coffer-embedded-"));
 });
 afterEach(() => rm(home, { recursive: true, force: true, maxRetries: 10 }));
-
-async function query(url: string, sql: string): Promise<unknown[]> {
-  const client = new pg.Client({ connectionString: url });
-  client.on("error", () => undefined);
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
-
-async function serverPid(): Promise<number> {
-  return Number((await readFile(join(home, "postgres/data/postmaster.pid"), "utf8")).split("\n")[0]);
-}
 
 describe("a server that ends by itself", () => {
   test.each(["SIGTERM", "SIGKILL"] as const)(
@@ -42,13 +27,13 @@ describe("a server that ends by itself", () => {
         },
       };
       const server = await startEmbeddedPostgres({ home, logger });
-      await query(server.url, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)");
+      await fill(server.url);
       process.kill(server.pid, signal);
       await again.promise;
       expect(await query(server.url, "SELECT id FROM kept")).toEqual([{ id: 7 }]);
-      expect(await serverPid()).not.toBe(server.pid);
+      expect(await serverPid(home)).not.toBe(server.pid);
       expect(said[0]).toContain("ended by itself");
-      const last = await serverPid();
+      const last = await serverPid(home);
       await server.stop();
       expect(startOf(last)).toBeUndefined();
     },
@@ -58,7 +43,7 @@ describe("a server that ends by itself", () => {
     const server = await startEmbeddedPostgres({ home });
     process.kill(server.pid, "SIGKILL");
     await server.stop();
-    await expect(serverPid().then(startOf)).resolves.toBeUndefined();
+    await expect(serverPid(home).then(startOf)).resolves.toBeUndefined();
     const next = await startEmbeddedPostgres({ home });
     await next.stop();
   });
