@@ -270,11 +270,7 @@ export async function databaseOf(
   started: (() => Promise<void>)[],
 ): Promise<string> {
   if (config.databaseUrl !== null) return config.databaseUrl.reveal();
-  const quiet = {
-    info: (message: string) => logger.debug(message),
-    error: (message: string) => logger.error(message),
-  };
-  const postgres = await startEmbeddedPostgres({ home: config.home, logger: quiet });
+  const postgres = await startEmbeddedPostgres({ home: config.home, logger });
   started.push(() => postgres.stop());
   return postgres.url;
 }

@@ -2,9 +2,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { startOf } from "../../src/embedded/lock.ts";
 import { startEmbeddedPostgres } from "../../src/embedded/postgres.ts";
+import { made } from "../harness/broker.ts";
+import { spawnBroker } from "../harness/process.ts";
+import { until } from "../harness/until.ts";
 import { fill, query, serverPid } from "./kit.ts";
 
 let home: string;
@@ -38,6 +41,17 @@ describe("a server that ends by itself", () => {
       expect(startOf(last)).toBeUndefined();
     },
   );
+
+  test("costs a broker a moment: it says so, and gives what it was given before", async () => {
+    const broker = await spawnBroker(home);
+    onTestFinished(() => broker.killAll());
+    const admin = await broker.admin();
+    const { id } = await made(admin.post("/organizations", { body: { name: "kept" } }));
+    process.kill(await serverPid(home), "SIGKILL");
+    await broker.said("the embedded PostgreSQL runs again");
+    await until("it is ready again", async () => (await admin.get("/readyz")).status === 200);
+    expect((await made(admin.get(`/organizations/${id}`))).name).toBe("kept");
+  });
 
   test("is not started again by a broker that stops, nor left behind by it", async () => {
     const server = await startEmbeddedPostgres({ home });
