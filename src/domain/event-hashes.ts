@@ -9,7 +9,8 @@ export type EventHashes = ReturnType<typeof createEventHashes>;
 
 /** @param hashEvent as a seal's leaf has it */
 export function createEventHashes(hashEvent: (event: AuditEvent) => Buffer) {
-  // As text, a character a byte: thousands of them wait to be sealed, and a Buffer is several times as large.
+  // As text, a character a byte: thousands of them wait to be sealed, and a Buffer is several times as large. Empty where
+  // it is sealed.
   let newer = new Map<string, string>();
   let older = new Map<string, string>();
 
@@ -23,10 +24,12 @@ export function createEventHashes(hashEvent: (event: AuditEvent) => Buffer) {
     /** Null where this process did not record it, or long ago. */
     get(id: string): Uint8Array | null {
       const text = newer.get(id) ?? older.get(id);
-      return text === undefined ? null : Buffer.from(text, "latin1");
+      return text === undefined || text === "" ? null : Buffer.from(text, "latin1");
     },
+    /** Its id stays until its generation goes: deleting each would wear the table out (recent.ts). */
     forget(id: string): void {
-      if (!newer.delete(id)) older.delete(id);
+      const generation = newer.has(id) ? newer : older;
+      if (generation.has(id)) generation.set(id, "");
     },
   };
 }

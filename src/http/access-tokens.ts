@@ -9,6 +9,7 @@ import { isUuid } from "../domain/address.ts";
 import { BrokerError } from "../domain/errors.ts";
 import type { AccessClaims } from "../domain/federation-ports.ts";
 import type { Clock } from "../domain/ports.ts";
+import { createRecent } from "../domain/recent.ts";
 import type { App } from "./app.ts";
 
 const ALGORITHM = "EdDSA";
@@ -47,8 +48,7 @@ export function createAccessTokens(
     cachedMax = CACHED_MAX,
   }: { readonly issuer: string; readonly clock: Clock; readonly cachedMax?: number },
 ): AccessTokens {
-  // A Map keeps its order, and what is used is put last again: the first is the one used longest ago.
-  const verified = new Map<string, AccessClaims>();
+  const verified = createRecent<AccessClaims>(cachedMax);
   // The private half of the key that signs now alone: as text it cannot be cleared.
   const publicPemOf = oncePerKey((key) =>
     createPublicKey(key.privateKey).export({ format: "pem", type: "spki" }).toString(),
@@ -59,13 +59,6 @@ export function createAccessTokens(
 
   function isOver(claims: AccessClaims): boolean {
     return claims.expires_at.getTime() <= clock.now().getTime();
-  }
-
-  function remember(digest: string, claims: AccessClaims): void {
-    verified.delete(digest);
-    verified.set(digest, claims);
-    const [oldest] = verified.size > cachedMax ? verified.keys() : [];
-    if (oldest !== undefined) verified.delete(oldest);
   }
 
   async function verify(text: string, digest: string): Promise<AccessClaims | null> {
@@ -89,7 +82,7 @@ export function createAccessTokens(
       return null;
     }
     const claims = claimsOf(text, payload, issuer, clock.now());
-    if (claims !== null) remember(digest, claims);
+    if (claims !== null) verified.put(digest, claims);
     return claims;
   }
 
@@ -129,10 +122,9 @@ export function createAccessTokens(
       const known = verified.get(digest);
       if (known === undefined) return verify(text, digest);
       if (isOver(known)) {
-        verified.delete(digest);
+        verified.drop(digest);
         return null;
       }
-      remember(digest, known);
       return known;
     },
   };

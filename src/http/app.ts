@@ -41,6 +41,7 @@ import { Shed, type SheddingOptions, createShedder } from "./shedding.ts";
 import type { SignInDeps } from "./routes/sign-in.ts";
 import { COMPONENTS, PUBLISHED } from "./schemas/kit.ts";
 import { type TraceRequest, tracing } from "./trace-requests.ts";
+import { createUnderWay } from "./under-way.ts";
 
 export type App = FastifyInstance<
   RawServerDefault,
@@ -97,9 +98,9 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   const limiter = createLimiter(deps.limits, deps.clock);
   const shedder = createShedder(deps.shedding, (reason) => metrics.shed(reason));
   const headers = headersFor(deps.publicUrl);
-  const underWay = new Map<ServerResponse, FastifyRequest>();
+  const underWay = createUnderWay();
   const sentAhead = countSentAhead();
-  metrics.watch(() => underWay.size);
+  metrics.watch(underWay.size);
 
   const app: App = Fastify({
     logger: false,
@@ -147,25 +148,24 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   function begin(request: FastifyRequest, reply: FastifyReply, route: RouteInfo): RequestState {
     for (const [name, value] of headers) reply.header(name, value);
     reply.header("x-request-id", request.id);
-    underWay.set(reply.raw, request);
-    reply.raw.on("close", end);
-    return beginState(request, reply, route);
+    const state = beginState(request, reply, route);
+    underWay.enter(state);
+    reply.raw.on("close", () => end(request, state));
+    return state;
   }
 
   /** After the answer, or when the client has left without one. */
-  function end(this: ServerResponse): void {
-    const request = underWay.get(this);
-    if (request === undefined) return;
-    underWay.delete(this);
-    sentAhead.end(request.raw.socket);
-    const { route, startedAt, code, opened } = stateOf(request);
-    const { method } = request;
-    const status = this.writableEnded ? this.statusCode : 499;
+  function end({ id, method, raw }: FastifyRequest, state: RequestState): void {
+    if (!underWay.leave(state)) return;
+    sentAhead.end(raw.socket);
+    const { route, startedAt, code, opened } = state;
+    const response = state.reply.raw;
+    const status = response.writableEnded ? response.statusCode : 499;
     const milliseconds = performance.now() - startedAt;
     metrics.answered(method, route.pattern, status, milliseconds / 1_000);
     if (opened > 0) metrics.opened(opened);
     const line = {
-      request_id: request.id,
+      request_id: id,
       method,
       route: route.pattern,
       status,
@@ -252,7 +252,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
 
   app.addHook("preClose", (done) => {
     shedder.close();
-    for (const response of underWay.keys()) if (!response.headersSent) response.shouldKeepAlive = false;
+    for (const { reply } of underWay.all()) if (!reply.raw.headersSent) reply.raw.shouldKeepAlive = false;
     // Whoever has not ended by then is cut off. Open connections keep the process alive; this does not.
     setTimeout(() => app.server.closeAllConnections(), deps.drainSeconds * 1_000).unref();
     done();

@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { addressBlock } from "../domain/audit.ts";
 import { BrokerError } from "../domain/errors.ts";
 import type { Clock, Credential } from "../domain/ports.ts";
+import { type Recent, createRecent } from "../domain/recent.ts";
 import { type Bucket, type RequestState, stateOf } from "./request-state.ts";
 
 export type LimitOptions = {
@@ -24,17 +25,16 @@ export const DEFAULT_LIMITS: LimitOptions = {
 
 const BUCKETS_MAX = 50_000;
 
-/** Buckets by key; past the bound the one used longest ago is given up, which only ever favours its owner. */
+/** Buckets by key; past the bound one that was not used lately is given up, which only ever favours its owner. */
 export class Buckets {
   readonly #perSecond: number;
   readonly #clock: Clock;
-  readonly #max: number;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #buckets: Recent<Bucket>;
 
   constructor(perSecond: number, clock: Clock, max = BUCKETS_MAX) {
     this.#perSecond = perSecond;
     this.#clock = clock;
-    this.#max = max;
+    this.#buckets = createRecent(max);
   }
 
   /** The bucket of a key, refilled. */
@@ -42,15 +42,10 @@ export class Buckets {
     const at = this.#clock.now().getTime();
     const known = this.#buckets.get(key);
     if (known === undefined) {
-      const [oldest] = this.#buckets.size < this.#max ? [] : this.#buckets.keys();
-      if (oldest !== undefined) this.#buckets.delete(oldest);
       const bucket = { units: this.#perSecond, at, perSecond: this.#perSecond };
-      this.#buckets.set(key, bucket);
+      this.#buckets.put(key, bucket);
       return bucket;
     }
-    // A Map keeps its order: put last again, so that the first is the one used longest ago.
-    this.#buckets.delete(key);
-    this.#buckets.set(key, known);
     // A clock that was set back refills nothing, and takes nothing.
     const elapsedSeconds = Math.max(0, at - known.at) / 1_000;
     known.units = Math.min(this.#perSecond, known.units + elapsedSeconds * this.#perSecond);

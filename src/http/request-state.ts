@@ -53,6 +53,8 @@ export type RequestState = {
   opened: number;
   /** Whether it is counted as being worked on; shedding.ts. */
   isWorkedOn: boolean;
+  /** Where it stands among those under way; under-way.ts. */
+  place: number | null;
 };
 
 declare module "fastify" {
@@ -81,6 +83,7 @@ export function beginState(request: FastifyRequest, reply: FastifyReply, route: 
     code: null,
     opened: 0,
     isWorkedOn: false,
+    place: null,
   };
   request.state = state;
   return state;

@@ -3,6 +3,7 @@
 // Holds KeyObjects alone, never raw bytes. Nothing here waits; a miss is the caller's to mend.
 import type { KeyObject } from "node:crypto";
 import type { Clock } from "../domain/ports.ts";
+import { createRecent } from "../domain/recent.ts";
 
 export type KeyCacheBounds = {
   readonly countMax: number;
@@ -15,7 +16,7 @@ type KeyCache = {
   take(name: string): KeyObject | null;
   /** A mark to take before a key is loaded: should anything be forgotten after it, the key is not kept. */
   asOf(): number;
-  /** Keeps a key; the least recently used one goes when there are too many. `subjects`: whose it is. */
+  /** Keeps a key; one that was not used lately goes when there are too many. `subjects`: whose it is. */
   put(name: string, key: KeyObject, subjects: readonly string[], asOf: number): void;
   /** Drops all that is a subject's. */
   forget(subject: string): void;
@@ -34,8 +35,7 @@ export function createKeyCache(
   bounds: KeyCacheBounds,
   onTake: (found: boolean) => void = () => undefined,
 ): KeyCache {
-  // A Map keeps its order: the least recently used entry is the first.
-  const entries = new Map<string, Entry>();
+  const entries = createRecent<Entry>(bounds.countMax);
   const ageMax = bounds.ageMaxSeconds * 1_000;
   let sweptAt = 0;
   let forgotten = 0;
@@ -48,18 +48,19 @@ export function createKeyCache(
   function sweep(now: number): void {
     if (Math.abs(now - sweptAt) < ageMax / 2) return;
     sweptAt = now;
-    for (const [name, entry] of entries) if (isOver(entry, now)) entries.delete(name);
+    entries.dropWhere((entry) => isOver(entry, now));
   }
 
   return {
     take(name) {
       const entry = entries.get(name);
-      if (entry !== undefined) entries.delete(name);
       const found = entry !== undefined && !isOver(entry, clock.now().getTime());
       onTake(found);
-      if (!found) return null;
+      if (!found) {
+        entries.drop(name);
+        return null;
+      }
       entry.uses += 1;
-      entries.set(name, entry);
       return entry.key;
     },
     asOf: () => forgotten,
@@ -68,16 +69,11 @@ export function createKeyCache(
       if (asOf !== forgotten) return;
       const now = clock.now().getTime();
       sweep(now);
-      entries.delete(name);
-      entries.set(name, { key, subjects, since: now, uses: 0 });
-      for (const [oldest] of entries) {
-        if (entries.size <= bounds.countMax) break;
-        entries.delete(oldest);
-      }
+      entries.put(name, { key, subjects, since: now, uses: 0 });
     },
     forget(subject) {
       forgotten += 1;
-      for (const [name, { subjects }] of entries) if (subjects.includes(subject)) entries.delete(name);
+      entries.dropWhere(({ subjects }) => subjects.includes(subject));
     },
   };
 }

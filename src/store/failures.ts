@@ -118,7 +118,7 @@ const awayKinds = new Set([
 ]);
 /** node-postgres has no code for these; the texts are its own and quote nothing. */
 const awayTexts =
-  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|Cannot use a pool after|timeout expired)/;
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed|Cannot use a pool after|timeout expired)/;
 
 /** What kind of failure it is, without a word of its text. */
 function stateOf(error: unknown): string {

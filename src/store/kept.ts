@@ -3,6 +3,7 @@
 // of those very versions is used. Ciphertext alone is kept, no role and no decision, and all of it within a bound.
 import type { Subject } from "../domain/audit.ts";
 import type { PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
+import { createRecent } from "../domain/recent.ts";
 import type { Written } from "./columns.ts";
 
 /** Keys of what was read once lately. */
@@ -28,9 +29,7 @@ export const weightOf = (jsonLength: number, rows: number): number => jsonLength
 
 /** @param weightMax bytes of memory that all of it may take, by and large */
 export function createKept<Known extends Kept>(weightMax: number) {
-  // A Map keeps its order: the first was put there longest ago.
-  const all = new Map<string, { readonly known: Known; isUsed: boolean }>();
-  let weight = 0;
+  const all = createRecent<Known>(weightMax, ({ weight }) => weight);
   // What is read once is not worth the room: it is kept from its second reading on.
   let [glimpsed, glimpsedBefore] = [new Set<string>(), new Set<string>()];
 
@@ -42,37 +41,10 @@ export function createKept<Known extends Kept>(weightMax: number) {
     return false;
   }
 
-  function drop(key: string): void {
-    weight -= all.get(key)?.known.weight ?? 0;
-    all.delete(key);
-  }
-
-  /** What was used since it was looked at last gets a second chance: so that a hit changes no order. */
-  function makeRoom(): void {
-    for (const [key, entry] of all) {
-      if (weight <= weightMax) return;
-      if (entry.isUsed) {
-        entry.isUsed = false;
-        all.delete(key);
-        all.set(key, entry);
-      } else drop(key);
-    }
-  }
-
   return {
     isWanted,
-    get(key: string): Known | null {
-      const entry = all.get(key);
-      if (entry === undefined) return null;
-      entry.isUsed = true;
-      return entry.known;
-    },
-    put(key: string, known: Known): void {
-      drop(key);
-      all.set(key, { known, isUsed: false });
-      weight += known.weight;
-      makeRoom();
-    },
-    drop,
+    get: (key: string): Known | null => all.get(key) ?? null,
+    put: all.put,
+    drop: all.drop,
   };
 }
