@@ -3,7 +3,7 @@
 // is the same, so that nobody learns which account, token or provider exists; with client credentials so is the work.
 import { type Scope, formatScope, parseScope, scopesWithin } from "./access.ts";
 import { isUuid } from "./address.ts";
-import { type Caller, type Need, Refused } from "./admission.ts";
+import { type Caller, type Need, Refused, type Who } from "./admission.ts";
 import type { RequestContext } from "./audit.ts";
 import { bindingMatches } from "./binding.ts";
 import { BrokerError } from "./errors.ts";
@@ -60,7 +60,7 @@ export function createSignIn(
             token_id: token.id,
             provider: null,
             scopes: narrowed(input.scope, principal.ceilings, []),
-            ...lifetime(at, token.expires_at),
+            ...lifetime(at, token.expires_at, { principal_id: principal.id, token_id: token.id }),
           };
           return { result: claims, details: { grant: "client_credentials", ...traceOf(claims) } };
         },
@@ -106,7 +106,7 @@ export function createSignIn(
           token_id: null,
           provider: { id: trusted.id, revision: trusted.revision },
           scopes: narrowed(input.scope, ceilings, binding.scopes ?? []),
-          ...lifetime(now, identity.expires_at),
+          ...lifetime(now, identity.expires_at, who),
         };
         return signedIn(claims, principal, { provider: trusted.id, ...vouchedBy(identity) });
       }
@@ -131,7 +131,7 @@ export function createSignIn(
         token_id: null,
         provider: null,
         scopes: narrowed(input.scope, [], []),
-        ...lifetime(now, identity.expires_at),
+        ...lifetime(now, identity.expires_at, { principal_id: principal.id, token_id: null }),
       };
       return signedIn(claims, principal, {
         ...vouchedBy(identity),
@@ -176,9 +176,15 @@ function traceOf({ id, scopes }: AccessClaims): Record<string, string> {
   return { access_token_id: id, scopes: scopes.join(" ") };
 }
 
-function lifetime(now: Date, until: Date | null): Pick<AccessClaims, "issued_at" | "expires_at"> {
+/**
+ * As long as what was presented is good, and 15 minutes at most.
+ * @throws Refused in its last second: an access token tells whole seconds (RFC 7519), and has none left
+ */
+function lifetime(now: Date, until: Date | null, who: Who): Pick<AccessClaims, "issued_at" | "expires_at"> {
   const most = now.getTime() + ACCESS_SECONDS_MAX * 1000;
-  return { issued_at: now, expires_at: new Date(until === null ? most : Math.min(most, until.getTime())) };
+  const end = until === null ? most : Math.min(most, until.getTime());
+  if (Math.floor(end / 1000) <= Math.floor(now.getTime() / 1000)) throw new Refused("expired", who);
+  return { issued_at: now, expires_at: new Date(end) };
 }
 
 /**

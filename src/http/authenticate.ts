@@ -9,6 +9,7 @@ import type { Caller } from "../domain/admission.ts";
 import type { AccessClaims } from "../domain/federation-ports.ts";
 import type { Credential } from "../domain/ports.ts";
 import type { AccessTokens } from "./access-tokens.ts";
+import { countOf } from "./connection.ts";
 import { stateOf } from "./request-state.ts";
 
 const ABSENT: Credential = { kind: "absent" };
@@ -25,7 +26,7 @@ export function credentialOf(
   accessTokens: Pick<AccessTokens, "read">,
 ): Credential | Promise<Credential> {
   if (authorization === undefined) return ABSENT;
-  const token = isAuthorizedTwice(rawHeaders) ? undefined : BEARER.exec(authorization)?.[1];
+  const token = countOf(rawHeaders, "authorization") > 1 ? undefined : BEARER.exec(authorization)?.[1];
   if (token === undefined) return MALFORMED;
   if (token.startsWith("eyJ")) {
     const read = accessTokens.read(token);
@@ -33,17 +34,6 @@ export function credentialOf(
   }
   const hash = parseApiToken(token);
   return hash === null ? MALFORMED : { kind: "api", hash };
-}
-
-/** Node keeps the first of two and says nothing; a proxy may have judged by the other. */
-function isAuthorizedTwice(rawHeaders: readonly string[]): boolean {
-  let count = 0;
-  for (let index = 0; index < rawHeaders.length; index += 2) {
-    const name = rawHeaders[index];
-    // The length first, and no `headersDistinct`: each request comes by here.
-    if (name?.length === 13 && name.toLowerCase() === "authorization") count += 1;
-  }
-  return count > 1;
 }
 
 function accessCredential(claims: AccessClaims | null): Credential {

@@ -25,10 +25,29 @@ export function connectionFor(silenceSeconds: number) {
   };
 }
 
-/** RFC 9112, section 3.2: from HTTP/1.1 on, a request names its host. */
-export function hostError({ headers, httpVersion }: IncomingMessage): BrokerError | undefined {
-  if (headers.host !== undefined || httpVersion === "1.0") return undefined;
-  return new BrokerError("invalid_request", "The request has no Host header.");
+/** RFC 9112, section 3.2: from HTTP/1.1 on, a request names its host, and none names two. */
+export function hostError({ rawHeaders, httpVersion }: IncomingMessage): BrokerError | undefined {
+  const count = countOf(rawHeaders, "host");
+  if (count === 1 || (count === 0 && httpVersion === "1.0")) return undefined;
+  return new BrokerError(
+    "invalid_request",
+    `The request has ${count === 0 ? "no" : "more than one"} Host header.`,
+  );
+}
+
+/**
+ * How often a request has a header. Of two that may be there once, Node keeps the first and says nothing; a proxy may
+ * have judged by the other.
+ * @param name in lower case
+ */
+export function countOf(rawHeaders: readonly string[], name: string): number {
+  let count = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const each = rawHeaders[index];
+    // The length first, and no `headersDistinct`: each request comes by here.
+    if (each?.length === name.length && each.toLowerCase() === name) count += 1;
+  }
+  return count;
 }
 
 /**

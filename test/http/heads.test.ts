@@ -1,7 +1,7 @@
 // A request's head: one host, one credential, and no more than 16 KiB. What is refused for it is told as anything else is.
 import { connect } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type TestBroker, startBroker } from "../harness/broker.ts";
+import { type TestBroker, furnish, startBroker } from "../harness/broker.ts";
 
 let broker: TestBroker;
 beforeAll(async () => {
@@ -9,12 +9,14 @@ beforeAll(async () => {
 });
 afterAll(() => broker.close());
 
-/** Sends this head over a connection of its own. */
-async function ask(...lines: readonly string[]) {
+const ask = (...lines: readonly string[]) => send("", ...lines);
+
+/** Sends this body under this head over a connection of its own. */
+async function send(body: string, ...lines: readonly string[]) {
   const { hostname, port } = new URL(broker.url);
   const text = await new Promise<string>((resolve, reject) => {
     const socket = connect(Number(port), hostname, () =>
-      socket.write([...lines, "Connection: close", "", ""].join("\r\n")),
+      socket.write([...lines, "Connection: close", "", body].join("\r\n")),
     );
     let got = "";
     socket.on("data", (chunk) => (got += String(chunk)));
@@ -54,6 +56,48 @@ test.each(["/auth/me", "/healthz", "/nowhere"])(
 test("HTTP/1.0 names no host, and an empty name is one", async () => {
   expect((await ask("GET /healthz HTTP/1.0")).status).toBe(200);
   expect((await ask("GET /healthz HTTP/1.1", "Host:")).status).toBe(200);
+});
+
+test("two hosts are 400, also where they are one and the same", async () => {
+  for (const path of ["/auth/me", "/healthz"])
+    for (const second of ["Host: x", "hOST: y", "Host:"]) {
+      const { status, body } = await ask(`GET ${path} HTTP/1.1`, "Host: x", second);
+      expect(status).toBe(400);
+      expect(body).toMatchObject({
+        code: "invalid_request",
+        detail: "The request has more than one Host header.",
+      });
+    }
+  expect((await ask("GET /healthz HTTP/1.1", "Host: x", "X-Forwarded-Host: y")).status).toBe(200);
+});
+
+test("who signs in with two Authorization headers is not signed in, whichever of them is good", async () => {
+  const { id, api } = (await furnish(broker)).writer;
+  const good = `Authorization: Basic ${Buffer.from(`${id}:${api.token}`).toString("base64")}`;
+  const form = "grant_type=client_credentials";
+  const signIn = (...authorization: readonly string[]) =>
+    send(
+      form,
+      "POST /auth/token HTTP/1.1",
+      "Host: x",
+      "Content-Type: application/x-www-form-urlencoded",
+      `Content-Length: ${form.length}`,
+      ...authorization,
+    );
+  expect((await signIn(good)).status).toBe(200);
+  const other = "Authorization: Basic eDp5";
+  for (const two of [
+    [good, other],
+    [other, good],
+    [good, good],
+  ]) {
+    const { status, body } = await signIn(...two);
+    expect(status).toBe(400);
+    expect(body).toMatchObject({
+      error: "invalid_request",
+      error_description: "The request has more than one Authorization header.",
+    });
+  }
 });
 
 test("two Authorization headers are no credential, whichever of them is good", async () => {

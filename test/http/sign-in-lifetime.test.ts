@@ -63,6 +63,22 @@ describe("an access token", () => {
     expect(Date.parse(me.token.expires_at)).toBeLessThanOrEqual(Date.now() + 60_000);
   });
 
+  test("is not had in the last second of an API token, when none of it would be left", async () => {
+    const { owner, writer } = world;
+    const short = await narrower(broker, owner.api, { principal_id: writer.id });
+    const second = Math.ceil(Date.now() / 1_000) + 60;
+    await attack(broker, "UPDATE tokens SET expires_at = to_timestamp($2) WHERE id = $1", [
+      short.id,
+      second + 0.9,
+    ]);
+    const at = (time: number) =>
+      later(time - Date.now() / 1_000, () => withCredentials(broker, writer.id, short.api.token));
+    const before = await at(second - 0.1);
+    expect([before.status, before.body.expires_in]).toEqual([200, 1]);
+    const within = await at(second + 0.1);
+    expect([within.status, within.body.error]).toEqual([401, "invalid_client"]);
+  });
+
   test("dies at its expiry, also where it was verified before", async () => {
     const { apis } = await signedIn("write");
     expect(await later(890, () => statusesOf(apis))).toEqual([200, 200]);

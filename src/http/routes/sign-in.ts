@@ -6,6 +6,7 @@ import { BrokerError, badInput } from "../../domain/errors.ts";
 import type { AccessTokens } from "../access-tokens.ts";
 import type { App } from "../app.ts";
 import { contextOf } from "../authenticate.ts";
+import { countOf } from "../connection.ts";
 import { idOf } from "../input.ts";
 import { OAUTH_FAILURES } from "../oauth.ts";
 import { basicOf } from "../parsing.ts";
@@ -69,6 +70,8 @@ export function signInRoutes(app: App, broker: Broker, deps: SignInDeps): void {
     async (request, reply) => {
       const form: Form = request.body;
       const { authorization } = request.headers;
+      if (countOf(request.raw.rawHeaders, "authorization") > 1)
+        throw new BrokerError("invalid_request", "The request has more than one Authorization header.");
       const context = contextOf(request);
       const scope = form.scope ?? null;
       const isExchange = form.grant_type === S.TOKEN_EXCHANGE;
