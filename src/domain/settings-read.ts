@@ -247,21 +247,22 @@ function narrowed(select: PathQuery, grant: Grant, version: number | undefined):
 }
 
 /**
- * A page of what the caller may know of. A page that ends among other rows ends with the last one before them, so
- * that its cursor names none of those; one without any is passed over, so that every page gets on.
+ * A page of what the caller may know of. A page that ends among other rows ends with the last one before them, so that
+ * its cursor names none of those; one without any is passed over, so that every page gets on. There is a next page where
+ * it has a row that the caller may know of.
  */
 async function visiblePage(grant: Grant, reader: Reader, query: SettingQuery): Promise<SettingPage> {
-  const isScoped = grant.principal.ceilings.length > 0;
-  const limit = isScoped ? LIMIT_MAX : query.limit;
+  if (grant.principal.ceilings.length === 0) return reader.settings(query);
+  let found: SettingPage | null = null;
   for (let { after } = query; ; ) {
-    const page = await reader.settings({ ...query, after, limit });
-    if (!isScoped || page.exact) return page;
+    const page = await reader.settings({ ...query, after, limit: LIMIT_MAX });
+    if (page.exact) return page;
     const rows = page.rows.filter(({ setting }) => grant.decide("list", setting.path).verdict === "allow");
+    if (found !== null && rows.length > 0) return { ...found, more: true };
+    if (rows.length > query.limit) return { rows: rows.slice(0, query.limit), more: true, exact: false };
+    if (rows.length > 0) found = { rows, more: false, exact: false };
     const last = page.rows.at(-1);
-    if (rows.length > 0 || !page.more || last === undefined) {
-      const more = page.more || rows.length > query.limit;
-      return { rows: rows.slice(0, query.limit), more, exact: false };
-    }
+    if (!page.more || last === undefined) return found ?? { rows: [], more: false, exact: false };
     after = last.setting.path;
   }
 }

@@ -165,6 +165,22 @@ describe("pages", () => {
       expect(decrypted).toBe(true);
   });
 
+  test("a cursor does not tell that more lies out of the token's sight, however much", async () => {
+    const base = "secret/Custom/large";
+    const names = Array.from({ length: 20 }, (_, index) => String(index).padStart(2, "0"));
+    await Promise.all(names.map((name) => made(writer.put(`${base}/${name}`, "x".repeat(65_536)))));
+    const { project } = world;
+    const opened = async (...seen: readonly string[]) => {
+      const scopes = seen.map((name) => `decrypt:project/${project.id}/${base}/${name}`);
+      const narrow = settingsOf(await scoped(broker, world.writer.api, ...scopes), project);
+      const first = await narrow.open(base);
+      const { next_cursor } = first.body;
+      return [pathsOf(first), next_cursor && pathsOf(await narrow.open(base, { cursor: next_cursor }))];
+    };
+    expect(await opened("00")).toEqual([[`${base}/00`], null]);
+    expect(await opened("00", "19")).toEqual([[`${base}/00`], [`${base}/19`]]);
+  });
+
   test("a cursor names nothing that the token may not list, and no page before the last is empty", async () => {
     const base = "secret/Custom/veiled";
     for (const name of ["1-hidden", "2-seen", "3-hidden", "4-hidden", "5-seen", "6-hidden"])
