@@ -55,6 +55,11 @@ export type Asked = {
   readonly details?: Readonly<Record<string, string>>;
 };
 
+/** The same need, of this one thing: it is named on record also where that is denied or fails. */
+export function about<Of extends Need>(need: Of, target_id: string): Of {
+  return { ...need, asked: { ...need.asked, target_id } };
+}
+
 /** What the gate found out: who calls, where, and what they may do there. */
 export type Grant = {
   readonly principal: PrincipalFacts;

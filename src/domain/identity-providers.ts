@@ -2,7 +2,7 @@
 // unscoped credential. A change of a provider ends at once every access token that was had through it.
 import { formatScope, parseScope } from "./access.ts";
 import type { Owner } from "./address.ts";
-import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
+import { type Caller, type Grant, type Need, about, keyOf } from "./admission.ts";
 import { type Binding, assertBinding } from "./binding.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
 import { type Gate, nothing } from "./gate.ts";
@@ -114,10 +114,9 @@ export function createIdentityProviders(
     identityProvider(caller: Caller, organizationId: string, id: string): Promise<IdentityProvider> {
       return gate.read(
         caller,
-        seenAt(organizationId),
+        about(seenAt(organizationId), id),
         async (_grant, reader) => ({
           found: (await reader.identityProvider(organizationId, id)) ?? missing(),
-          target_id: id,
         }),
         async (found) => toView(found),
       );
@@ -129,7 +128,7 @@ export function createIdentityProviders(
       id: string,
       input: IdentityProviderInput,
     ): Promise<IdentityProvider> {
-      return gate.change(caller, atOrganization(organizationId), {
+      return gate.change(caller, about(atOrganization(organizationId), id), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner({ owner_type: "organization", owner_id: organizationId }),
         apply: async (tx, grant) => {
@@ -141,7 +140,6 @@ export function createIdentityProviders(
           await tx.putIdentityProvider(record);
           return {
             result: toView(record),
-            target_id: id,
             details: { change: "replaced", issuer: input.issuer },
           };
         },
@@ -149,13 +147,13 @@ export function createIdentityProviders(
     },
 
     removeIdentityProvider(caller: Caller, organizationId: string, id: string): Promise<void> {
-      return gate.change(caller, atOrganization(organizationId), {
+      return gate.change(caller, about(atOrganization(organizationId), id), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner({ owner_type: "organization", owner_id: organizationId }),
         apply: async (tx) => {
           const was = (await tx.identityProvider(organizationId, id)) ?? missing();
           await tx.removeIdentityProvider(organizationId, id);
-          return { result: undefined, target_id: id, details: { change: "removed", issuer: was.issuer } };
+          return { result: undefined, details: { change: "removed", issuer: was.issuer } };
         },
       });
     },

@@ -3,7 +3,7 @@
 import type { Role } from "./access.ts";
 import type { Owner } from "./address.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Caller, type Need, keyOf } from "./admission.ts";
+import { type Caller, type Need, about, keyOf } from "./admission.ts";
 import { type Gate, nothing } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { PrincipalRecord, Transaction } from "./ports.ts";
@@ -51,11 +51,11 @@ export function createMembers(gate: Gate) {
     member(caller: Caller, owner: SharedOwner, principalId: string): Promise<Member> {
       return gate.read(
         caller,
-        seen(owner),
+        about(seen(owner), principalId),
         async (_grant, reader) => {
           const found = await reader.member(owner, principalId);
           if (found === null) throw notFound("There is no such member.");
-          return { found, target_id: principalId };
+          return { found };
         },
         async (found) => toMember(found),
       );

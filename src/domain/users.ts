@@ -1,7 +1,7 @@
 // Users: enrolled, disabled, removed by an instance admin. An enrolment code is given once, when a user is made, so
 // that an admin cannot become somebody who is there already. The last admin is never removed, demoted or disabled.
 import type { Owner } from "./address.ts";
-import type { Caller, Need } from "./admission.ts";
+import { type Caller, type Need, about } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
 import { type Gate, nothing } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
@@ -60,8 +60,8 @@ export function createUsers(gate: Gate, vault: Vault, tokens: TokenMaker, newId:
     user(caller: Caller, id: string): Promise<User> {
       return gate.read(
         caller,
-        administer,
-        async (_grant, reader) => ({ found: await userRecord(reader, id), target_id: id }),
+        about(administer, id),
+        async (_grant, reader) => ({ found: await userRecord(reader, id) }),
         async (found) => toUser(found),
       );
     },
@@ -71,7 +71,7 @@ export function createUsers(gate: Gate, vault: Vault, tokens: TokenMaker, newId:
       id: string,
       change: { readonly admin?: boolean; readonly disabled?: boolean; readonly name?: string },
     ): Promise<User> {
-      return gate.change(caller, administer, {
+      return gate.change(caller, about(administer, id), {
         prepare: nothing,
         lock: (tx) => tx.lockInstance(),
         apply: async (tx, grant) => {
@@ -80,7 +80,7 @@ export function createUsers(gate: Gate, vault: Vault, tokens: TokenMaker, newId:
           const is = { ...was, admin: change.admin ?? was.admin, name: change.name ?? was.name, disabled_at };
           if (isActiveAdmin(was) && !isActiveAdmin(is)) await assertAdminRemains(tx, id);
           await tx.updatePrincipal(is);
-          return { result: toUser(is), target_id: id, details: changeDetails(change) };
+          return { result: toUser(is), details: changeDetails(change) };
         },
       });
     },
@@ -88,7 +88,7 @@ export function createUsers(gate: Gate, vault: Vault, tokens: TokenMaker, newId:
     /** Removes a user with their own scope. */
     async removeUser(caller: Caller, id: string, purge: boolean): Promise<void> {
       const owner: Owner = { owner_type: "user", owner_id: id };
-      await gate.change(caller, administer, {
+      await gate.change(caller, about(administer, id), {
         prepare: nothing,
         lock: (tx) => tx.lockInstance(),
         apply: async (tx) => {
@@ -101,7 +101,7 @@ export function createUsers(gate: Gate, vault: Vault, tokens: TokenMaker, newId:
               "The user still has settings (soft-deleted ones count); purge=true destroys them.",
             );
           const subjects = (await tx.removeOwner(owner)).map((each) => ({ ...each, version: null }));
-          return { result: undefined, subjects, target_id: id, details: { change: "removed" } };
+          return { result: undefined, subjects, details: { change: "removed" } };
         },
       });
       vault.forget(id);

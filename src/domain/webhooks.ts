@@ -1,7 +1,7 @@
 // Webhooks: whom an owner has told of changes. Their owners manage them; a secret is shown once. What could not be
 // delivered is kept, listed, and sent again on demand, under the same id.
 import type { Owner } from "./address.ts";
-import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
+import { type Caller, type Grant, type Need, about, keyOf } from "./admission.ts";
 import type { ChangeKind } from "./change-events.ts";
 import { conflict, notFound } from "./errors.ts";
 import { type Gate, nothing } from "./gate.ts";
@@ -100,14 +100,14 @@ export function createWebhooks(
     webhook(caller: Caller, owner: Owner, id: string): Promise<Webhook> {
       return gate.read(
         caller,
-        seen(owner),
-        async (grant, reader) => ({ found: await webhookAt(reader, grant, id), target_id: id }),
+        about(seen(owner), id),
+        async (grant, reader) => ({ found: await webhookAt(reader, grant, id) }),
         async (found) => toView(found),
       );
     },
 
     patchWebhook(caller: Caller, owner: Owner, id: string, patch: WebhookPatch): Promise<Webhook> {
-      return gate.change(caller, managed(owner), {
+      return gate.change(caller, about(managed(owner), id), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner(owner),
         apply: async (tx, grant) => {
@@ -117,18 +117,18 @@ export function createWebhooks(
           const disabled_at = disabled === undefined ? was.disabled_at : disabled ? grant.at : null;
           const record = { ...was, ...fields, disabled_at, updated_at: grant.at };
           await tx.updateWebhook(record);
-          return { result: toView(record), target_id: id, details: { change: "webhook_changed" } };
+          return { result: toView(record), details: { change: "webhook_changed" } };
         },
       });
     },
 
     removeWebhook(caller: Caller, owner: Owner, id: string): Promise<void> {
-      return gate.change(caller, managed(owner), {
+      return gate.change(caller, about(managed(owner), id), {
         prepare: nothing,
         lock: (tx) => tx.lockOwner(owner),
         apply: async (tx, grant) => {
           await tx.removeWebhook(await webhookAt(tx, grant, id));
-          return { result: undefined, target_id: id, details: { change: "webhook_removed" } };
+          return { result: undefined, details: { change: "webhook_removed" } };
         },
       });
     },
@@ -136,10 +136,10 @@ export function createWebhooks(
     deliveries(caller: Caller, owner: Owner, id: string, state: DeliveryState | null, page: PageInput) {
       return gate.read(
         caller,
-        seen(owner),
+        about(seen(owner), id),
         async (grant, reader) => {
           const webhook = await webhookAt(reader, grant, id);
-          return { found: await reader.deliveriesOf(webhook, state, toPage(page)), target_id: id };
+          return { found: await reader.deliveriesOf(webhook, state, toPage(page)) };
         },
         async (found) => ({
           deliveries: found.rows.map(toDelivery),
@@ -150,7 +150,7 @@ export function createWebhooks(
 
     /** 409 for one that has not ended: it is sent anyway. */
     replayDelivery(caller: Caller, owner: Owner, id: string, deliveryId: string): Promise<void> {
-      return gate.change(caller, managed(owner), {
+      return gate.change(caller, about(managed(owner), id), {
         prepare: nothing,
         lock: nothing,
         apply: async (tx, grant) => {
@@ -158,7 +158,7 @@ export function createWebhooks(
           if (!(await tx.replayDelivery(webhook, deliveryId, grant.at)))
             throw conflict("There is no such delivery that has ended.");
           const details = { change: "delivery_replayed", delivery_id: deliveryId };
-          return { result: undefined, target_id: id, details };
+          return { result: undefined, details };
         },
       });
     },

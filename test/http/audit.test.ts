@@ -129,6 +129,36 @@ describe("an event", () => {
     expect(await told(steps[4]!, theirs, owner.api)).toEqual([["patchServiceAccount", "allowed", writer.id]]);
     expect(await told(revoked, theirs, owner.api)).toEqual([["revokeToken", "allowed", writer.id]]);
   });
+
+  test("names what was asked about where that is denied, whether it is there or not", async () => {
+    const { owner, organization, project, writer, reader } = world;
+    const at = `/organizations/${organization.id}`;
+    const hook = `/webhooks/${NOBODY}?owner_type=project&owner_id=${project.id}`;
+    const asked = [
+      ["getOrganizationMember", reader.id, writer.api.get(`${at}/members/${reader.id}`), organization],
+      ["getIdentityProvider", NOBODY, writer.api.get(`${at}/identity-providers/${NOBODY}`), organization],
+      [
+        "removeIdentityProvider",
+        NOBODY,
+        writer.api.delete(`${at}/identity-providers/${NOBODY}`),
+        organization,
+      ],
+      ["getWebhook", NOBODY, writer.api.get(hook), project],
+      ["patchWebhook", NOBODY, writer.api.patch(hook, { body: { disabled: true } }), project],
+      ["removeWebhook", NOBODY, writer.api.delete(hook), project],
+      ["getUser", owner.id, writer.api.get(`/users/${owner.id}`), null],
+      ["patchUser", owner.id, writer.api.patch(`/users/${owner.id}`, { body: { disabled: true } }), null],
+      ["deleteUser", owner.id, writer.api.delete(`/users/${owner.id}`), null],
+    ] as const;
+    for (const [operation, target_id, asking, log] of asked) {
+      const answer = await asking;
+      expect([operation, answer.status]).toEqual([operation, 403]);
+      const [who, where] = log === null ? [broker.admin, INSTANCE] : [owner.api, logOf(log)];
+      expect(await events(who, where + requestOf(answer))).toEqual([
+        expect.objectContaining({ operation, outcome: "denied", target_id, principal_id: writer.id }),
+      ]);
+    }
+  });
 });
 
 describe("who reads which log", () => {
