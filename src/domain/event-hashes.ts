@@ -2,7 +2,7 @@
 // only just written. It also seals what was recorded, and not what has been made of it in the database meanwhile.
 import type { AuditEvent } from "./audit.ts";
 
-/** Two generations of so many are kept: what another replica sealed is forgotten with the older one. */
+/** Two generations of so many are kept: what another replica sealed goes with the older one, as all ids do. */
 const GENERATION = 16_384;
 
 export type EventHashes = ReturnType<typeof createEventHashes>;
@@ -21,7 +21,7 @@ export function createEventHashes(hashEvent: (event: AuditEvent) => Buffer) {
       if (newer.size >= GENERATION) [newer, older] = [new Map(), newer];
       newer.set(event.id, hashEvent(event).toString("latin1"));
     },
-    /** Null where this process did not record it, or long ago. */
+    /** Null where this process did not record it, or long ago, or has sealed it. */
     get(id: string): Uint8Array | null {
       const text = newer.get(id) ?? older.get(id);
       return text === undefined || text === "" ? null : Buffer.from(text, "latin1");

@@ -1,4 +1,4 @@
-// What is kept in memory within a bound: by and large, what was used longest ago goes first.
+// What is kept in memory within a bound: what was not used lately goes first.
 // A hit moves nothing. Put last again at each use, entries would wear a Map's table out: V8 makes a new one every so many
 // changes, and the old one points on to it. One that has come to the old generation thus keeps all tables after it, and
 // what was in them, until the next full collection.
@@ -9,7 +9,7 @@ type Entry<Value> = { readonly value: Value; isUsed: boolean };
 
 /** @param weightMax what all together may weigh; without `weightOf` that is how many there may be */
 export function createRecent<Value>(weightMax: number, weightOf: (value: Value) => number = () => 1) {
-  // A Map keeps its order: the first was put there longest ago.
+  // A Map keeps its order: the first was put there, or had its second chance, longest ago.
   const entries = new Map<string, Entry<Value>>();
   let weight = 0;
 

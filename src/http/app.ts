@@ -123,7 +123,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
       },
     },
     frameworkErrors: (thrown, request, reply) => {
-      begin(request, reply, NO_ROUTE);
+      if (begin(request, reply, NO_ROUTE) === null) return;
       answerProblem(faultOf(thrown, contract.names), request, reply);
     },
     clientErrorHandler: (thrown, socket) => answerOnSocket(thrown, socket, newId()),
@@ -145,13 +145,14 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   });
   app.decorateRequest("state", null);
 
-  function begin(request: FastifyRequest, reply: FastifyReply, route: RouteInfo): RequestState {
+  /** Null where nobody is there to be answered: the connection was ended just now. */
+  function begin(request: FastifyRequest, reply: FastifyReply, route: RouteInfo): RequestState | null {
     for (const [name, value] of headers) reply.header(name, value);
     reply.header("x-request-id", request.id);
     const state = beginState(request, reply, route);
     underWay.enter(state);
     reply.raw.on("close", () => end(request, state));
-    return state;
+    return sentAhead.begin(request.raw.socket) ? state : null;
   }
 
   /** After the answer, or when the client has left without one. */
@@ -179,9 +180,8 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   if (deps.trace) app.addHook("onRequest", tracing(deps.trace));
   app.addHook("onRequest", (request, reply, done) => {
     const state = begin(request, reply, request.routeOptions.config.info ?? NO_ROUTE);
+    if (state === null) return;
     const { route } = state;
-    // Nobody is there to be answered: the connection was ended just now.
-    if (!sentAhead.begin(request.raw.socket)) return;
     const unnamed = hostError(request.raw);
     if (unnamed !== undefined) return done(unnamed);
     if (route === NO_ROUTE) return done(noRouteError(app, request, reply));

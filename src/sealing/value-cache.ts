@@ -16,48 +16,55 @@ type Entry = { readonly plaintext: Plaintext; readonly since: number };
 
 /** @param seconds 0: nothing is kept */
 export function createValueCache(clock: Clock, seconds: number): ValueCache {
-  // A Map keeps its order: the oldest entry is the first, and all live as long.
+  // A Map keeps its order: the first was put there longest ago.
   const entries = new Map<string, Entry>();
   let bytes = 0;
   let timer: NodeJS.Timeout | null = null;
 
-  function drop(name: string, { plaintext }: Entry): void {
+  function drop(name: string): void {
+    bytes -= entries.get(name)?.plaintext.byteLength ?? 0;
     entries.delete(name);
-    bytes -= plaintext.byteLength;
   }
 
   // A clock that was set back must not lengthen a life.
   const isOver = ({ since }: Entry, now: number): boolean => now < since || now - since >= seconds * 1_000;
 
-  function dropOld(now: number): void {
-    for (const [name, entry] of entries) {
-      if (!isOver(entry, now) && bytes <= BYTES_MAX) break;
-      drop(name, entry);
-    }
-    // Also where nobody reads any more.
-    if (entries.size > 0) timer ??= setTimeout(look, seconds * 1_000).unref();
-  }
-
+  /** Also where nobody reads any more. */
   function look(): void {
     timer = null;
-    dropOld(clock.now().getTime());
+    const now = clock.now().getTime();
+    let oldest = now;
+    for (const [name, entry] of entries)
+      if (isOver(entry, now)) drop(name);
+      else oldest = Math.min(oldest, entry.since);
+    lookAgainIn(oldest + seconds * 1_000 - now);
+  }
+
+  function lookAgainIn(ms: number): void {
+    if (entries.size > 0) timer ??= setTimeout(look, ms).unref();
   }
 
   return {
     take(row) {
-      if (seconds === 0 || entries.size === 0) return null;
-      dropOld(clock.now().getTime());
-      return entries.get(nameOf(row))?.plaintext ?? null;
+      if (entries.size === 0) return null;
+      const name = nameOf(row);
+      const entry = entries.get(name);
+      if (entry === undefined) return null;
+      if (!isOver(entry, clock.now().getTime())) return entry.plaintext;
+      drop(name);
+      return null;
     },
     put(row, plaintext) {
       if (seconds === 0 || row.version.storage !== "manager" || followsLatest(row.version)) return;
       const name = nameOf(row);
-      const known = entries.get(name);
-      if (known !== undefined) drop(name, known);
-      const now = clock.now().getTime();
-      entries.set(name, { plaintext, since: now });
+      drop(name);
+      entries.set(name, { plaintext, since: clock.now().getTime() });
       bytes += plaintext.byteLength;
-      dropOld(now);
+      for (const oldest of entries.keys()) {
+        if (bytes <= BYTES_MAX) break;
+        drop(oldest);
+      }
+      lookAgainIn(seconds * 1_000);
     },
   };
 }

@@ -1,9 +1,11 @@
 // The one pool that Prisma and the driver share, and how its sessions are set. A session that hangs is ended by the
 // server, never waited for without end. The time zone is fixed because Prisma's adapter drops a timestamp's offset.
+import type { Duplex } from "node:stream";
 import { PrismaPg } from "@prisma/adapter-pg";
 import pg from "pg";
 import { asBrokerError, isOfItsConnection, isOfItsServer } from "./failures.ts";
 import { PrismaClient } from "./generated/client.ts";
+import { watchSilence } from "./silence.ts";
 
 const statementTimeoutMs = 10_000;
 const lockTimeoutMs = 8_000;
@@ -11,7 +13,6 @@ const idleInTransactionTimeoutMs = 15_000;
 const connectTimeoutMs = 3_000;
 /** Longer than the server's own: this one is for a server that does not answer at all. */
 const silenceMaxMs = 12_500;
-const silenceLookMs = 500;
 
 const statementNamesMax = 300;
 
@@ -24,8 +25,9 @@ export type Client = { readonly pool: pg.Pool; readonly prisma: PrismaClient };
 
 /** Opens nothing yet: the first query does. What the URL itself says of time-outs wins over the values here. */
 export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientOptions): Client {
+  const settings = sessionSettingsOf(databaseUrl);
   const pool = new pg.Pool({
-    connectionString: withSessionSettings(databaseUrl),
+    connectionString: settings.url,
     max: poolSize,
     keepAlive: true,
     // Connections stay, and with them their prepared statements.
@@ -42,7 +44,7 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
   };
   // Without a listener a lost idle connection would end the process.
   pool.on("error", report);
-  endUseless(pool, report);
+  endUseless(pool, settings.silenceMaxMs, report);
   const adapter = new PrismaPg(pool, {
     onPoolError: () => undefined,
     onConnectionError: report,
@@ -58,9 +60,9 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
  * server is the primary now, all that are open go too: else each of them would fail once, whenever its turn comes, and
  * until then read what the old one has.
  */
-function endUseless(pool: pg.Pool, report: (error: unknown) => void): void {
+function endUseless(pool: pg.Pool, silenceMs: number, report: (error: unknown) => void): void {
   const births = new WeakMap<pg.PoolClient, number>();
-  const silence = watchSilence(silenceMaxMs, end);
+  const silence = watchSilence(silenceMs, cutOff);
   let [born, leftUpTo] = [0, 0];
   const birthOf = (client: pg.PoolClient): number => births.get(client) ?? 0;
 
@@ -111,53 +113,17 @@ function endUseless(pool: pg.Pool, report: (error: unknown) => void): void {
   pool.on("remove", (client) => silence.forget(client));
 }
 
-/**
- * Looks at every connection from time to time, in place of the driver's `query_timeout`: with that, each statement is
- * held by closures of its own, which V8's young collections do not take; it outlived its answer with all its values and
- * rows until the next full collection (two fifths of what survived a young collection at 2,200 reads a second).
- */
-function watchSilence(maxMs: number, onSilent: (client: pg.PoolClient) => void) {
-  /** `since`: when what it owes was asked for, or when it last said something. */
-  const owing = new Map<pg.PoolClient, { answers: number; since: number }>();
-  let timer: NodeJS.Timeout | null = null;
-
-  function look(): void {
-    const now = performance.now();
-    for (const [client, { answers, since }] of owing) {
-      if (answers === 0 || now - since < maxMs) continue;
-      owing.delete(client);
-      onSilent(client);
-    }
-  }
-
-  return {
-    of(client: pg.PoolClient) {
-      const owed = { answers: 0, since: 0 };
-      owing.set(client, owed);
-      timer ??= setInterval(look, silenceLookMs).unref();
-      return {
-        awaited: (): void => {
-          if (owed.answers === 0) owed.since = performance.now();
-          owed.answers += 1;
-        },
-        came: (): void => {
-          owed.answers -= 1;
-          owed.since = performance.now();
-        },
-      };
-    },
-    forget(client: pg.PoolClient): void {
-      owing.delete(client);
-      if (owing.size > 0 || timer === null) return;
-      clearInterval(timer);
-      timer = null;
-    },
-  };
-}
+// The pool's type leaves out what each of its clients has.
+type Whole = pg.Client & { readonly connection: { readonly stream: Duplex } };
 
 function end(client: pg.PoolClient): void {
-  // The pool's type leaves out what each of its clients has.
-  (client as unknown as pg.Client).end().catch(() => undefined);
+  (client as unknown as Whole).end().catch(() => undefined);
+}
+
+/** One that takes leave of a silent server would wait for its answer, and all that is asked of it with it. */
+function cutOff(client: pg.PoolClient): void {
+  end(client);
+  (client as unknown as Whole).connection.stream.destroy();
 }
 
 /**
@@ -183,12 +149,18 @@ function createNames(): (query: { readonly sql: string }) => string {
  * is hardly dearer than one that is read in order, as in memory or on a solid disk: else all of a principal's
  * memberships were gone through for the one at an owner.
  */
-function withSessionSettings(databaseUrl: string): string {
+function sessionSettingsOf(databaseUrl: string): { readonly url: string; readonly silenceMaxMs: number } {
   // Not `new URL`, whose error repeats the text, password and all.
   const url = URL.parse(databaseUrl);
   if (url === null) throw new Error("the database's address is no URL");
+  const { searchParams } = url;
   const ours =
     "-c TimeZone=UTC -c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 -c default_transaction_isolation=read\\ committed";
-  url.searchParams.set("options", `${url.searchParams.get("options") ?? ""} ${ours}`.trim());
-  return url.href;
+  searchParams.set("options", `${searchParams.get("options") ?? ""} ${ours}`.trim());
+  const told = searchParams.get("query_timeout");
+  // Ours to keep (silence.ts), and not the driver's.
+  searchParams.delete("query_timeout");
+  const ofServer = Number(searchParams.get("statement_timeout"));
+  const usual = Math.max(silenceMaxMs, ofServer > 0 ? ofServer + silenceMaxMs - statementTimeoutMs : 0);
+  return { url: url.href, silenceMaxMs: told === null ? usual : Number(told) || Number.POSITIVE_INFINITY };
 }

@@ -27,7 +27,8 @@ const dueStatement: Statement = {
     ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED`,
 };
 
-// A rotation's length is 24-hour days, as in rotation_due_at; the index is over the same words. The first of several replicas to insert a mark tells it.
+// A rotation's length is 24-hour days, as in rotation_due_at; the index is over the same words. The first of several
+// replicas to insert a mark tells it.
 export const noticesDue = `WITH due AS (
       SELECT s.tenant_id, s.id, s.owner_type, s.owner_id, s.path, s.current_version, 'setting.rotation_due' AS kind,
         s.current_version::text AS marker, s.current_since + s.rotate_after_days * interval '24 hours' AS due_at

@@ -96,7 +96,7 @@ describe("what was verified is remembered by its hash", () => {
     expires_at: new Date(Math.floor(now.getTime() / 1_000) * 1_000 + 60_000),
   };
 
-  test("answered at once, until it expires; bounded, the one used longest ago given up", async () => {
+  test("answered at once, until it expires; bounded, one that was not used lately given up", async () => {
     const app = Fastify();
     await app.register(fastifyJwt, { secret: "never used" });
     const clock = { at: now, now: () => clock.at };

@@ -1,4 +1,5 @@
 // A request's head: one host, one credential, and no more than 16 KiB. What is refused for it is told as anything else is.
+import { once } from "node:events";
 import { connect } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type TestBroker, furnish, startBroker } from "../harness/broker.ts";
@@ -134,5 +135,28 @@ test("a head over 16 KiB is 431, of the target or of a header", async () => {
       code: "invalid_request",
       detail: "The request's head has more than 16 KiB.",
     });
+  }
+});
+
+test("whoever sends ever more requests ahead is cut off, also after some that are no requests of ours", async () => {
+  const { hostname, port } = new URL(broker.url);
+  for (const strange of [0, 40]) {
+    const socket = connect(Number(port), hostname).on("error", () => undefined);
+    await once(socket, "connect");
+    for (let each = 0; each < strange; each++) {
+      socket.write("GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n");
+      await once(socket, "data");
+    }
+    let text = "";
+    const how = new Promise<string>((resolve) => {
+      socket.on("close", () => resolve("cut off"));
+      socket.on("data", (chunk) => {
+        text += String(chunk);
+        if (text.split("HTTP/1.1 200").length > 60) resolve("all answered");
+      });
+    });
+    socket.write("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(60));
+    expect([strange, await how]).toEqual([strange, "cut off"]);
+    socket.destroy();
   }
 });

@@ -216,7 +216,7 @@ describe("keys in memory", () => {
     expect(keyring.cached(owner.tenant_id, id)).toBeNull();
   });
 
-  test("make room for others: the least recently used goes first", async () => {
+  test("make room for others: one that was not used lately goes first", async () => {
     const { keyring } = replica(memoryKeys(), { bounds: bounds({ countMax: 2 }) });
     const owners = [ownerKey(), ownerKey(), ownerKey()] as const;
     const first = await keyring.currentDataKey(owners[0], "local");

@@ -4,10 +4,12 @@ import { checkValue } from "../../src/domain/plaintext.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
 import { createValueCache } from "../../src/sealing/value-cache.ts";
 
-const row = {
-  setting: { id: "00000000-0000-7000-8000-000000000001" },
-  version: { version: 1, storage: "manager", location: { version_id: "v1" } },
-} as unknown as SettingRow;
+const rowOf = (version: number) =>
+  ({
+    setting: { id: "00000000-0000-7000-8000-000000000001" },
+    version: { version, storage: "manager", location: { version_id: `v${version}` } },
+  }) as unknown as SettingRow;
+const row = rowOf(1);
 
 beforeEach(() => {
   vi.useFakeTimers({ now: new Date("2026-03-04T05:06:07Z") });
@@ -31,6 +33,27 @@ test("a clock that is set back does not lengthen its life", () => {
   cache.put(row, checkValue("custom", "v"));
   vi.setSystemTime(Date.now() - 3_600_000);
   expect(cache.take(row)).toBeNull();
+});
+
+test("each is there for its own seconds, whatever was put before it and the clock did between", () => {
+  const cache = cacheOf(5);
+  cache.put(row, checkValue("custom", "v"));
+  vi.setSystemTime(Date.now() + 4_000);
+  cache.put(rowOf(2), checkValue("custom", "w"));
+  vi.setSystemTime(Date.now() - 2_000);
+  expect(cache.take(row)?.reveal()).toBe("v");
+  expect(cache.take(rowOf(2))).toBeNull();
+});
+
+test("each is let go of after its own seconds, also where nobody reads any more", () => {
+  const cache = cacheOf(5);
+  cache.put(row, checkValue("custom", "v"));
+  vi.advanceTimersByTime(100);
+  cache.put(rowOf(2), checkValue("custom", "w"));
+  vi.advanceTimersByTime(4_900);
+  expect(vi.getTimerCount()).toBe(1);
+  vi.advanceTimersByTime(100);
+  expect(vi.getTimerCount()).toBe(0);
 });
 
 test("it is let go of also where nobody reads any more", () => {
