@@ -154,7 +154,7 @@ export function createChangeFeed(
    * nothing is awaited.
    */
   async function catchUp(listener: Listener): Promise<void> {
-    for (;;) {
+    for (let isNew = true; ; isNew = false) {
       await listener.room();
       if (!listeners.has(listener)) return;
       const others = position ?? 0n;
@@ -163,7 +163,9 @@ export function createChangeFeed(
       // Asked after that look: what had been forgotten by then is not in it.
       const kept = await changes.keptSince();
       const events = found.filter((event) => event.position <= others);
-      await recheck(concerned(events).includes(listener) ? [listener] : [], listener.grant.at);
+      // At first in any case: what the others had passed when it came may be about it, and in another's log.
+      const isDue = isNew || concerned(events).includes(listener);
+      await recheck(isDue ? [listener] : [], listener.grant.at);
       if (listener.position < kept) {
         listener.missed();
         listener.position = kept;

@@ -13,7 +13,7 @@ import type {
   ReportToken,
   ReportTotals,
 } from "./lifecycle-ports.ts";
-import { liveRow } from "./opening.ts";
+import { atVersion, liveRow } from "./opening.ts";
 import { decodeCursor, encodeCursor } from "./paging.ts";
 import { type Preconditions, assertPreconditions } from "./preconditions.ts";
 import type { Reader } from "./ports.ts";
@@ -139,7 +139,12 @@ export function createReport(gate: Gate, vault: Vault) {
           const key = keyOf(grant);
           const found = await reader.setting(key, path);
           assertPreconditions(input, found?.setting.deleted_at === null ? found.setting : null);
-          const { setting } = await liveRow(reader, vault, key, path);
+          // What is deleted already can be purged, and nothing else.
+          const isPurge = input.action === "destroy" && version === null;
+          const row = isPurge && found !== null ? found : await liveRow(reader, vault, key, path);
+          const { setting } = row;
+          if (version !== null && (await reader.version(setting, version)) === null)
+            await atVersion(reader, vault, key, row, version);
           const since = new Date(grant.at.getTime() - days(input.days));
           const readers = await reader.readersOf(setting, since, version);
           const subjects = [{ id: setting.id, path, version }];

@@ -41,6 +41,12 @@ export function withMetadata(
   };
 }
 
+/** @throws BrokerError `invalid_value` for an expiry that is over: nobody would read what is written */
+export function assertLasts(expires_at: Date | null | undefined, now: Date, pointer = "/expires_at"): void {
+  if (expires_at !== null && expires_at !== undefined && expires_at.getTime() <= now.getTime())
+    throw badInput("invalid_value", "body", pointer, "expires_at would be in the past.");
+}
+
 function mergedLabels(was: Labels, given: Readonly<Record<string, string | null>> | null): Labels {
   const merged = new Map<string, string>(given === null ? [] : Object.entries(was));
   for (const [name, label] of Object.entries(given ?? {})) {

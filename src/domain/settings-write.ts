@@ -15,7 +15,7 @@ import type { NewId, OwnerKey } from "./ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
 import type { Pointer, Vault } from "./sealing-ports.ts";
 import { type AddressInput, type SettingChange, type Writing, shown, touched } from "./setting-change.ts";
-import { BLANK, type Metadata, isChanged, withMetadata } from "./setting-metadata.ts";
+import { assertLasts, BLANK, type Metadata, isChanged, withMetadata } from "./setting-metadata.ts";
 import type { Setting, SettingRecord, SettingRow } from "./setting.ts";
 import {
   type Known,
@@ -87,8 +87,7 @@ export function createSettingsWrite(
     if (value !== "pointer" && going?.storage === "external") throw neverWritten();
     const { placement, moved } = assertPlacement(going, asked, context);
     const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");
-    if (metadata.expires_at !== null && metadata.expires_at.getTime() <= grant.at.getTime())
-      throw badInput("invalid_value", "body", "/expires_at", "expires_at would be in the past.");
+    assertLasts(metadata.expires_at, grant.at);
     const stamp = { updated_at: grant.at, updated_by: grant.principal.id };
     const next = {
       ...(found?.setting ?? fresh(key, path, freshId, grant)),
@@ -163,9 +162,7 @@ export function createSettingsWrite(
         const live = await current(writing, input);
         const { grant, tx } = writing;
         const metadata = withMetadata(live.setting, input.metadata, "merge");
-        const given = input.metadata.expires_at;
-        if (given !== undefined && given !== null && given.getTime() <= grant.at.getTime())
-          throw badInput("invalid_value", "body", "/expires_at", "expires_at is in the past.");
+        assertLasts(input.metadata.expires_at, grant.at);
         const row = isChanged(live.setting, metadata)
           ? await saved(tx, live, touched(live.setting, grant, metadata))
           : live;

@@ -60,13 +60,18 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
         async (row, permit, grant, reader) => {
           const etag = `${etagOf(row, "opened").slice(0, -1)}.${input.as}${input.field === undefined ? "" : `.${input.field}`}"`;
           const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(row.version);
-          if (isKnown && vault.isGenuine(row) && vault.isAllowed(row)) {
-            store.noteAccess([row], grant.at, grant.principal.id);
-            return { status: "not_modified" as const, etag };
+          const isSame = isKnown && vault.isGenuine(row) && vault.isAllowed(row);
+          const noted = (): void => store.noteAccess([row], grant.at, grant.principal.id);
+          const notModified = { status: "not_modified", etag } as const;
+          if (isSame && input.field === undefined) {
+            noted();
+            return notModified;
           }
+          // Whether there is such a field is in the value alone.
           const { opened } = await openAll(vault, reader, permit, [row], "fail");
           const value = fieldOf(opened.get(row)?.reveal(), input.field);
-          store.noteAccess([row], grant.at, grant.principal.id);
+          noted();
+          if (isSame) return notModified;
           const { path: at, type } = row.setting;
           return { status: "ok" as const, etag, path: at, type, version: row.version.version, value };
         },

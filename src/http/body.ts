@@ -4,6 +4,7 @@
 import type { FastifyRequest } from "fastify";
 import type { App } from "./app.ts";
 import { BrokerError } from "../domain/errors.ts";
+import { countOf } from "./connection.ts";
 import { parseForm, parseJson } from "./parsing.ts";
 import { type RouteInfo, stateOf } from "./request-state.ts";
 
@@ -53,6 +54,7 @@ function parseWith(
 ): void {
   if (bytes.length === 0 || !stateOf(request).route.takesBody) return done(null, undefined);
   try {
+    assertFramedOnce(request);
     assertNotCoded(request);
     done(null, parse(Buffer.from(bytes)));
   } catch (error) {
@@ -71,6 +73,14 @@ const refuseBody: Parse = (request, bytes, done) => {
   };
   parseWith(refuse, request, bytes, done);
 };
+
+/** Whoever looks between us and the client might read another body: RFC 9112, section 6.1, and RFC 9110, section 5.3. */
+function assertFramedOnce({ headers: { "transfer-encoding": coding = "" }, raw }: FastifyRequest): void {
+  if (!/^(?:chunked)?$/i.test(coding))
+    throw new BrokerError("invalid_request", "The body is to come in no Transfer-Encoding but chunked.");
+  if (countOf(raw.rawHeaders, "content-type") > 1)
+    throw new BrokerError("invalid_request", "The request has more than one Content-Type header.");
+}
 
 /** RFC 9110, section 12.5.3: Accept-Encoding comes with a 415 for a coding, and with no other. */
 function assertNotCoded({ headers: { "content-encoding": coding = "" } }: FastifyRequest): void {

@@ -27,8 +27,16 @@ function world(limits?: { all: number; perPrincipal: number }) {
   let tail = 0n;
   /** Runs in the middle of a look at the log, after it was read and before it is answered. */
   let between: (() => Promise<void>) | null = null;
+  /** The same, in the middle of finding out where the log is. */
+  let placing: (() => Promise<void>) | null = null;
   const changes: ChangeLog = {
-    place: async () => tail,
+    async place() {
+      const found = tail;
+      const act = placing;
+      placing = null;
+      await act?.();
+      return found;
+    },
     async after(position, tenant, limit) {
       if (isBroken) throw new Error("away");
       const found = log
@@ -80,6 +88,7 @@ function world(limits?: { all: number; perPrincipal: number }) {
     add,
     break: () => (isBroken = true),
     interrupt: (act: () => Promise<void>) => (between = act),
+    interruptPlace: (act: () => Promise<void>) => (placing = act),
     forbid: () => (allowed = false),
     forget: (upTo: bigint) => (log = log.filter(({ position }) => position > upTo)),
     listen: async (after: bigint | null = null, room = async (): Promise<void> => undefined) => {
@@ -145,6 +154,20 @@ test("who loses a right while it catches up hears nothing that came after the lo
   });
   await feed.pump();
   expect([late.heard.at(-1), late.isEnded(), feed.count()]).toEqual([150, true, 0]);
+});
+
+test("who lost a right between the decision and listening, in another's log, hears nothing that came after", async () => {
+  const { feed, add, forbid, interruptPlace, listen } = world();
+  await listen();
+  interruptPlace(async () => {
+    forbid();
+    add(RIGHTS_CHANGED, INSTANCE_TENANT);
+    add();
+    // The others have passed it by the time that this one is among them.
+    await feed.pump();
+  });
+  const late = await listen();
+  expect([late.heard, late.isEnded()]).toEqual([[], true]);
 });
 
 test("what is forgotten while a listener catches up is told as missed", async () => {

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type TestBroker, furnish, startBroker } from "../harness/broker.ts";
+import { type TestBroker, furnish, settingsUrl, startBroker } from "../harness/broker.ts";
 
 let broker: TestBroker;
 beforeAll(async () => {
@@ -99,6 +99,28 @@ test("who signs in with two Authorization headers is not signed in, whichever of
       error_description: "The request has more than one Authorization header.",
     });
   }
+});
+
+test.each([
+  ["Transfer-Encoding: gzip, chunked", "The body is to come in no Transfer-Encoding but chunked."],
+  ["Content-Type: text/plain", "The request has more than one Content-Type header."],
+])("a body under %s beside what is right is 400, and is not taken", async (line, detail) => {
+  const { writer, project } = await furnish(broker);
+  const path = "secret/Custom/framed";
+  const put = (...lines: readonly string[]) =>
+    send(
+      'd\r\n{"value":"x"}\r\n0\r\n\r\n',
+      `PUT ${settingsUrl(project, path)} HTTP/1.1`,
+      "Host: x",
+      `Authorization: Bearer ${writer.api.token}`,
+      "Content-Type: application/json",
+      ...lines,
+    );
+  const chunked = "Transfer-Encoding: chunked";
+  const strange = await put(...(line.startsWith("Transfer") ? [line] : [line, chunked]));
+  expect([strange.status, strange.body.detail]).toEqual([400, detail]);
+  expect((await writer.api.get(settingsUrl(project, path, {}, "/settings/value"))).status).toBe(404);
+  expect((await put(chunked)).status).toBe(201);
 });
 
 test("two Authorization headers are no credential, whichever of them is good", async () => {

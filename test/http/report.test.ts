@@ -172,6 +172,20 @@ describe("a dry run of a removal", () => {
     expect((await held("*")).status).toBe(200);
   });
 
+  test("finds what the removal would: what is deleted already can be purged, no version that never was destroyed", async () => {
+    const at = "secret/Custom/deleted";
+    const keeper = (query: Record<string, string>, where = "/settings") =>
+      world.keeper.api.delete(settingsUrl(world.project, at, query, where));
+    await made(settingsOf(world.keeper.api, world.project).put(at, "one"));
+    expect((await keeper({ version: "77", dry_run: "true" }, "/settings/versions")).status).toBe(404);
+    expect((await keeper({ version: "77" }, "/settings/versions")).status).toBe(404);
+    await made(keeper({}));
+    expect((await keeper({ dry_run: "true" })).status).toBe(404);
+    expect((await keeper({ purge: "true", dry_run: "true" })).status).toBe(200);
+    expect((await keeper({ purge: "true" })).status).toBe(204);
+    expect((await keeper({ purge: "true", dry_run: "true" })).status).toBe(404);
+  });
+
   test("takes the right that the removal takes", async () => {
     expect((await ask(world.reader.api)).status).toBe(403);
     expect((await ask(world.writer.api, { purge: "true" })).status).toBe(403);

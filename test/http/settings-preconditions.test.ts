@@ -121,6 +121,15 @@ describe("If-None-Match of a read", () => {
     expect((await writer.open(path, {}, opened)).status).toBe(200);
   });
 
+  test("not for a field that the value has not, with whatever tag", async () => {
+    const path = "connect/S3/fieldless";
+    await made(writer.put(path, { access_key_id: "a", secret_access_key: "b", region: "r" }));
+    const tag = { "if-none-match": etagOf(await writer.value(path, { field: "region" })) };
+    expect((await writer.value(path, { field: "region" }, tag)).status).toBe(304);
+    const made_up = { "if-none-match": tag["if-none-match"].replace("region", "bucket") };
+    expect((await writer.value(path, { field: "bucket" }, made_up)).status).toBe(404);
+  });
+
   test("needs the same rights: a tag is no way around a 403", async () => {
     const path = fresh();
     await made(writer.put(path, "1"));
