@@ -21,7 +21,7 @@ import {
   startBroker,
   startLoad,
 } from "./processes.ts";
-import { type Result, type Sample, compare, median, tableOf } from "./results.ts";
+import { type Result, type Sample, compare, median, spreadOf, tableOf } from "./results.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -40,7 +40,8 @@ const REPLICATED = /^(one value|20 values), api$/;
 const ROUNDS = Number(flags.rounds ?? (flags.quick ? 2 : 5));
 /** Requests a round; where each of them is dear, a fraction. */
 const AMOUNT = Number(flags.amount ?? (flags.quick ? 1_000 : 10_000));
-const HALF_LOAD_SECONDS = flags.quick ? 3 : 15;
+/** A round's. */
+const HALF_LOAD_SECONDS = flags.quick ? 2 : 5;
 const CONNECTIONS = Number(flags.connections);
 const LATER_STARTS = 3;
 const SOAK_REQUESTS = Number(flags.soak ?? 0);
@@ -207,8 +208,12 @@ async function atHalfLoad(
   const urls = brokers.map(({ url }) => url);
   const round = { urls, shots: each.shots, status: each.status, connections: CONNECTIONS };
   const amount = Math.ceil(rate * HALF_LOAD_SECONDS);
-  const { p50, p99, p99_9 } = await load.fire({ ...round, amount, rate });
-  print(`${name}, at half load (${rate.toFixed(0)}/s)${when}`, `p50 ${p50}, p99 ${p99}, p99.9 ${p99_9} ms`);
+  const fired: Fired[] = [];
+  for (let each = 0; each < ROUNDS; each++) fired.push(await load.fire({ ...round, amount, rate }));
+  const told = (of: (one: Fired) => number): string => spreadOf(fired.map(of), 1);
+  const [p50, p99, p99_9] = [told((one) => one.p50), told((one) => one.p99), told((one) => one.p99_9)];
+  const figure = `p50 ${p50}, p99 ${p99}, p99.9 ${p99_9} ms; p99 ÷ p50 ${told((one) => one.p99 / one.p50)}`;
+  print(`${name}, at half load (${rate.toFixed(0)}/s)${when}`, figure);
 }
 
 async function soak(load: Load, brokers: readonly Started[], each: Case): Promise<void> {

@@ -21,11 +21,15 @@ export function median(numbers: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
-const over = ({ samples }: Result, of: (sample: Sample) => number): string => {
-  const all = samples.map(of);
-  const [low, high] = [Math.min(...all), Math.max(...all)];
-  return `${median(all).toFixed(2)} (${low.toFixed(2)}–${high.toFixed(2)})`;
-};
+/** The median, with the lowest and the highest. */
+export function spreadOf(all: readonly number[], digits = 2): string {
+  const [middle, low, high] = [median(all), Math.min(...all), Math.max(...all)].map((each) =>
+    each.toFixed(digits),
+  );
+  return `${middle} (${low}–${high})`;
+}
+
+const over = ({ samples }: Result, of: (sample: Sample) => number): string => spreadOf(samples.map(of));
 const mid = ({ samples }: Result, of: (sample: Sample) => number): string =>
   median(samples.map(of)).toFixed(0);
 
