@@ -15,7 +15,7 @@ import { lockPaths } from "./path-lock.ts";
 import { usualPlacement } from "./placement.ts";
 import type { ManagerName, Placement, SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 import type { Content, SettingChange, Writing } from "./setting-change.ts";
-import { BLANK, type Metadata, type MetadataFields, assertLasts, withMetadata } from "./setting-metadata.ts";
+import { BLANK, type Metadata, assertLasts, withMetadata } from "./setting-metadata.ts";
 import { fresh } from "./settings-write.ts";
 
 const SETTINGS_MAX = 500;
@@ -40,13 +40,7 @@ export type ImportResult = {
 };
 export type ImportAnswer = { readonly dry_run: boolean; readonly results: readonly ImportResult[] };
 
-type Checked = {
-  readonly path: SettingPath;
-  readonly plaintext: Plaintext;
-  readonly metadata: Metadata;
-  /** Where in the body it stands. */
-  readonly pointer: string;
-};
+type Checked = { readonly path: SettingPath; readonly plaintext: Plaintext; readonly metadata: Metadata };
 
 export function createImport(gate: Gate, change: SettingChange, vault: Vault, newId: NewId) {
   /** What is at a path, what is to become of it, and whether its value is the same. */
@@ -82,7 +76,7 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
   ): Promise<SettingRow> {
     const { grant, key, path } = writing;
     const live = found === null || found.setting.deleted_at !== null ? null : found;
-    const metadata = metadataFor(live, item, grant);
+    const metadata = withMetadata(live?.setting ?? BLANK, item.metadata, "replace");
     const next = {
       ...(found?.setting ?? fresh(key, path, newId(), grant)),
       ...metadata,
@@ -122,7 +116,6 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
         const results = items.map((item, index): ImportResult => {
           const row = rows[index] ?? null;
           const outcome = outcomeOf(row, input.conflict, sameAs(item, grant, permit));
-          if (outcome === "overwritten") metadataFor(row, item, grant);
           return { path: item.path, outcome, version: row?.setting.current_version ?? 0 };
         });
         return { dry_run: true, results };
@@ -206,13 +199,6 @@ function assertNoConflict(results: readonly ImportResult[], grant: Grant): void 
   throw new BrokerError("conflict", detail, { paths: taken.map(({ path }) => path) }, conflict(detail));
 }
 
-/** What the setting says once it is written; an expiry that is left out stays. @throws BrokerError `invalid_value` */
-function metadataFor(live: SettingRow | null, item: Checked, { at }: Grant): MetadataFields {
-  const metadata = withMetadata(live?.setting ?? BLANK, item.metadata, "replace");
-  assertLasts(metadata.expires_at, at, `${item.pointer}/expires_at`);
-  return metadata;
-}
-
 /** Sorted by path. @throws BrokerError `invalid_value` with all that is wrong */
 function checkedItems(input: ImportInput, grant: Grant): readonly Checked[] {
   const given = itemsOf(input);
@@ -227,7 +213,7 @@ function checkedItems(input: ImportInput, grant: Grant): readonly Checked[] {
       const plaintext = checkValue(typeOfPath(path), item.value);
       assertLasts(item.metadata.expires_at, grant.at);
       if (checked.has(path)) throw badInput("invalid_value", "body", "/path", "The path is named twice.");
-      checked.set(path, { path, plaintext, metadata: item.metadata, pointer });
+      checked.set(path, { path, plaintext, metadata: item.metadata });
     } catch (error) {
       if (!(error instanceof BrokerError) || error.code === "internal") throw error;
       const told = error.fields.errors ?? [{ in: "body" as const, pointer: "", detail: error.message }];

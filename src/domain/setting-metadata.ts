@@ -42,9 +42,9 @@ export function withMetadata(
 }
 
 /** @throws BrokerError `invalid_value` for an expiry that is over: nobody would read what is written */
-export function assertLasts(expires_at: Date | null | undefined, now: Date, pointer = "/expires_at"): void {
+export function assertLasts(expires_at: Date | null | undefined, now: Date): void {
   if (expires_at !== null && expires_at !== undefined && expires_at.getTime() <= now.getTime())
-    throw badInput("invalid_value", "body", pointer, "expires_at would be in the past.");
+    throw badInput("invalid_value", "body", "/expires_at", "expires_at would be in the past.");
 }
 
 function mergedLabels(was: Labels, given: Readonly<Record<string, string | null>> | null): Labels {

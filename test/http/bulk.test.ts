@@ -10,7 +10,7 @@ import {
   startBroker,
 } from "../harness/broker.ts";
 import { projectOf, sql } from "./rights-kit.ts";
-import { eventsOf, later, pathsOf, scoped, settingsOf } from "./settings-kit.ts";
+import { eventsOf, pathsOf, scoped, settingsOf } from "./settings-kit.ts";
 
 let broker: TestBroker;
 let world: World;
@@ -60,27 +60,6 @@ describe("import", () => {
       "unchanged",
       "unchanged",
     ]);
-  });
-
-  test("onto what has expired is 422 until it is given a time to come, in a dry run too", async () => {
-    await made(imported([{ ...custom("stale"), expires_at: new Date(Date.now() + 60_000).toISOString() }]));
-    await later(61, async () => {
-      for (const dry_run of ["true", "false"]) {
-        const { status, body } = await imported([custom("fresh"), custom("stale", "new")], {
-          conflict: "overwrite",
-          dry_run,
-        });
-        expect([status, body.code, body.errors[0].pointer]).toEqual([
-          422,
-          "invalid_value",
-          "/settings/1/expires_at",
-        ]);
-      }
-      const lasting = [{ ...custom("stale", "new"), expires_at: null }];
-      expect((await made(imported(lasting, { conflict: "overwrite" }))).results[0].outcome).toBe(
-        "overwritten",
-      );
-    });
   });
 
   test("with `fail` one that exists stops all; `skip` leaves it; `overwrite` gives it a version", async () => {
