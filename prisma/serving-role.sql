@@ -19,7 +19,8 @@ BEGIN
   FOR t IN
     SELECT c.relname FROM pg_class c
     WHERE c.relnamespace = schema_name::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-      AND c.relname NOT IN ('audit_events', 'audit_seals', 'audit_tail', 'removed_tenants', '_prisma_migrations')
+      AND c.relname NOT IN ('audit_events', 'audit_seals', 'audit_tail', 'removed_tenants', '_prisma_migrations',
+        'recent_writes', 'recent_writes_from')
   LOOP
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.%I TO %I', schema_name, t.relname, serving);
   END LOOP;
@@ -31,4 +32,7 @@ BEGIN
   EXECUTE format('GRANT SELECT, INSERT ON %I.removed_tenants TO %I', schema_name, serving);
   EXECUTE format('GRANT SELECT ON %I._prisma_migrations TO %I', schema_name, serving);
   EXECUTE format('GRANT EXECUTE ON FUNCTION %I.coffer_audit_months(integer) TO %I', schema_name, serving);
+  -- A trigger notes what is written, as the owner: nobody who serves can take a note away before its time.
+  EXECUTE format('GRANT SELECT ON %1$I.recent_writes, %1$I.recent_writes_from TO %2$I', schema_name, serving);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION %I.coffer_forget_writes(bigint) TO %I', schema_name, serving);
 END $$;

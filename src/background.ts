@@ -77,6 +77,7 @@ export type BackgroundDeps = {
   readonly broker: Broker;
   readonly deliveries: ReturnType<typeof createDeliveries>;
   readonly changes: ChangeLog;
+  readonly forgetWrites: () => Promise<void>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly wake: ReturnType<typeof createWake>;
@@ -86,7 +87,7 @@ export type BackgroundDeps = {
 
 /** Starts all of it; the answer stops it. */
 export function startBackground(deps: BackgroundDeps) {
-  const { broker, deliveries, changes, clock, logger, wake, hasClouds } = deps;
+  const { broker, deliveries, changes, forgetWrites, clock, logger, wake, hasClouds } = deps;
   const failed = (what: string) => (error: unknown) => logger.error({ err: error }, `${what} failed`);
   const sweep = async (): Promise<void> => {
     const steps: readonly (readonly [string, () => Promise<unknown>])[] = [
@@ -95,6 +96,7 @@ export function startBackground(deps: BackgroundDeps) {
       ["telling what is due", () => broker.tellDue(SWEEP_BATCH)],
       ["telling of denials", () => broker.tellBursts(SWEEP_BATCH)],
       ["forgetting old events", () => changes.forget(new Date(clock.now().getTime() - KEEP_MS))],
+      ["forgetting old writes", forgetWrites],
     ];
     for (const [what, step] of steps) await step().catch(failed(what));
   };

@@ -245,6 +245,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     deliveries,
     wake,
     changes: opened.changes,
+    forgetWrites: () => opened.forgetWrites(),
     ping: () => opened.ping(),
   };
 }

@@ -32,11 +32,14 @@ export async function connectAlone(databaseUrl: string): Promise<pg.Client> {
   return client;
 }
 
+/** Transactions' numbers: they mean nothing in another database. */
+const OWN_TABLES = "'_prisma_migrations', 'recent_writes', 'recent_writes_from'";
+
 /** The tables of this schema that hold an instance's rows; partitions are part of their table. */
 export async function tablesOf(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     `SELECT relname AS name FROM pg_class WHERE relnamespace = current_schema()::regnamespace
-       AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> '_prisma_migrations' ORDER BY relname`,
+       AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN (${OWN_TABLES}) ORDER BY relname`,
   );
   return rows.map(({ name }) => name);
 }

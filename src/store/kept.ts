@@ -1,28 +1,41 @@
 // What was made of rows as they were read last, kept so that a hit moves no rows. Nothing here is ever believed by
-// itself: the statement that admits and records names the rows' versions as of its own snapshot, and only what was made
-// of those very versions is used. Ciphertext alone is kept, no role and no decision, and all of it within a bound.
+// itself: the statement that records a read finds whether anything that its answer rests on was written since, or names
+// the rows' versions, as of its own snapshot. Ciphertext alone is kept, no decision, and all of it within a bound.
 import type { Subject } from "../domain/audit.ts";
-import type { PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
+import type { Admission, PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
 import { createRecent } from "../domain/recent.ts";
 import type { Written } from "./columns.ts";
+import type { Seen } from "./recent-writes.ts";
 
 /** Keys of what was read once lately. */
 const GLIMPSES_MAX = 8_192;
 
-type Kept = {
-  /** Which versions of which rows it is made of, as the database names them. */
-  readonly stamp: string;
-  /** About how many bytes it takes. */
-  readonly weight: number;
-};
+/** About how many bytes it takes. */
+type Kept = { readonly weight: number };
 
 export type KnownPage = Kept & {
+  readonly seen: Seen;
+  /** By `performance.now()`. */
+  readonly since: number;
   readonly page: SettingPage;
   /** What an event that shows all of it names. */
   readonly subjects: readonly Subject[];
-  readonly subjectsWritten: Written | null;
+  readonly subjectsWritten: Written;
+  /** When the first of its values expires. */
+  readonly openUntil: Date | null;
 };
-export type KnownWho = Kept & { readonly token: TokenRecord | null; readonly principal: PrincipalRecord };
+/** `stamp`: which versions of their rows, as the database names them. */
+export type KnownWho = Kept & {
+  readonly stamp: string;
+  readonly token: TokenRecord | null;
+  readonly principal: PrincipalRecord;
+};
+/** Who stands where: facts of rows, by which an action was allowed at all that the ceilings cover. */
+export type KnownStanding = Kept & {
+  readonly seen: Seen;
+  readonly who: KnownWho;
+  readonly standing: NonNullable<Admission["standing"]>;
+};
 
 /** As measured once it was shown: its JSON and 1,200 bytes a row, and a kilobyte. */
 export const weightOf = (jsonLength: number, rows: number): number => jsonLength + 1_200 * rows + 1_024;

@@ -74,11 +74,11 @@ export type Answered = {
   readonly role_at_organization: Role | null;
   readonly recorded: boolean;
   readonly at_path: boolean;
-  /** Null where there are none to give, or all are known. */
+  /** Null where there are none to give. */
   readonly rows: string | null;
-  readonly stamp: string | null;
-  /** The page that was known is no longer what is there: nothing was found or put on record. */
-  readonly outdated: boolean;
+  /** What the statement saw. */
+  readonly server: string;
+  readonly snapshot: string;
 };
 
 export const time = (text: Time): Date => new Date(text);

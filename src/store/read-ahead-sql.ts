@@ -7,6 +7,7 @@ import { ACTIONS_BY_ROLE, type OwnerAction, ROLES } from "../domain/access.ts";
 import { takePositions } from "./audit-place.ts";
 import { columns as eventColumns } from "./audit-write.ts";
 import type { Statement } from "./db.ts";
+import { seen } from "./recent-writes.ts";
 
 /** More rows than this, or more bytes, are not read ahead: they would keep the others waiting. */
 export const ROWS_MAX = 64;
@@ -30,8 +31,6 @@ export const ASKED = [
   ["most", "int"],
   ["known_who", "text"],
   ["covered", "boolean"],
-  ["known", "text"],
-  ["known_subjects", "jsonb"],
 ] as const;
 
 /** What the statement fills in by itself. */
@@ -39,7 +38,7 @@ const FILLED: Readonly<Record<string, string>> = {
   tenant_id: "tenant_id",
   principal_id: "principal_id",
   token_id: "token_id",
-  settings: "coalesce(known_subjects, subjects)",
+  settings: "subjects",
   action: "wanted",
   outcome: "'allowed'",
   target_id: "NULL::uuid",
@@ -74,23 +73,15 @@ const row = rowFacts(
 
 const ofOwner = `s.tenant_id = f.tenant_id AND s.owner_type = f.owner_type AND s.owner_id = f.owner_id
           AND s.deleted_at IS NULL AND f.allowed`;
-/** Of a page that is known nothing is fetched but which versions of its rows are there now. */
-const unknown = (sql: string): string => `CASE WHEN f.known IS NULL THEN ${sql} END`;
 const bytes =
   "coalesce(octet_length(v.sealed), 0) + octet_length(s.labels::text) + coalesce(octet_length(s.description), 0)";
-/**
- * Which row, and which version of it: every change makes another, at another place, by another transaction. The id too,
- * since a table that is rewritten as a whole may have another row of the same transaction at the place of one that is gone.
- */
-const stamp = "concat(s.id, s.ctid, s.xmin, v.ctid, v.xmin, '.', v.version)";
-
 const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.version)";
 
 const source = (
   at: boolean,
-): string => `SELECT ${at} AS at_path, s.path, v.version, ${unknown(row)} AS facts, ${unknown(subject)} AS subject,
+): string => `SELECT ${at} AS at_path, s.path, v.version, ${row} AS facts, ${subject} AS subject,
           v.state = 'enabled' AND (s.expires_at IS NULL OR s.expires_at > f.at) AS is_open,
-          ${unknown(bytes)} AS bytes, ${stamp} AS stamp
+          ${bytes} AS bytes
         FROM settings s LEFT JOIN setting_versions v
           ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version
         WHERE ${ofOwner}`;
@@ -121,7 +112,11 @@ export const whoAndWhere = `LEFT JOIN LATERAL (
   LEFT JOIN LATERAL (${membership("q.owner_id", "q.owner_type")}) here ON TRUE
   LEFT JOIN LATERAL (${membership("place.tenant_id", "'organization'")}) above ON TRUE`;
 
-/** Which versions of a token's and a principal's rows, as `stamp` has it of settings. */
+/**
+ * Which rows of a token and a principal, and which versions of them: every change makes another, at another place, by
+ * another transaction. The ids too, since a table that is rewritten as a whole may have another row of the same
+ * transaction at the place of one that is gone.
+ */
 const who = "concat(epoch, ' ', t.id, t.at_place, t.made_by, ' ', p.id, p.ctid, p.xmin)";
 const whoFacts = `json_build_array(w.stamp, ${tokenFacts}, ${principalFacts})::text`;
 
@@ -148,18 +143,13 @@ WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS e
   ) k
 ), found AS MATERIALIZED (
   SELECT f.*, r.at_path, r.subjects,
-    CASE WHEN f.allowed AND r.is_whole AND f.known IS NULL THEN r.rows::text END AS rows,
-    CASE WHEN f.known IS NULL THEN r.stamp END AS stamp,
-    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict)
-      AND (f.known IS NULL OR f.known = r.stamp) AS recorded,
-    coalesce(f.allowed AND f.known <> r.stamp, FALSE) AS outdated
+    CASE WHEN f.allowed AND r.is_whole THEN r.rows::text END AS rows,
+    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict) AS recorded
   FROM asked f CROSS JOIN LATERAL (
     SELECT count(*) <= f.most AND coalesce(sum(bytes) <= ${BYTES_MAX} AND max(bytes) <= ${BYTES_EACH_MAX}, TRUE)
         AND coalesce(bool_and(version IS NOT NULL), TRUE) AS is_whole,
       coalesce(bool_and(is_open), TRUE) AS all_open, coalesce(bool_or(at_path), FALSE) AS at_path,
-      coalesce(json_agg(facts) FILTER (WHERE facts IS NOT NULL), '[]') AS rows,
-      f.epoch || coalesce(string_agg(stamp, ' '), '') AS stamp,
-      coalesce(jsonb_agg(subject) FILTER (WHERE subject IS NOT NULL), '[]') AS subjects
+      coalesce(json_agg(facts), '[]') AS rows, coalesce(jsonb_agg(subject), '[]') AS subjects
     FROM (
       (${source(true)} AND s.path = f.exact)
       UNION ALL
@@ -175,7 +165,7 @@ WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS e
     last + row_number() OVER ()
   FROM found LEFT JOIN tail ON TRUE WHERE recorded RETURNING id
 )
-SELECT n, who, tenant_id, role_at_owner, role_at_organization, at_path, rows, stamp, outdated,
+SELECT n, who, tenant_id, role_at_owner, role_at_organization, at_path, rows, ${seen},
   -- Somebody's trigger may have left it out.
   recorded AND event_id IN (SELECT id FROM written) AS recorded
 FROM found`;

@@ -27,6 +27,7 @@ import { ownerManagerReads, ownerManagerWrites } from "./owner-managers.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
 import { createReadAhead } from "./read-ahead.ts";
+import { forgetWritesIn } from "./recent-writes.ts";
 import { reportReads } from "./report.ts";
 import { rotationReads, rotationWrites } from "./rotations.ts";
 import { resealRows } from "./reseal.ts";
@@ -64,6 +65,8 @@ export type OpenStore = {
    */
   ping(): Promise<{ readonly audit: boolean }>;
   pool(): { readonly total: number; readonly idle: number; readonly waiting: number };
+  /** Forgets which writes there were long ago, called now and then. */
+  forgetWrites(): Promise<void>;
   /** Writes what is noted and handed in, then lets the connections go. */
   close(): Promise<void>;
 };
@@ -206,6 +209,7 @@ export function createStore(options: StoreOptions): OpenStore {
       auditStream({ ...db, query: (...query) => db.query(...query).catch(rethrow) as never }),
     changes: translated(changeLog(db, within)),
     deliveries: translated(deliveryQueue(db)),
+    forgetWrites: forgetWritesIn(db),
     async ping() {
       const [row] = await db.query<{ audit: boolean }>(pingStatement, []).catch(rethrow);
       return { audit: row?.audit === true };

@@ -131,11 +131,27 @@ describe("as the serving role", () => {
     "DELETE FROM audit_tail",
     "DELETE FROM removed_tenants",
     "DELETE FROM _prisma_migrations",
+    "INSERT INTO recent_writes VALUES (gen_random_uuid(), 1)",
+    "DELETE FROM recent_writes",
+    "UPDATE recent_writes_from SET written_by = 0",
+    "ALTER TABLE settings DISABLE TRIGGER ALL",
     "CREATE TABLE x (y int)",
     "CREATE OR REPLACE FUNCTION coffer_audit_frozen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
     "SET session_replication_role = replica",
   ])("PostgreSQL refuses %s", async (statement) => {
     await expect(serving.query(statement)).rejects.toMatchObject({ code: "42501" });
+  });
+
+  test("what it writes is noted, also beside a table of its own of that name, and is forgotten in time alone", async () => {
+    const notes = async (): Promise<number> =>
+      (await owner.query("SELECT count(*)::int AS n FROM recent_writes")).rows[0].n;
+    const before = await notes();
+    await serving.query("CREATE TEMP TABLE recent_writes (about UUID, written_by BIGINT)");
+    await serving.query("UPDATE principals SET name = name");
+    expect(await notes()).toBeGreaterThan(before);
+    await serving.query("DROP TABLE pg_temp.recent_writes");
+    await serving.query("SELECT coffer_forget_writes(0)");
+    expect(await notes()).toBeGreaterThan(before);
   });
 
   test("partitions that were made since give it no more", async () => {

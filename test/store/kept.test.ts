@@ -2,49 +2,11 @@
 // answers and records what is there, and who may no longer read is told nothing. The oracle is a store that has never
 // read anything.
 import { expect, test } from "vitest";
-import type { OwnerKey, PresentedToken } from "../../src/domain/ports.ts";
+import type { PresentedToken } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
-import { type Fixture, auditQuery, event, newId, openFixture, path, prefix, putSetting } from "./fixture.ts";
-
-const UNDER = prefix("connect/S3");
-const PATHS = Array.from({ length: 6 }, (_, index) => `connect/S3/${index}`);
-
-async function readingWorld(f: Fixture) {
-  const { key } = await f.organization();
-  const reader = await f.principal();
-  await f.member(key, reader.id, "write");
-  const { id: tokenId, hash } = await f.token(reader.id);
-  return { key, reader, tokenId, presented: { kind: "api", hash } satisfies PresentedToken };
-}
-
-function readOf(
-  presented: PresentedToken,
-  key: OwnerKey,
-  action: Ahead["action"],
-  now: Date,
-  at?: string,
-): Ahead {
-  const select: Ahead["select"] =
-    at === undefined ? { kind: "under", prefix: UNDER } : { kind: "at", path: path(at), match: "exact" };
-  const worded = event(null, { action, path: at ?? UNDER, request_id: newId(), at: now });
-  const { owner_type, owner_id } = key;
-  const owner = { owner_type, owner_id };
-  return {
-    presented,
-    owner,
-    select,
-    action,
-    strict: at !== undefined,
-    limit: 1000,
-    event: { ...worded, ...owner },
-  };
-}
-
-/** Three readings: the second is kept, the third is of what is kept. */
-async function warm(f: Fixture, ahead: () => Ahead): Promise<void> {
-  for (let each = 0; each < 3; each++) await f.store.readAhead(ahead());
-}
+import { auditQuery, openFixture, path, putSetting } from "./fixture.ts";
+import { PATHS, readOf, readingWorld, warm } from "./reading.ts";
 
 test.each(["list", "decrypt"] as const)(
   "a page that is kept to %s is the very one that a store without any answers, after every kind of change",

@@ -1,0 +1,103 @@
+// The statement for reads whose answer is known from before. It puts each on record unless something that the answer
+// rests on was written since: the rows of who reads and of where they stand, and whatever rests at the owner. It looks
+// for none of those rows, and knows no rule: the same rows at another time make the same answer, but for what expires,
+// which is for the caller to see to.
+import type { AuditEvent } from "../domain/audit.ts";
+import { takePositions } from "./audit-place.ts";
+import { columns as eventColumns } from "./audit-write.ts";
+import { type Cell, type Column, type Written, arrayOf, namesOf, unnested } from "./columns.ts";
+import type { Db, Statement } from "./db.ts";
+import type { KnownPage, KnownStanding } from "./kept.ts";
+
+/** A read whose answer is known. */
+export type Confirmable = {
+  /** But for who, whose log it is in, and which settings. */
+  readonly event: AuditEvent;
+  readonly standing: KnownStanding;
+  readonly page: KnownPage;
+  readonly tokenId: string | null;
+  readonly providerId: string | null;
+};
+
+/** The events' columns that are the same for all. */
+const SAME: Readonly<Record<string, string>> = {
+  outcome: "'allowed'",
+  target_id: "NULL::uuid",
+  details: "'{}'::jsonb",
+  follows: "NULL::uuid",
+  reason: "NULL",
+  count: "1",
+};
+/** And those that the event as it is handed in does not have. */
+const OWN: Readonly<Record<string, (ask: Confirmable) => Cell | Written>> = {
+  tenant_id: ({ standing }) => standing.standing.tenant_id,
+  principal_id: ({ standing }) => standing.who.principal.id,
+  token_id: ({ tokenId }) => tokenId,
+  settings: ({ page }) => page.subjectsWritten,
+};
+type Cells = readonly [name: string, type: string, of: (ask: Confirmable) => Cell | Written];
+const columns: readonly Cells[] = [
+  ...eventColumns
+    .filter(([name]) => SAME[name] === undefined)
+    .map(
+      ([name, type, of]: Column<AuditEvent>): Cells => [name, type, OWN[name] ?? (({ event }) => of(event))],
+    ),
+  ["provider_id", "uuid", ({ providerId }) => providerId],
+  ["standing_seen", "text", ({ standing }) => standing.seen.snapshot],
+  ["page_seen", "text", ({ page }) => page.seen.snapshot],
+  ["server", "text", ({ page }) => page.seen.server],
+  ["seen_from", "bigint", (ask) => String(seenFrom(ask))],
+];
+const [positions, about, from, many] = [1, 2, 3, 4].map((n) => `$${columns.length + n}`);
+const eventNames = eventColumns.map(([name]) => `"${name}"`);
+
+const writtenSince = (seen: string): string =>
+  `NOT pg_visible_in_snapshot(w.written_by::text::xid8, ${seen}::pg_snapshot)`;
+
+const text = `
+WITH written AS MATERIALIZED (
+  SELECT about, written_by FROM recent_writes WHERE about = ANY (${about}::uuid[]) AND written_by >= ${from}::bigint
+), current AS MATERIALIZED (
+  SELECT q.* FROM ${unnested(columns)} AS q (${namesOf(columns)})
+  WHERE q.server = (SELECT extract(epoch FROM pg_postmaster_start_time())::text)
+    AND q.seen_from >= (SELECT f.written_by FROM recent_writes_from f WHERE f.id = 1)
+    AND NOT EXISTS (SELECT FROM written w WHERE
+      (w.about IN (q.principal_id, q.token_id, q.provider_id, q.tenant_id, q.owner_id) AND ${writtenSince("q.standing_seen")})
+      OR (w.about = q.owner_id AND ${writtenSince("q.page_seen")}))
+), tail AS (${takePositions("SELECT count(*) AS n FROM current", `${positions}::bigint`)}
+), recorded AS (
+  INSERT INTO audit_events (${eventNames.join(", ")}, position)
+  SELECT ${eventColumns.map(([name]) => SAME[name] ?? `"${name}"`).join(", ")}, last + row_number() OVER ()
+  FROM current LEFT JOIN tail ON TRUE RETURNING id
+)
+SELECT CASE WHEN count(*) < ${many}::int THEN coalesce(array_agg(id::text), '{}') END AS ids FROM recorded`;
+const statement: Statement = { name: "confirm_reads", text };
+
+const seenFrom = ({ standing, page }: Confirmable): number => Math.min(standing.seen.from, page.seen.from);
+
+function rowsOf({ event, standing, tokenId, providerId }: Confirmable): readonly (string | null)[] {
+  return [standing.who.principal.id, tokenId, providerId, standing.standing.tenant_id, event.owner_id];
+}
+
+/**
+ * @param asks standing and page were seen on one server
+ * @param after positions come after this one
+ * @returns the ids of those events that are on record now; null: all are
+ */
+export async function confirmReads(
+  db: Db,
+  asks: readonly Confirmable[],
+  after: number,
+): Promise<ReadonlySet<string> | null> {
+  const cells = columns.map(([, , of]) => arrayOf(asks.map(of)));
+  const rows = new Set(asks.flatMap(rowsOf));
+  rows.delete(null);
+  const [row] = await db.query<{ ids: string[] | null }>(statement, [
+    ...cells,
+    after,
+    arrayOf([...rows]),
+    String(Math.min(...asks.map(seenFrom))),
+    asks.length,
+  ]);
+  return row === undefined || row.ids !== null ? new Set(row?.ids) : null;
+}

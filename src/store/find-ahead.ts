@@ -1,0 +1,214 @@
+// The statement of read-ahead-sql.ts, asked for many reads at once: what it is told, and what is made of its answers. Who
+// reads, where they stand and the page that they get are kept, for when the same is asked again (confirm.ts).
+import { ceilingCovers } from "../domain/access.ts";
+import { rangeUnder } from "../domain/address.ts";
+import type { AuditEvent } from "../domain/audit.ts";
+import { subjectOf } from "../domain/opening.ts";
+import { ACCESS_NOTED_SECONDS } from "../domain/ports.ts";
+import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
+import type { SettingRow } from "../domain/setting.ts";
+import type { AccessNotes } from "./access-notes.ts";
+import type { SealedUpTo } from "./audit-place.ts";
+import { cleanEvent } from "./audit-write.ts";
+import { type Cell, arrayOf, writtenOf } from "./columns.ts";
+import type { Confirmable } from "./confirm.ts";
+import type { Db } from "./db.ts";
+import { type KnownPage, type KnownStanding, type KnownWho, createKept, weightOf } from "./kept.ts";
+import { presentedCells } from "./lookups.ts";
+import {
+  type Answered,
+  type RowFacts,
+  type WhoFacts,
+  toKeptRows,
+  toPrincipal,
+  toRow,
+  toToken,
+} from "./read-ahead-rows.ts";
+import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
+import { seenBy } from "./recent-writes.ts";
+
+/** Bytes of memory for pages of rows that are kept, for tokens and principals, and for who stands where. */
+const pagesWeightMax = 67_108_864;
+const whoWeightMax = 8_388_608;
+const standingsWeightMax = 8_388_608;
+const standingWeight = 1_024;
+/** A page is found anew after so long: that a row was read by way of another replica is no write, and would never be seen. */
+const pageMs = ACCESS_NOTED_SECONDS * 1_000;
+
+/** A read as it is asked for. */
+export type Asked = {
+  readonly ahead: Ahead;
+  /** As it will rest, but for who, whose log it is in, and which settings. */
+  readonly event: AuditEvent;
+  readonly presented: readonly Cell[];
+  /** By what its page, who reads it, and where they stand, are kept. */
+  readonly pageKey: string;
+  readonly whoKey: string;
+  readonly standingKey: string;
+};
+
+const pathOf = ({ select }: Ahead): string =>
+  select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+
+export function askedOf(ahead: Ahead): Asked {
+  const { action, strict, owner, limit, select } = ahead;
+  const presented = presentedCells(ahead.presented);
+  const [hash, token, ...others] = presented;
+  const whoKey = hash ?? token ?? others.join(" ");
+  const place = `${owner.owner_type}/${owner.owner_id}`;
+  const pageKey = `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${place}/${pathOf(ahead)}`;
+  const event = cleanEvent(ahead.event);
+  return { ahead, event, presented, pageKey, whoKey, standingKey: `${action} ${place} ${whoKey}` };
+}
+
+/** Whether no ceiling hides any of what is asked for. One that cannot be made out is left to the gate, which says so. */
+function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean {
+  const covers = (scopes: readonly string[]): boolean =>
+    ceilingCovers(scopes, ahead.action, ahead.owner, pathOf(ahead));
+  try {
+    return covers(principal.scopes) && (token === null || covers(token.scopes));
+  } catch {
+    return false;
+  }
+}
+
+function cellsOf({ ahead, event, presented }: Asked, n: number, known: KnownWho | null): readonly Cell[] {
+  const { select, action, strict, limit } = ahead;
+  const path = pathOf(ahead);
+  const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
+  return [
+    String(n),
+    ...presented,
+    action,
+    String(strict),
+    select.kind === "at" ? path : null,
+    range?.from ?? null,
+    range?.before ?? null,
+    String(Math.min(limit, ROWS_MAX)),
+    known?.stamp ?? null,
+    String(known !== null && coversAll(known, ahead)),
+    ...EVENT.map(([, , of]) => of(event)),
+  ];
+}
+
+const isPast = (end: Date | null, now: Date): boolean => end !== null && end <= now;
+
+/** When the first of them expires; null: none does. */
+function firstExpiry(rows: readonly SettingRow[]): Date | null {
+  const ends = rows.flatMap(({ setting }) => setting.expires_at ?? []);
+  return ends.reduce<Date | null>((first, end) => (first === null || end < first ? end : first), null);
+}
+
+export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
+  const pages = createKept<KnownPage>(pagesWeightMax);
+  const whos = createKept<KnownWho>(whoWeightMax);
+  const standings = createKept<KnownStanding>(standingsWeightMax);
+
+  /** What is known of a read that would be put on record now, if nothing was written since; null: it is to be found. */
+  function known({ ahead, event, presented, pageKey, standingKey }: Asked): Confirmable | null {
+    const page = pages.get(pageKey);
+    const standing = page === null ? null : standings.get(standingKey);
+    if (page === null || standing === null || page.seen.server !== standing.seen.server) return null;
+    if (performance.now() - page.since >= pageMs) return null;
+    const { token } = standing.who;
+    if (isPast(token?.expires_at ?? null, event.at) || !coversAll(standing.who, ahead)) return null;
+    if (ahead.action === "decrypt" && isPast(page.openUntil, event.at)) return null;
+    const [, , , providerId, , standIn] = presented;
+    return { event, standing, page, tokenId: token?.id ?? standIn ?? null, providerId: providerId ?? null };
+  }
+
+  function forget({ pageKey, standingKey }: Asked): void {
+    pages.drop(pageKey);
+    standings.drop(standingKey);
+  }
+
+  /** @returns what was found for the n-th of them */
+  async function find(asks: readonly Asked[]): Promise<(n: number) => FoundAhead> {
+    const knownWhos = asks.map(({ whoKey }) => whos.get(whoKey));
+    const rows = asks.map((ask, n) => cellsOf(ask, n, knownWhos[n] ?? null));
+    const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
+      arrayOf(rows.map((row) => row[column] ?? null)),
+    );
+    const answers = await db.query<Answered>(readAheadStatement, [...columns, sealed.position]);
+    // In any order; nothing comes of a credential that nobody has.
+    const byNumber = new Map(answers.map((answered) => [answered.n, answered]));
+    return (n) => foundIn(asks[n] as Asked, byNumber.get(n), knownWhos[n] ?? null);
+  }
+
+  function whoOf({ whoKey }: Asked, json: string | null, known: KnownWho | null): KnownWho {
+    if (json === null && known !== null) return known;
+    const [stamp, tokenFacts, principalFacts] = JSON.parse(json ?? "") as WhoFacts;
+    const principal = toPrincipal(principalFacts);
+    const token = tokenFacts === null ? null : toToken(tokenFacts, principal.id);
+    const who = { stamp, weight: weightOf(json?.length ?? 0, 1), token, principal };
+    whos.put(whoKey, who);
+    return who;
+  }
+
+  function pageOf(
+    { ahead, pageKey }: Asked,
+    tenantId: string,
+    answered: Answered,
+  ): Pick<KnownPage, "page" | "subjects"> | null {
+    const { rows: json, at_path, recorded } = answered;
+    if (json === null) return null;
+    const facts = JSON.parse(json) as readonly RowFacts[];
+    const isKept = recorded && facts.length > 0 && pages.isWanted(pageKey);
+    const rows = isKept
+      ? toKeptRows(facts, tenantId, ahead)
+      : facts.map((each) => toRow(each, tenantId, ahead));
+    const subjects = rows.map(subjectOf);
+    const page = { page: { rows, more: false, exact: at_path }, subjects };
+    if (isKept)
+      pages.put(pageKey, {
+        ...page,
+        seen: seenBy(answered),
+        since: performance.now(),
+        weight: weightOf(json.length, rows.length),
+        subjectsWritten: writtenOf(JSON.stringify(subjects)),
+        openUntil: firstExpiry(rows),
+      });
+    return page;
+  }
+
+  function foundIn(ask: Asked, answered: Answered | undefined, known: KnownWho | null): FoundAhead {
+    if (answered === undefined) return { admission: null, page: null, recorded: null };
+    const { owner } = ask.ahead;
+    const { tenant_id, role_at_owner, role_at_organization, recorded } = answered;
+    const who = whoOf(ask, answered.who, known);
+    if (tenant_id === null) return { admission: admissionOf(who, null), page: null, recorded: null };
+    const standing = { owner, tenant_id, role_at_owner, role_at_organization };
+    const admission = admissionOf(who, standing);
+    const page = pageOf(ask, tenant_id, answered);
+    if (page === null || !recorded) return { admission, page: page?.page ?? null, recorded: null };
+    standings.put(ask.standingKey, { seen: seenBy(answered), weight: standingWeight, who, standing });
+    return { admission, page: page.page, recorded: recordedOf(ask, who, tenant_id, page.subjects) };
+  }
+
+  function admissionOf({ token, principal }: KnownWho, standing: KnownStanding["standing"] | null) {
+    const current = token === null ? null : notes.overlayToken(token);
+    return { token: current, principal, standing, owns_an_organization: false };
+  }
+
+  /** What a read comes to whose answer was known, and is on record now. */
+  function confirmed(ask: Asked, { standing: { who, standing }, page }: Confirmable): FoundAhead {
+    return {
+      admission: admissionOf(who, standing),
+      page: page.page,
+      recorded: recordedOf(ask, who, standing.tenant_id, page.subjects),
+    };
+  }
+
+  return { known, forget, find, confirmed };
+}
+
+function recordedOf(
+  { ahead, presented }: Asked,
+  { token, principal }: KnownWho,
+  tenant_id: string,
+  settings: KnownPage["subjects"],
+): AuditEvent {
+  const [, , , , , standIn] = presented;
+  const who = { principal_id: principal.id, token_id: token?.id ?? standIn ?? null };
+  return { ...ahead.event, ...who, tenant_id, settings };
+}
