@@ -8,6 +8,7 @@ import { columns as eventColumns } from "./audit-write.ts";
 import { type Cell, type Column, type Written, arrayOf, namesOf, unnested } from "./columns.ts";
 import type { Db, Statement } from "./db.ts";
 import type { KnownPage, KnownStanding } from "./kept.ts";
+import { areNoted, server, unseen } from "./recent-writes.ts";
 
 /** A read whose answer is known. */
 export type Confirmable = {
@@ -45,25 +46,27 @@ const columns: readonly Cells[] = [
   ["provider_id", "uuid", ({ providerId }) => providerId],
   ["standing_seen", "text", ({ standing }) => standing.seen.snapshot],
   ["page_seen", "text", ({ page }) => page.seen.snapshot],
+  ["standing_from", "bigint", ({ standing }) => String(standing.seen.from)],
+  ["page_from", "bigint", ({ page }) => String(page.seen.from)],
   ["server", "text", ({ page }) => page.seen.server],
-  ["seen_from", "bigint", (ask) => String(seenFrom(ask))],
 ];
 const [positions, about, from, many] = [1, 2, 3, 4].map((n) => `$${columns.length + n}`);
 const eventNames = eventColumns.map(([name]) => `"${name}"`);
 
-const writtenSince = (seen: string): string =>
-  `NOT pg_visible_in_snapshot(w.written_by::text::xid8, ${seen}::pg_snapshot)`;
-
+/** Of each whom or what the batch rests on, the newest write alone: however many there are, it is one look. */
 const text = `
 WITH written AS MATERIALIZED (
-  SELECT about, written_by FROM recent_writes WHERE about = ANY (${about}::uuid[]) AND written_by >= ${from}::bigint
+  SELECT a.id, w.written_by FROM unnest(${about}::uuid[]) AS a (id) CROSS JOIN LATERAL (
+    SELECT r.written_by FROM recent_writes r WHERE r.about = a.id ORDER BY r.written_by DESC LIMIT 1) w
+  WHERE w.written_by >= ${from}::bigint
 ), current AS MATERIALIZED (
   SELECT q.* FROM ${unnested(columns)} AS q (${namesOf(columns)})
-  WHERE q.server = (SELECT extract(epoch FROM pg_postmaster_start_time())::text)
-    AND q.seen_from >= (SELECT f.written_by FROM recent_writes_from f WHERE f.id = 1)
+  WHERE q.server = (SELECT ${server}) AND (SELECT ${areNoted})
+    AND least(q.standing_from, q.page_from) >= (SELECT f.written_by FROM recent_writes_from f WHERE f.id = 1)
     AND NOT EXISTS (SELECT FROM written w WHERE
-      (w.about IN (q.principal_id, q.token_id, q.provider_id, q.tenant_id, q.owner_id) AND ${writtenSince("q.standing_seen")})
-      OR (w.about = q.owner_id AND ${writtenSince("q.page_seen")}))
+      (w.written_by >= q.standing_from AND w.id IN (q.principal_id, q.token_id, q.provider_id, q.tenant_id, q.owner_id)
+        AND ${unseen("q.standing_seen")})
+      OR (w.written_by >= q.page_from AND w.id = q.owner_id AND ${unseen("q.page_seen")}))
 ), tail AS (${takePositions("SELECT count(*) AS n FROM current", `${positions}::bigint`)}
 ), recorded AS (
   INSERT INTO audit_events (${eventNames.join(", ")}, position)

@@ -25,7 +25,7 @@ import {
   toToken,
 } from "./read-ahead-rows.ts";
 import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
-import { seenBy } from "./recent-writes.ts";
+import { seenIn } from "./recent-writes.ts";
 
 /** Bytes of memory for pages of rows that are kept, for tokens and principals, and for who stands where. */
 const pagesWeightMax = 67_108_864;
@@ -117,9 +117,10 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
     return { event, standing, page, tokenId: token?.id ?? standIn ?? null, providerId: providerId ?? null };
   }
 
-  function forget({ pageKey, standingKey }: Asked): void {
-    pages.drop(pageKey);
-    standings.drop(standingKey);
+  /** What turned out not to be so any more; what was found anew meanwhile stays. */
+  function forget({ pageKey, standingKey }: Asked, { page, standing }: Confirmable): void {
+    if (pages.get(pageKey) === page) pages.drop(pageKey);
+    if (standings.get(standingKey) === standing) standings.drop(standingKey);
   }
 
   /** @returns what was found for the n-th of them */
@@ -162,9 +163,9 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
     if (isKept)
       pages.put(pageKey, {
         ...page,
-        seen: seenBy(answered),
+        seen: seenIn(answered),
         since: performance.now(),
-        weight: weightOf(json.length, rows.length),
+        weight: weightOf(json.length, rows.length) + answered.snapshot.length,
         subjectsWritten: writtenOf(JSON.stringify(subjects)),
         openUntil: firstExpiry(rows),
       });
@@ -181,7 +182,12 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
     const admission = admissionOf(who, standing);
     const page = pageOf(ask, tenant_id, answered);
     if (page === null || !recorded) return { admission, page: page?.page ?? null, recorded: null };
-    standings.put(ask.standingKey, { seen: seenBy(answered), weight: standingWeight, who, standing });
+    standings.put(ask.standingKey, {
+      seen: seenIn(answered),
+      weight: standingWeight + answered.snapshot.length,
+      who,
+      standing,
+    });
     return { admission, page: page.page, recorded: recordedOf(ask, who, tenant_id, page.subjects) };
   }
 

@@ -7,7 +7,7 @@ import { ACTIONS_BY_ROLE, type OwnerAction, ROLES } from "../domain/access.ts";
 import { takePositions } from "./audit-place.ts";
 import { columns as eventColumns } from "./audit-write.ts";
 import type { Statement } from "./db.ts";
-import { seen } from "./recent-writes.ts";
+import { server, snapshot } from "./recent-writes.ts";
 
 /** More rows than this, or more bytes, are not read ahead: they would keep the others waiting. */
 export const ROWS_MAX = 64;
@@ -117,18 +117,18 @@ export const whoAndWhere = `LEFT JOIN LATERAL (
  * another transaction. The ids too, since a table that is rewritten as a whole may have another row of the same
  * transaction at the place of one that is gone.
  */
-const who = "concat(epoch, ' ', t.id, t.at_place, t.made_by, ' ', p.id, p.ctid, p.xmin)";
+const who = "concat(server, ' ', t.id, t.at_place, t.made_by, ' ', p.id, p.ctid, p.xmin)";
 const whoFacts = `json_build_array(w.stamp, ${tokenFacts}, ${principalFacts})::text`;
 
 const text = `
-WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS epoch), q AS (
+WITH server AS (SELECT ${server} AS server), q AS (
   SELECT * FROM unnest(${[...ASKED, ...EVENT].map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")})
     AS q (${[...ASKED, ...EVENT].map(([name]) => (name === "id" ? "event_id" : `"${name}"`)).join(", ")})
 ), asked AS MATERIALIZED (
   SELECT k.*, coalesce(k.is_plain AND k.tenant_id IS NOT NULL AND ${rights}, FALSE) AS allowed FROM (
     SELECT q.*, coalesce(t.id, q.stand_in) AS token_id, p.id AS principal_id, place.tenant_id,
       here.role AS role_at_owner, above.role AS role_at_organization,
-      epoch, CASE WHEN w.stamp IS DISTINCT FROM q.known_who THEN ${whoFacts} END AS who,
+      server, CASE WHEN w.stamp IS DISTINCT FROM q.known_who THEN ${whoFacts} END AS who,
       p.disabled_at IS NULL AND (t.id IS NULL OR (t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > q.at)
         AND t.max_uses IS NULL AND cardinality(t.allowed_cidrs) = 0))
         AND (cardinality(p.scopes) = 0 AND (t.id IS NULL OR cardinality(t.scopes) = 0)
@@ -165,7 +165,7 @@ WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS e
     last + row_number() OVER ()
   FROM found LEFT JOIN tail ON TRUE WHERE recorded RETURNING id
 )
-SELECT n, who, tenant_id, role_at_owner, role_at_organization, at_path, rows, ${seen},
+SELECT n, who, tenant_id, role_at_owner, role_at_organization, at_path, rows, server, ${snapshot} AS snapshot,
   -- Somebody's trigger may have left it out.
   recorded AND event_id IN (SELECT id FROM written) AS recorded
 FROM found`;

@@ -109,7 +109,11 @@ export function createReadAhead(
         const all = [...batch, ...takeOverdue(toConfirm), ...takeOverdue(toFind)];
         return () => all.forEach(({ failed }) => failed(error));
       }
-      if (batch.length === 1) return () => batch.forEach(({ done }) => done(null));
+      const [only] = batch;
+      if (only !== undefined && batch.length === 1) {
+        if (only.known !== null) finding.forget(only.ask, only.known);
+        return () => only.done(null);
+      }
       for (const each of batch) (await answersOf([each]))();
       return () => undefined;
     }
@@ -151,7 +155,7 @@ export function createReadAhead(
   }
 
   function findAfterAll(waiting: Waiting): void {
-    finding.forget(waiting.ask);
+    if (waiting.known !== null) finding.forget(waiting.ask, waiting.known);
     toFind.unshift({ ...waiting, known: null });
     schedule();
   }

@@ -84,9 +84,25 @@ test("what is written by hand is seen, in whichever way", async () => {
     ["a version goes", () => "DELETE FROM setting_versions"],
     ["settings are emptied away", () => "TRUNCATE settings CASCADE"],
     [
+      "who says to write a last use alone, and does not",
+      (owner) =>
+        `BEGIN; SET LOCAL coffer.only_last_use = 'on'; DELETE FROM memberships WHERE owner_id = '${owner}'; COMMIT`,
+    ],
+    [
+      "what was written is forgotten as it is written",
+      (owner) =>
+        `BEGIN; UPDATE memberships SET role = 'read' WHERE owner_id = '${owner}'; SELECT coffer_forget_writes(0); COMMIT`,
+    ],
+    [
       "in a part of a transaction that is kept, beside one that is not",
       () =>
         "BEGIN; SAVEPOINT a; UPDATE settings SET description = 'kept'; SAVEPOINT b; UPDATE settings SET description = 'not'; ROLLBACK TO b; COMMIT",
+    ],
+    // Last: no trigger that was put off is believed again.
+    [
+      "triggers are put off and on again, as for a restore",
+      (owner) =>
+        `ALTER TABLE memberships DISABLE TRIGGER note_delete; DELETE FROM memberships WHERE owner_id = '${owner}'; ALTER TABLE memberships ENABLE TRIGGER note_delete`,
     ],
   ];
   for (const [name, way] of ways) {
@@ -98,7 +114,7 @@ test("what is written by hand is seen, in whichever way", async () => {
   }
 });
 
-test("no session's setting keeps a write from being noted: not that of a subscription either", async () => {
+test("no session's setting keeps a write from being noted", async () => {
   const f = await openFixture();
   const { rows } = await f.driver.query<{ name: string; always: boolean }>(
     `SELECT DISTINCT tgrelid::regclass::text AS name, tgenabled = 'A' AS always FROM pg_trigger
@@ -166,6 +182,31 @@ test("what rests on what is forgotten is found again, and is good again then", a
   expect(after).not.toBe(before);
   await warm(f, ahead);
   expect(await pageNow()).toBe(await pageNow());
+});
+
+test("a table emptied while what was written is forgotten stays emptied", async () => {
+  const f = await openFixture();
+  const { ahead } = await keptWorld(f);
+  const [emptying, forgetting] = [await connected(f), await connected(f)];
+  await emptying.query("BEGIN");
+  await emptying.query("TRUNCATE memberships");
+  const forgotten = forgetting.query("SELECT coffer_forget_writes(0)");
+  await f.stuckOrDone(forgotten);
+  await emptying.query("COMMIT");
+  await forgotten;
+  const { kept, oracle } = await bothOf(f, ahead);
+  expect(kept).toEqual(oracle);
+});
+
+test("nothing that was seen in one database is believed in what was put in its place", async () => {
+  const f = await openFixture();
+  const { pageNow } = await keptWorld(f);
+  const before = await pageNow();
+  await f.driver.query(
+    `ALTER TABLE recent_writes_from RENAME TO gone; CREATE TABLE recent_writes_from (LIKE gone INCLUDING ALL);
+     INSERT INTO recent_writes_from SELECT * FROM gone; DROP TABLE gone`,
+  );
+  expect(await pageNow()).not.toBe(before);
 });
 
 test("numbers of another server's time, as in a dump that was put back, do not stand in the way for long", async () => {

@@ -25,25 +25,28 @@ INSERT INTO "recent_writes_from" ("id", "written_by") VALUES (1, 0);
 
 -- Notes what a statement wrote about: a row's id, or the id of the owner whose row it is. Only rows are added, one for
 -- each owner and transaction, so that no writer ever waits for another. It runs as the owner of the tables: the role
--- that serves can take no note away. When a row was last read or used is not noted: each minute all that is in use would
--- be written about (src/store/access-notes-sql.ts).
+-- that serves can take no note away. When a row was last read or used is not noted, where the statement says that it writes nothing else
+-- (src/store/access-notes-sql.ts): each minute all that is in use would be written about.
 CREATE FUNCTION "coffer_note_writes"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-  IF current_setting('coffer.only_last_use', TRUE) = 'on' THEN
+  IF TG_OP = 'UPDATE' AND TG_TABLE_NAME IN ('settings', 'setting_versions', 'tokens')
+    AND current_setting('coffer.only_last_use', TRUE) = 'on' THEN
     RETURN NULL;
   END IF;
   CASE TG_ARGV[0]
     WHEN 'row' THEN
-      INSERT INTO recent_writes SELECT id, pg_current_xact_id()::text::bigint FROM written ON CONFLICT DO NOTHING;
+      INSERT INTO recent_writes SELECT id, (SELECT pg_current_xact_id()::text::bigint) FROM written ON CONFLICT DO NOTHING;
     WHEN 'owner' THEN
-      INSERT INTO recent_writes SELECT DISTINCT owner_id, pg_current_xact_id()::text::bigint FROM written ON CONFLICT DO NOTHING;
       -- Where a row went to another owner, both were written about.
       IF TG_OP = 'UPDATE' THEN
-        INSERT INTO recent_writes SELECT DISTINCT n.owner_id, pg_current_xact_id()::text::bigint FROM became n
-          WHERE NOT EXISTS (SELECT FROM written o WHERE o.owner_id = n.owner_id) ON CONFLICT DO NOTHING;
+        INSERT INTO recent_writes SELECT owner_id, (SELECT pg_current_xact_id()::text::bigint)
+          FROM (SELECT owner_id FROM written UNION SELECT owner_id FROM became) both_of_them ON CONFLICT DO NOTHING;
+      ELSE
+        INSERT INTO recent_writes SELECT DISTINCT owner_id, (SELECT pg_current_xact_id()::text::bigint)
+          FROM written ON CONFLICT DO NOTHING;
       END IF;
     WHEN 'version' THEN
-      INSERT INTO recent_writes SELECT DISTINCT s.owner_id, pg_current_xact_id()::text::bigint
+      INSERT INTO recent_writes SELECT DISTINCT s.owner_id, (SELECT pg_current_xact_id()::text::bigint)
         FROM written v JOIN settings s ON s.tenant_id = v.tenant_id AND s.id = v.setting_id ON CONFLICT DO NOTHING;
     WHEN 'all' THEN
       UPDATE recent_writes_from SET written_by = pg_current_xact_id()::text::bigint + 1;
@@ -54,15 +57,19 @@ REVOKE ALL ON FUNCTION "coffer_note_writes"() FROM PUBLIC;
 
 -- Forgets what was written before a transaction. Whatever rests on what was read before it is not believed any more from
 -- then on, so that it is safe to forget anything; too much only costs time. Numbers from another server's time (a dump
--- that was put back) are ahead of this one's, and go as well. Each statement asks its own snapshot: what commits between
--- two of them is in the second one's past.
+-- that was put back) are ahead of this one's, and go as well. One at a time, and the lock first: each statement after it
+-- asks a snapshot of its own, which has seen whatever made the numbers that it finds; but for this transaction's own.
 CREATE FUNCTION "coffer_forget_writes"("before" BIGINT) RETURNS VOID LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  own BIGINT;
 BEGIN
+  PERFORM FROM recent_writes_from FOR UPDATE;
+  own := pg_current_xact_id()::text::bigint;
   "before" := least("before", pg_snapshot_xmin(pg_current_snapshot())::text::bigint);
-  UPDATE recent_writes_from SET written_by = "before"
-    WHERE written_by < "before" OR written_by > pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
-  DELETE FROM recent_writes
-    WHERE written_by < "before" OR written_by > pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  UPDATE recent_writes_from SET written_by = "before" WHERE written_by < "before"
+    OR written_by > greatest(own + 1, pg_snapshot_xmax(pg_current_snapshot())::text::bigint);
+  DELETE FROM recent_writes WHERE written_by < "before"
+    OR written_by > greatest(own, pg_snapshot_xmax(pg_current_snapshot())::text::bigint);
 END $$;
 REVOKE ALL ON FUNCTION "coffer_forget_writes"(BIGINT) FROM PUBLIC;
 
@@ -75,13 +82,16 @@ END $$;
 
 -- What a read's answer rests on. A version that comes is shown only once its setting names it; a token, a principal, a
 -- provider or a place that comes was nobody's before. Rows that are emptied away leave no word of which they were. And
--- always: what a subscription replays, or a session with session_replication_role = replica writes, is written as well.
+-- always: not only in sessions with an ordinary session_replication_role. All are locked first, in the order in which
+-- writers come to them.
 DO $$
 DECLARE
   t record;
   event text;
   seen text;
 BEGIN
+  LOCK TABLE tokens, identity_providers, memberships, principals, projects, organizations, settings, setting_versions
+    IN SHARE ROW EXCLUSIVE MODE;
   FOR t IN
     SELECT * FROM (VALUES
       ('settings', 'owner', '{INSERT,UPDATE,DELETE}'::text[]),
@@ -95,10 +105,10 @@ BEGIN
     ) AS tables (name, by_what, events)
   LOOP
     FOREACH event IN ARRAY t.events LOOP
-      seen := CASE event
-        WHEN 'INSERT' THEN 'NEW TABLE AS written'
-        WHEN 'UPDATE' THEN 'OLD TABLE AS written NEW TABLE AS became'
-        WHEN 'DELETE' THEN 'OLD TABLE AS written' END;
+      seen := CASE
+        WHEN event = 'INSERT' THEN 'NEW TABLE AS written'
+        WHEN event = 'UPDATE' AND t.by_what = 'owner' THEN 'OLD TABLE AS written NEW TABLE AS became'
+        ELSE 'OLD TABLE AS written' END;
       EXECUTE format('CREATE TRIGGER %I AFTER %s ON %I REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION coffer_note_writes(%L)',
         'note_' || lower(event), event, t.name, seen, t.by_what);
       EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER %I', t.name, 'note_' || lower(event));
