@@ -255,7 +255,9 @@ async function visiblePage(grant: Grant, reader: Reader, query: SettingQuery): P
   if (grant.principal.ceilings.length === 0) return reader.settings(query);
   let found: SettingPage | null = null;
   for (let { after } = query; ; ) {
-    const page = await reader.settings({ ...query, after, limit: LIMIT_MAX });
+    // Whether there is more is told by its paths.
+    const sealed_bytes_max = found === null ? query.sealed_bytes_max : null;
+    const page = await reader.settings({ ...query, after, limit: LIMIT_MAX, sealed_bytes_max });
     if (page.exact) return page;
     const rows = page.rows.filter(({ setting }) => grant.decide("list", setting.path).verdict === "allow");
     if (found !== null && rows.length > 0) return { ...found, more: true };
