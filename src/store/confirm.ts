@@ -8,6 +8,7 @@ import { columns as eventColumns } from "./audit-write.ts";
 import { type Cell, type Column, type Written, arrayOf, namesOf, unnested } from "./columns.ts";
 import type { Db, Statement } from "./db.ts";
 import type { KnownPage, KnownStanding } from "./kept.ts";
+import { ALLOWED } from "./read-ahead-sql.ts";
 import { areNoted, server, unseen } from "./recent-writes.ts";
 
 /** A read whose answer is known. */
@@ -20,16 +21,7 @@ export type Confirmable = {
   readonly providerId: string | null;
 };
 
-/** The events' columns that are the same for all. */
-const SAME: Readonly<Record<string, string>> = {
-  outcome: "'allowed'",
-  target_id: "NULL::uuid",
-  details: "'{}'::jsonb",
-  follows: "NULL::uuid",
-  reason: "NULL",
-  count: "1",
-};
-/** And those that the event as it is handed in does not have. */
+/** What the event as it is handed in does not have. */
 const OWN: Readonly<Record<string, (ask: Confirmable) => Cell | Written>> = {
   tenant_id: ({ standing }) => standing.standing.tenant_id,
   principal_id: ({ standing }) => standing.who.principal.id,
@@ -39,7 +31,7 @@ const OWN: Readonly<Record<string, (ask: Confirmable) => Cell | Written>> = {
 type Cells = readonly [name: string, type: string, of: (ask: Confirmable) => Cell | Written];
 const columns: readonly Cells[] = [
   ...eventColumns
-    .filter(([name]) => SAME[name] === undefined)
+    .filter(([name]) => ALLOWED[name] === undefined)
     .map(
       ([name, type, of]: Column<AuditEvent>): Cells => [name, type, OWN[name] ?? (({ event }) => of(event))],
     ),
@@ -70,7 +62,7 @@ WITH written AS MATERIALIZED (
 ), tail AS (${takePositions("SELECT count(*) AS n FROM current", `${positions}::bigint`)}
 ), recorded AS (
   INSERT INTO audit_events (${eventNames.join(", ")}, position)
-  SELECT ${eventColumns.map(([name]) => SAME[name] ?? `"${name}"`).join(", ")}, last + row_number() OVER ()
+  SELECT ${eventColumns.map(([name]) => ALLOWED[name] ?? `"${name}"`).join(", ")}, last + row_number() OVER ()
   FROM current LEFT JOIN tail ON TRUE RETURNING id
 )
 SELECT CASE WHEN count(*) < ${many}::int THEN coalesce(array_agg(id::text), '{}') END AS ids FROM recorded`;

@@ -33,6 +33,15 @@ export const ASKED = [
   ["covered", "boolean"],
 ] as const;
 
+/** The columns of an event that are the same for every read that is allowed as a whole. */
+export const ALLOWED: Readonly<Record<string, string>> = {
+  outcome: "'allowed'",
+  target_id: "NULL::uuid",
+  details: "'{}'::jsonb",
+  follows: "NULL::uuid",
+  reason: "NULL",
+  count: "1",
+};
 /** What the statement fills in by itself. */
 const FILLED: Readonly<Record<string, string>> = {
   tenant_id: "tenant_id",
@@ -40,12 +49,7 @@ const FILLED: Readonly<Record<string, string>> = {
   token_id: "token_id",
   settings: "subjects",
   action: "wanted",
-  outcome: "'allowed'",
-  target_id: "NULL::uuid",
-  details: "'{}'::jsonb",
-  follows: "NULL::uuid",
-  reason: "NULL",
-  count: "1",
+  ...ALLOWED,
 };
 export const EVENT = eventColumns.filter(([name]) => FILLED[name] === undefined);
 
