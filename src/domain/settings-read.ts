@@ -17,7 +17,7 @@ import type { Found } from "./steps.ts";
 import { assertPinned, atVersion, liveRow, matchesAny, openAll, subjectOf } from "./opening.ts";
 import { decodePathCursor, encodeCursor } from "./paging.ts";
 import type { Plaintext } from "./plaintext.ts";
-import type { Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
+import type { Reader, Store } from "./ports.ts";
 import type { Plan } from "./read-ahead.ts";
 import type { Vault } from "./sealing-ports.ts";
 import {
@@ -31,11 +31,10 @@ import {
   toSetting,
   toVersion,
 } from "./setting.ts";
+import { visiblePage } from "./visible-page.ts";
 
 /** A page of values ends early past this many bytes. */
 const PAGE_VALUE_BYTES_MAX = 1_048_576;
-/** How many rows are looked through at once where a scope may hide most of them. */
-const LIMIT_MAX = 1000;
 
 export type ListInput = {
   readonly owner: Owner;
@@ -244,29 +243,6 @@ function narrowed(select: PathQuery, grant: Grant, version: number | undefined):
   }
   if (grant.decide("list", select.path).verdict === "allow") return select;
   return { kind: "under", prefix: select.path as string as PathPrefix };
-}
-
-/**
- * A page of what the caller may know of. A page that ends among other rows ends with the last one before them, so that
- * its cursor names none of those; one without any is passed over, so that every page gets on. There is a next page where
- * it has a row that the caller may know of.
- */
-async function visiblePage(grant: Grant, reader: Reader, query: SettingQuery): Promise<SettingPage> {
-  if (grant.principal.ceilings.length === 0) return reader.settings(query);
-  let found: SettingPage | null = null;
-  for (let { after } = query; ; ) {
-    // Whether there is more is told by its paths.
-    const sealed_bytes_max = found === null ? query.sealed_bytes_max : null;
-    const page = await reader.settings({ ...query, after, limit: LIMIT_MAX, sealed_bytes_max });
-    if (page.exact) return page;
-    const rows = page.rows.filter(({ setting }) => grant.decide("list", setting.path).verdict === "allow");
-    if (found !== null && rows.length > 0) return { ...found, more: true };
-    if (rows.length > query.limit) return { rows: rows.slice(0, query.limit), more: true, exact: false };
-    if (rows.length > 0) found = { rows, more: false, exact: false };
-    const last = page.rows.at(-1);
-    if (!page.more || last === undefined) return found ?? { rows: [], more: false, exact: false };
-    after = last.setting.path;
-  }
 }
 
 /**

@@ -50,6 +50,7 @@ export type Asked = {
 const pathOf = ({ select }: Ahead): string =>
   select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
 
+/** With its event as it will rest, and its keys. */
 export function askedOf(ahead: Ahead): Asked {
   const { action, strict, owner, limit, select } = ahead;
   const presented = presentedCells(ahead.presented);

@@ -14,6 +14,7 @@ export type Seen = {
   readonly from: number;
 };
 
+/** As a statement's columns `server` and `snapshot` have it. */
 export function seenIn({ server, snapshot }: Pick<Seen, "server" | "snapshot">): Seen {
   return { server, snapshot, from: Number(snapshot.slice(0, snapshot.indexOf(":"))) };
 }

@@ -25,8 +25,8 @@ INSERT INTO "recent_writes_from" ("id", "written_by") VALUES (1, 0);
 
 -- Notes what a statement wrote about: a row's id, or the id of the owner whose row it is. Only rows are added, one for
 -- each owner and transaction, so that no writer ever waits for another. It runs as the owner of the tables: the role
--- that serves can take no note away. When a row was last read or used is not noted, where the statement says that it writes nothing else
--- (src/store/access-notes-sql.ts): each minute all that is in use would be written about.
+-- that serves can take no note away. When a row was last read or used is not noted, where the statement says that it
+-- writes nothing else (src/store/access-notes-sql.ts): each minute all that is in use would be written about.
 CREATE FUNCTION "coffer_note_writes"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
   IF TG_OP = 'UPDATE' AND TG_TABLE_NAME IN ('settings', 'setting_versions', 'tokens')
