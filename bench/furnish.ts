@@ -54,6 +54,7 @@ export async function furnish(
     keyStore: opened.keys,
     clock,
     newId,
+    versionNow: async ({ version }) => version,
     onAlert: () => undefined,
     allow: new Map() as never,
     cacheSeconds: 0,

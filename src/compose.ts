@@ -181,6 +181,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
     keyStore: keys,
     clock,
     newId,
+    versionNow: ({ setting, version }) => store.reader.version(setting, version.version),
     onAlert,
     onKeyLookedFor: (found) => metrics.keyLookedFor(found),
     allow: config.externalAllow,

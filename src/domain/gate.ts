@@ -186,7 +186,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
           eventFor(caller, need, grant, each.outcome, each, each.action),
         );
         const event = await early.settled(worded, beside);
-        const result = await answer(found, permit, grant, store.reader).catch((error: unknown) =>
+        const result = await answer(found, permit, grant).catch((error: unknown) =>
           settle(caller, need, grant, error, event),
         );
         const failures = (result.undisclosed ?? []).map((each) =>

@@ -1,12 +1,11 @@
 // Finding and opening one setting's or many settings' values, for the two kinds of read.
-import { isDeepStrictEqual } from "node:util";
 import { BrokerError, conflict, notFound } from "./errors.ts";
 import type { SettingPath } from "./address.ts";
 import type { Subject } from "./audit.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey, Reader } from "./ports.ts";
-import type { Opened, Permit, Vault } from "./sealing-ports.ts";
-import { type SettingRow, type VersionRecord, followsLatest } from "./setting.ts";
+import type { Permit, Vault } from "./sealing-ports.ts";
+import { type SettingRow, followsLatest } from "./setting.ts";
 
 /** What of the vault tells a broker's rows from anybody else's. */
 type Genuine = Pick<Vault, "isGenuine">;
@@ -17,80 +16,39 @@ export const subjectOf = ({ setting, version }: SettingRow): Subject => ({
   version: version.version,
 });
 
+/** The value of each row, in order; null where it could not be had, which is then among `failed`. */
 export type Openings = {
-  readonly opened: ReadonlyMap<SettingRow, Plaintext>;
+  readonly opened: readonly (Plaintext | null)[];
   readonly failed: readonly SettingRow[];
 };
 
 /** @throws BrokerError 502 or 503, naming the paths, when a value that may be shown cannot be had */
 export async function openAll(
   vault: Vault,
-  reader: VersionReader,
   permit: Permit,
   rows: readonly SettingRow[],
   onError: "fail" | "withhold",
 ): Promise<Openings> {
-  const results = await openRows(vault, reader, permit, rows);
-  const opened = new Map<SettingRow, Plaintext>();
+  const results = await vault.open(permit, rows);
   const failures: Failure[] = [];
-  for (const [index, row] of rows.entries()) {
+  const opened = rows.map((row, index) => {
     const result = results[index];
-    if (result?.kind === "opened") opened.set(row, result.plaintext);
-    else
-      failures.push({
-        row,
-        error: result?.error ?? new BrokerError("internal", "A value was not answered."),
-      });
-  }
+    if (result?.kind === "opened") return result.plaintext;
+    failures.push({
+      row,
+      error: result?.error ?? new BrokerError("internal", "A value was not answered."),
+    });
+    return null;
+  });
   if (failures.length > 0 && onError === "fail") throw failureOf(failures);
   return { opened, failed: failures.map(({ row }) => row) };
 }
 
-type VersionReader = Pick<Reader, "version">;
-
-/**
- * Opens rows; one whose value was moved elsewhere since it was read is read and opened anew, so that a move is seen
- * by nobody.
- */
-export async function openRows(
-  vault: Vault,
-  reader: VersionReader,
-  permit: Permit,
-  rows: readonly SettingRow[],
-): Promise<readonly Opened[]> {
-  const results = [...(await vault.open(permit, rows))];
-  const failed = rows.flatMap((row, index) => (results[index]?.kind === "failed" ? [{ row, index }] : []));
-  if (failed.length === 0) return results;
-  const fresh = await Promise.all(
-    failed.map(async ({ row: { setting, version }, index }) => {
-      const now = await reader.version(setting, version.version);
-      return now === null || isSamePlace(now, version) ? [] : [{ row: { setting, version: now }, index }];
-    }),
-  );
-  const moved = fresh.flat();
-  const again =
-    moved.length === 0
-      ? []
-      : await vault.open(
-          permit,
-          moved.map(({ row }) => row),
-        );
-  for (const [which, { index }] of moved.entries()) results[index] = again[which] ?? lost();
-  return results;
-}
-
-function isSamePlace(one: VersionRecord, other: VersionRecord): boolean {
-  if (one.state !== "enabled") return true;
-  return (
-    one.storage === other.storage &&
-    one.manager === other.manager &&
-    one.data_key_id === other.data_key_id &&
-    isDeepStrictEqual(one.location, other.location)
-  );
-}
-
-function lost(): never {
-  throw new Error("an opened row has no result");
+/** The value of one row. @throws BrokerError as openAll */
+export async function openOne(vault: Vault, permit: Permit, row: SettingRow): Promise<Plaintext> {
+  const [plaintext] = (await openAll(vault, permit, [row], "fail")).opened;
+  if (plaintext === undefined || plaintext === null) throw new Error("an opened row has a value");
+  return plaintext;
 }
 
 /**

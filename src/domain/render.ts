@@ -81,14 +81,14 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
           const note = format === "comet" ? cometOf(rows, input.version !== undefined) : null;
           return { found: { rows, note }, subjects: rows.map(subjectOf) };
         },
-        async ({ rows, note }, permit, grant, reader) => {
+        async ({ rows, note }, permit, grant) => {
           if (note !== null) return { text: note, opened: 0 };
           if (format === "comet") throw new Error("a note is all that this format gives");
-          const { opened } = await openAll(vault, reader, permit, rows, "fail");
-          const items = [...opened].map(([{ setting }, plaintext]) => ({
-            setting,
-            value: plaintext.reveal(),
-          }));
+          const { opened } = await openAll(vault, permit, rows, "fail");
+          const items = rows.flatMap(({ setting }, index) => {
+            const plaintext = opened[index];
+            return plaintext ? [{ setting, value: plaintext.reveal() }] : [];
+          });
           const text = renderAs(format, items, { prefix, place });
           if (Buffer.byteLength(text) > RENDER_BYTES_MAX) throw tooLarge();
           store.noteAccess(rows, grant.at, grant.principal.id);

@@ -8,7 +8,7 @@ import { BrokerError } from "./errors.ts";
 import { notedRow } from "./noted-row.ts";
 import type { Gate } from "./gate.ts";
 import type { Found, Undisclosed, Withholding } from "./steps.ts";
-import { assertGenuine, openRows, subjectOf } from "./opening.ts";
+import { assertGenuine, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
 import type { Reader, Store } from "./ports.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
@@ -94,10 +94,9 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
     targets: readonly Target[],
     permit: Permit,
     { at, principal }: Grant,
-    reader: Reader,
   ): Promise<Undisclosed[]> {
     const rows = targets.map(({ row }) => row);
-    const results = await openRows(vault, reader, permit, rows);
+    const results = await vault.open(permit, rows);
     const failures: { readonly reason: string; readonly row: SettingRow }[] = [];
     const shown: SettingRow[] = [];
     for (const [index, { row, items }] of targets.entries()) {
@@ -139,8 +138,8 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       job.caller,
       need,
       (grant, reader) => locate(job, grant, reader, items),
-      async (targets, permit, grant, now) => {
-        if (!job.explain) return { undisclosed: await open(job, targets, permit, grant, now) };
+      async (targets, permit, grant) => {
+        if (!job.explain) return { undisclosed: await open(job, targets, permit, grant) };
         for (const { row, items: each } of targets)
           for (const { at } of each) job.outcomes.set(at, { kind: "resolved", ...identityOf(row) });
         return { undisclosed: [] };

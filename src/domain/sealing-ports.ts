@@ -54,7 +54,10 @@ export type Mark = "current" | "earlier" | "false";
 export type Vault = {
   /** What a write into an envelope uses; makes the owner's data key under the manager when there is none. */
   sealer(permit: Permit, key: OwnerKey, manager: ManagerName): Promise<Sealer>;
-  /** Opens each row, after checking its MACs. One result a row, in order; a failure is that row's alone. */
+  /**
+   * Opens each row, after checking its MACs. One result a row, in order; a failure is that row's alone. What does not
+   * open is read again: where its value was moved elsewhere since, it is opened there, so that nobody sees a move.
+   */
   open(permit: Permit, rows: readonly SettingRow[]): Promise<readonly Opened[]>;
   /** The same with what is in memory; null when a key or value would have to be fetched first. */
   openInMemory(permit: Permit, row: SettingRow): Opened | null;

@@ -219,7 +219,8 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
   return { changeAt, saved, current, addVersion, addPending };
 }
 
-export const shown = (row: SettingRow): Setting => toSetting(row, { kind: "metadata" });
+export const shown = (row: SettingRow): Setting =>
+  toSetting({ row, disclosure: { kind: "metadata" }, accessed: row.setting.last_accessed_at });
 
 /** The record one revision on. */
 export function touched(setting: SettingRecord, grant: Grant, change: Partial<SettingRecord>): SettingRecord {

@@ -80,6 +80,7 @@ export class KeptRow implements SettingRow {
   readonly version: VersionRecord;
   #isGenuine = false;
   #constant: Constant | null = null;
+  readonly #texts: Texts = { metadata: null, opened: null };
 
   constructor({ setting, version }: SettingRow) {
     this.setting = setting;
@@ -102,7 +103,15 @@ export class KeptRow implements SettingRow {
     row.#constant ??= toConstant(row);
     return row.#constant;
   }
+
+  /** Where its text in an answer is kept, for whoever writes answers; null: it does not stay. */
+  static textsOf(row: SettingRow): Texts | null {
+    return #texts in row ? row.#texts : null;
+  }
 }
+
+/** What a row's text consists of around what may be another at the next reading, by what becomes of its value. */
+type Texts = { [Kind in "metadata" | "opened"]: readonly string[] | null };
 
 export type Withheld = DenialReason | "expired" | "deleted" | "destroyed" | "manager_failed";
 
@@ -111,6 +120,13 @@ export type Disclosure =
   | { readonly kind: "metadata" }
   | { readonly kind: "opened"; readonly value: SettingValue }
   | { readonly kind: "withheld"; readonly why: Withheld };
+
+/** A row that is answered: what became of its value, and when one was disclosed last. */
+export type ShownRow = {
+  readonly row: SettingRow;
+  readonly disclosure: Disclosure;
+  readonly accessed: Date | null;
+};
 
 /** The contract's Setting. */
 export type Setting = Owner & {
@@ -194,6 +210,10 @@ export function etagOf(row: SettingRow, disclosure: Disclosure["kind"] | Withhel
   return `"${row.setting.id}.${row.setting.revision}.${row.version.version}.${disclosure}"`;
 }
 
+export function etagOfShown({ row, disclosure }: ShownRow): string {
+  return etagOf(row, disclosure.kind === "withheld" ? disclosure.why : disclosure.kind);
+}
+
 /** Whether an entity tag, of whichever reading of its current version, or a quoted number, names a setting's state. */
 export function namesThisState(tag: string, setting: SettingRecord): boolean {
   if (tag === `"${setting.current_version}"`) return true;
@@ -240,15 +260,12 @@ function toConstant(row: SettingRow): Constant {
   };
 }
 
-export function toSetting(
-  row: SettingRow,
-  disclosure: Disclosure,
-  accessed: Date | null = row.setting.last_accessed_at,
-): Setting {
+export function toSetting(shown: ShownRow): Setting {
+  const { row, disclosure, accessed } = shown;
   const { kind } = disclosure;
   return {
     ...KeptRow.constantOf(row),
-    etag: etagOf(row, kind === "withheld" ? disclosure.why : kind),
+    etag: etagOfShown(shown),
     decrypted: kind === "opened",
     value: kind === "opened" ? disclosure.value : null,
     ...(kind === "withheld" ? { withheld: disclosure.why } : {}),

@@ -21,14 +21,15 @@ import type { Reader, Store } from "./ports.ts";
 import type { Plan } from "./read-ahead.ts";
 import type { Vault } from "./sealing-ports.ts";
 import {
-  type Setting,
+  type Disclosure,
   type SettingRow,
+  type ShownRow,
   type Version,
   type Withheld,
   etagOf,
+  etagOfShown,
   followsLatest,
   isExpired,
-  toSetting,
   toVersion,
 } from "./setting.ts";
 import { visiblePage } from "./visible-page.ts";
@@ -60,7 +61,7 @@ export type ListAnswer =
   | { readonly status: "not_modified"; readonly etag: string }
   | {
       readonly status: "ok";
-      readonly settings: readonly Setting[];
+      readonly settings: readonly ShownRow[];
       readonly next_cursor: string | null;
       readonly etag: string | null;
       readonly opened: number;
@@ -70,19 +71,31 @@ export type ListAnswer =
 export type Choice = { readonly row: SettingRow; readonly withhold: Withheld | null };
 type Chosen = { readonly choices: readonly Choice[]; readonly exact: boolean; readonly next: string | null };
 
+const METADATA: Disclosure = { kind: "metadata" };
+
+function disclosureOf(plaintext: Plaintext | null, withhold: Withheld | null): Disclosure {
+  if (plaintext !== null) return { kind: "opened", value: plaintext.reveal() };
+  return { kind: "withheld", why: withhold ?? "manager_failed" };
+}
+
 export function createSettingsRead(
   gate: Gate,
   vault: Vault,
   store: Pick<Store, "noteAccess" | "lastAccess">,
 ) {
-  function toAnswer(choice: Choice, opened: ReadonlyMap<SettingRow, Plaintext>, decrypt: boolean): Setting {
-    const { row, withhold } = choice;
-    const accessed = store.lastAccess(row.setting);
-    if (!decrypt) return toSetting(row, { kind: "metadata" }, accessed);
-    const plaintext = opened.get(row);
-    if (plaintext !== undefined)
-      return toSetting(row, { kind: "opened", value: plaintext.reveal() }, accessed);
-    return toSetting(row, { kind: "withheld", why: withhold ?? "manager_failed" }, accessed);
+  /** @param opened the values of those that are not withheld, in order; null: it could not be had */
+  function shownRows(
+    choices: readonly Choice[],
+    opened: readonly (Plaintext | null)[],
+    decrypt: boolean,
+  ): readonly ShownRow[] {
+    let next = 0;
+    return choices.map(({ row, withhold }) => {
+      const accessed = store.lastAccess(row.setting);
+      if (!decrypt) return { row, disclosure: METADATA, accessed };
+      const plaintext = withhold === null ? opened[next++] : null;
+      return { row, disclosure: disclosureOf(plaintext ?? null, withhold), accessed };
+    });
   }
 
   return {
@@ -100,7 +113,7 @@ export function createSettingsRead(
           const chosen = await chooseRows(input, select, grant, reader, vault);
           return { found: chosen, ...wordEvent(chosen.choices, input.decrypt) };
         },
-        async ({ choices, exact, next }, permit, grant, reader) => {
+        async ({ choices, exact, next }, permit, grant) => {
           const [first] = choices;
           const wanted = input.decrypt
             ? choices.filter(({ withhold }) => withhold === null).map(({ row }) => row)
@@ -113,15 +126,16 @@ export function createSettingsRead(
               return { status: "not_modified" as const, etag };
             }
           }
-          const { opened, failed } = await openAll(vault, reader, permit, wanted, input.on_error);
-          const settings = choices.map((choice) => toAnswer(choice, opened, input.decrypt));
-          store.noteAccess([...opened.keys()], grant.at, grant.principal.id);
+          const { opened, failed } = await openAll(vault, permit, wanted, input.on_error);
+          const settings = shownRows(choices, opened, input.decrypt);
+          const disclosed = failed.length === 0 ? wanted : wanted.filter((row) => !failed.includes(row));
+          store.noteAccess(disclosed, grant.at, grant.principal.id);
           return {
             status: "ok" as const,
             settings,
             next_cursor: next,
-            etag: exact ? (settings[0]?.etag ?? null) : null,
-            opened: opened.size,
+            etag: exact && settings[0] !== undefined ? etagOfShown(settings[0]) : null,
+            opened: disclosed.length,
             undisclosed:
               failed.length === 0 ? [] : [{ reason: "manager_failed", subjects: failed.map(subjectOf) }],
           };

@@ -29,7 +29,6 @@ export type Answer<Rows, Result> = (
   found: Rows,
   permit: Permit,
   grant: Grant,
-  reader: Reader,
 ) => Promise<Result & { readonly undisclosed?: readonly Undisclosed[] }>;
 /** Who signed in, and whose log says so. */
 export type SignedIn<Result> = Done<Result> & {

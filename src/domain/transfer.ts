@@ -5,7 +5,7 @@ import { type Owner, parseSettingPath, typeOfPath } from "./address.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
 import { badInput } from "./errors.ts";
 import type { Gate } from "./gate.ts";
-import { openAll, subjectOf } from "./opening.ts";
+import { openOne, subjectOf } from "./opening.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type Setting, etagOf } from "./setting.ts";
 import type { AddressInput } from "./setting-change.ts";
@@ -46,11 +46,11 @@ export function createTransfer(gate: Gate, vault: Vault, { put, softDelete }: Us
         const details = { to: `${owner_type}/${owner_id}/${target}` };
         return { found: row, subjects: [subjectOf(row)], details };
       },
-      async (row, permit, _grant, reader) => {
-        const { opened } = await openAll(vault, reader, permit, [row], "fail");
+      async (row, permit) => {
+        const plaintext = await openOne(vault, permit, row);
         const { description, labels, expires_at, rotate_after_days } = row.setting;
         const metadata = { description, labels, expires_at, rotate_after_days };
-        return { value: opened.get(row)?.reveal(), metadata, etag: etagOf(row, "metadata") };
+        return { value: plaintext.reveal(), metadata, etag: etagOf(row, "metadata") };
       },
     );
   }

@@ -10,7 +10,7 @@ import {
   atVersion,
   liveRow,
   matchesAny,
-  openAll,
+  openOne,
   subjectOf,
 } from "./opening.ts";
 import { FIELDS, type SettingValue } from "./plaintext.ts";
@@ -57,7 +57,7 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
           assertFieldFits(versioned.setting.type, input);
           return { found: versioned, subjects: [subjectOf(versioned)] };
         },
-        async (row, permit, grant, reader) => {
+        async (row, permit, grant) => {
           const etag = `${etagOf(row, "opened").slice(0, -1)}.${input.as}${input.field === undefined ? "" : `.${input.field}`}"`;
           const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(row.version);
           const isSame = isKnown && vault.isGenuine(row) && vault.isAllowed(row);
@@ -68,8 +68,8 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
             return notModified;
           }
           // Whether there is such a field is in the value alone.
-          const { opened } = await openAll(vault, reader, permit, [row], "fail");
-          const value = fieldOf(opened.get(row)?.reveal(), input.field);
+          const plaintext = await openOne(vault, permit, row);
+          const value = fieldOf(plaintext.reveal(), input.field);
           noted();
           if (isSame) return notModified;
           const { path: at, type } = row.setting;

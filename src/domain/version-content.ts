@@ -7,7 +7,6 @@ import { notPointable } from "./external.ts";
 import { Stale } from "./gate.ts";
 import type { Deposit, Deposition, Session } from "./managed-secrets.ts";
 import type { CloudName } from "./manager-ports.ts";
-import { openRows } from "./opening.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { Opened, Permit, Pointer, Sealer, Vault } from "./sealing-ports.ts";
 import type { Content, Preparing, Writing } from "./setting-change.ts";
@@ -104,9 +103,9 @@ export function createVersionContents(vault: Vault) {
     prepare,
 
     /** A version's value, for comparing it or for writing it once more. */
-    async known({ permit, reader }: Preparing, row: SettingRow | null): Promise<Known> {
+    async known({ permit }: Preparing, row: SettingRow | null): Promise<Known> {
       if (row === null) return { permit, value: null };
-      const [result] = await openRows(vault, reader, permit, [row]);
+      const [result] = await vault.open(permit, [row]);
       const { setting, version } = row;
       return {
         permit,

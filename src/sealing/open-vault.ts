@@ -10,6 +10,7 @@ import { createLocalGuard } from "./local.ts";
 import type { Managers } from "./managers.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
 import { createRowMac } from "./row-mac.ts";
+import type { VersionNow } from "./second-look.ts";
 import { createValueCache } from "./value-cache.ts";
 import { type VaultAlert, createVault } from "./vault.ts";
 
@@ -19,6 +20,7 @@ export type VaultSettings = {
   readonly keyStore: KeyStore;
   readonly clock: Clock;
   readonly newId: NewId;
+  readonly versionNow: VersionNow;
   readonly onAlert: (alert: VaultAlert) => void;
   /** Told of each data key looked for in memory, whether it was there. */
   readonly onKeyLookedFor?: (found: boolean) => void;
@@ -30,7 +32,7 @@ export type VaultSettings = {
 };
 
 export function openVault({ masterKeys, managers, keyStore, clock, newId, ...rest }: VaultSettings): Vault {
-  const { allow, cacheSeconds, defaults, enabled, onAlert } = rest;
+  const { allow, cacheSeconds, defaults, enabled, versionNow, onAlert } = rest;
   const guards = new Map<ManagerName, KeyGuard>([["local", createLocalGuard(masterKeys)]]);
   for (const [name, manager] of managers) guards.set(name, createCloudGuard(manager, masterKeys));
   const rowMac = createRowMac(masterKeys);
@@ -49,6 +51,7 @@ export function openVault({ masterKeys, managers, keyStore, clock, newId, ...res
     clouds: { managers, allow, cache: createValueCache(clock, cacheSeconds), clock },
     defaults,
     enabled,
+    versionNow,
     onAlert,
   });
 }

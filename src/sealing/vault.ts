@@ -13,6 +13,7 @@ import type { KeyOutcome, Keyring } from "./keyring.ts";
 import { failureOf } from "./manager-failures.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
 import type { RowMac } from "./row-mac.ts";
+import { type Attempt as AttemptOf, type VersionNow, openedInTheEnd } from "./second-look.ts";
 
 /** Something that a person should look at: what is stored is damaged, or somebody else has written to it. */
 export type VaultAlert = RowAlert | SecretAlert;
@@ -42,9 +43,12 @@ type VaultDeps = {
   readonly defaults: Placement;
   /** The managers that new values may go to. */
   readonly enabled: readonly ManagerName[];
+  readonly versionNow: VersionNow;
   /** Must not throw; it is called once for each row concerned. */
   readonly onAlert: (alert: VaultAlert) => void;
 };
+
+type Attempt = AttemptOf<RowAlert["kind"]>;
 
 /** What a row's value is sealed in, once the row is known to be a broker's. */
 type Envelope = { readonly data_key_id: string; readonly sealed: Uint8Array };
@@ -61,7 +65,7 @@ const associated = ({
 }: SealedPlace): readonly (string | number)[] => [owner_type, owner_id, setting_id, version, type];
 
 export function createVault(deps: VaultDeps): Vault {
-  const { masterKeys, keyring, rowMac, defaults, enabled, onAlert } = deps;
+  const { masterKeys, keyring, rowMac, defaults, enabled, versionNow, onAlert } = deps;
   const { clouds, open: openRemote, has, isAllowed } = createClouds(deps.clouds);
 
   function alert(kind: RowAlert["kind"], { setting, version }: SettingRow): void {
@@ -112,13 +116,15 @@ export function createVault(deps: VaultDeps): Vault {
     }
   }
 
-  function openWith(row: SettingRow, sealed: Uint8Array, outcome: KeyOutcome): Opened {
+  function openWith(row: SettingRow, sealed: Uint8Array, outcome: KeyOutcome): Attempt {
     if (outcome.kind === "key") return decrypt(row, sealed, outcome.key);
-    if (outcome.kind === "missing")
-      return fail("data_key_missing", row, "The key of the stored value is gone.");
+    if (outcome.kind === "missing") {
+      const error = new BrokerError("manager_failed", "The key of the stored value is gone.");
+      return { kind: "failed", error, suspected: "data_key_missing" };
+    }
     // A store or manager that is away is no sign of damage.
-    if (outcome.error.code !== "unavailable") alert("data_key_unopenable", row);
-    return { kind: "failed", error: outcome.error };
+    const failed = { kind: "failed", error: outcome.error } as const;
+    return outcome.error.code === "unavailable" ? failed : { ...failed, suspected: "data_key_unopenable" };
   }
 
   /** The data keys of all envelopes, by tenant and id. */
@@ -165,11 +171,33 @@ export function createVault(deps: VaultDeps): Vault {
   }
 
   /** A manager that does not have what a broker's row points at is drift: a person should look. */
-  function told(row: SettingRow, result: Opened | undefined): Opened {
+  function told(row: SettingRow, result: Opened | undefined): Attempt {
     if (result === undefined) return fail("value_unopenable", row, "The manager did not answer.");
     const isDrift = result.kind === "failed" && row.version.storage === "manager" && isGone(result.error);
-    if (isDrift && result.error.code === "manager_failed") alert("manager_drift", row);
+    if (isDrift && result.error.code === "manager_failed") return { ...result, suspected: "manager_drift" };
     return result;
+  }
+
+  async function openFetching(
+    rows: readonly SettingRow[],
+    contents: readonly (Envelope | Remote | Opened)[],
+  ): Promise<readonly Attempt[]> {
+    const remotes = contents.filter((each) => "location" in each);
+    const [keys, read] = await Promise.all([keysFor(rows, contents), openRemote(remotes)]);
+    const remoteResults = new Map(remotes.map((remote, index) => [remote, read[index]]));
+    return contents.map((content, index) => {
+      const row = rows[index];
+      if (row === undefined) throw new Error("a content is a row's");
+      if ("kind" in content) return content;
+      if ("location" in content) return told(row, remoteResults.get(content));
+      const outcome = keys.get(row.setting.tenant_id)?.get(content.data_key_id);
+      return openWith(row, content.sealed, outcome ?? { kind: "missing" });
+    });
+  }
+
+  async function openOnce(rows: readonly SettingRow[]): Promise<readonly Attempt[]> {
+    const contents = rows.map(contentOf);
+    return openCached(rows, contents) ?? openFetching(rows, contents);
   }
 
   return {
@@ -189,20 +217,9 @@ export function createVault(deps: VaultDeps): Vault {
     },
 
     async open(_permit, rows) {
-      const contents = rows.map(contentOf);
-      const atOnce = openCached(rows, contents);
-      if (atOnce !== null) return atOnce;
-      const remotes = contents.filter((each) => "location" in each);
-      const [keys, read] = await Promise.all([keysFor(rows, contents), openRemote(remotes)]);
-      const remoteResults = new Map(remotes.map((remote, index) => [remote, read[index]]));
-      return contents.map((content, index) => {
-        const row = rows[index];
-        if (row === undefined) throw new Error("a content is a row's");
-        if ("kind" in content) return content;
-        if ("location" in content) return told(row, remoteResults.get(content));
-        const outcome = keys.get(row.setting.tenant_id)?.get(content.data_key_id);
-        return openWith(row, content.sealed, outcome ?? { kind: "missing" });
-      });
+      const attempts = await openOnce(rows);
+      if (attempts.every(({ kind }) => kind === "opened")) return attempts;
+      return openedInTheEnd(rows, attempts, { versionNow, open: openOnce, onSuspicion: alert });
     },
 
     openInMemory(_permit, row) {

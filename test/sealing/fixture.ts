@@ -13,6 +13,7 @@ import { createLocalGuard } from "../../src/sealing/local.ts";
 import { createMasterKeys } from "../../src/sealing/master-key.ts";
 import { createMasterKeyRing } from "../../src/sealing/master-key-ring.ts";
 import { createRowMac } from "../../src/sealing/row-mac.ts";
+import type { VersionNow } from "../../src/sealing/second-look.ts";
 import { createValueCache } from "../../src/sealing/value-cache.ts";
 import { type VaultAlert, createVault } from "../../src/sealing/vault.ts";
 
@@ -157,6 +158,7 @@ export function replica(
     next?: Buffer;
     bounds?: KeyCacheBounds;
     wrapGuard?: (guard: KeyGuard) => KeyGuard;
+    versionNow?: VersionNow;
   } = {},
 ) {
   const master = options.master ?? randomBytes(32);
@@ -185,6 +187,7 @@ export function replica(
     clouds: { managers: new Map(), allow: new Map(), cache: createValueCache(clock, 0), clock },
     defaults: { storage: "envelope", manager: "local" },
     enabled: ["local"],
+    versionNow: options.versionNow ?? (async ({ version }) => version),
     onAlert: (alert) => alerts.push(alert),
   });
   return { master, masterKeys, ring, keyStore, clock, keyring, rowMac, vault, alerts };

@@ -8,7 +8,8 @@ import { given, labelOf } from "../input.ts";
 import { charge } from "../limits.ts";
 import { entityTags, negotiate } from "../parsing.ts";
 import { problems } from "../problem.ts";
-import { ETAG, answer, answerOrText, empty } from "../schemas/kit.ts";
+import { pageText, writerOf } from "../setting-text.ts";
+import { ETAG, answer, answerOrText, answerWritten, empty } from "../schemas/kit.ts";
 import * as S from "../schemas/settings.ts";
 import * as Input from "../schemas/settings-input.ts";
 import { settingsWriteRoutes } from "./settings-write.ts";
@@ -33,7 +34,7 @@ export function settingsRoutes(app: App, broker: Broker): void {
         querystring: Input.ListQuery,
         headers: Input.ReadHeaders,
         response: {
-          200: answer("The settings. An ETag only for a full path.", S.SettingPage, {
+          200: answerWritten("The settings. An ETag only for a full path.", S.SettingPage, {
             headers: ETAG,
             examples: {
               metadata: { settings: [S.EXAMPLE_SETTING], next_cursor: null },
@@ -68,7 +69,7 @@ export function settingsRoutes(app: App, broker: Broker): void {
       if (found.etag !== null) reply.header("etag", found.etag);
       if (found.status === "not_modified") return reply.code(304).send();
       charge(request, found.opened);
-      return { settings: found.settings, next_cursor: found.next_cursor };
+      return reply.type("application/json; charset=utf-8").send(pageText(found, writerOf(reply)));
     },
   );
 

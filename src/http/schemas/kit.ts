@@ -103,6 +103,11 @@ export function answer<Schema extends TSchema>(
   return Type.Unsafe<Static<Schema>>(responseOf(description, schema, told, {}));
 }
 
+/** The same, whose handler hands over the body's text: what is in it is up to the handler. */
+export function answerWritten(description: string, schema: TSchema, told: Told = {}): TUnsafe<string> {
+  return Type.Unsafe<string>(responseOf(description, schema, told, {}));
+}
+
 /** The same, also to be had as plain text. */
 export function answerOrText<Schema extends TSchema>(
   description: string,
