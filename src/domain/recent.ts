@@ -7,6 +7,8 @@ export type Recent<Value> = ReturnType<typeof createRecent<Value>>;
 
 type Entry<Value> = { readonly value: Value; isUsed: boolean };
 
+const SECOND_CHANCES_MAX = 64;
+
 /** @param weightMax what all together may weigh; without `weightOf` that is how many there may be */
 export function createRecent<Value>(weightMax: number, weightOf: (value: Value) => number = () => 1) {
   // A Map keeps its order: the first was put there, or had its second chance, longest ago.
@@ -20,11 +22,13 @@ export function createRecent<Value>(weightMax: number, weightOf: (value: Value) 
     entries.delete(key);
   }
 
-  /** What was used since it was looked at last gets a second chance. */
+  /** What was used since it was looked at last gets a second chance, but so many at a time: whoever puts waits for it. */
   function makeRoomFor(more: number): void {
+    let chances = SECOND_CHANCES_MAX;
     for (const [key, entry] of entries) {
       if (weight + more <= weightMax) return;
-      if (entry.isUsed) {
+      if (entry.isUsed && chances > 0) {
+        chances -= 1;
         entry.isUsed = false;
         entries.delete(key);
         entries.set(key, entry);

@@ -49,16 +49,17 @@ const eventNames = eventColumns.map(([name]) => `"${name}"`);
 const text = `
 WITH written AS MATERIALIZED (
   SELECT a.id, w.written_by FROM unnest(${about}::uuid[]) AS a (id) CROSS JOIN LATERAL (
-    SELECT r.written_by FROM recent_writes r WHERE r.about = a.id ORDER BY r.written_by DESC LIMIT 1) w
-  WHERE w.written_by >= ${from}::bigint
+    SELECT r.written_by FROM recent_writes r WHERE r.about = a.id AND r.written_by >= ${from}::bigint
+    ORDER BY r.written_by DESC LIMIT 1) w
 ), current AS MATERIALIZED (
   SELECT q.* FROM ${unnested(columns)} AS q (${namesOf(columns)})
   WHERE q.server = (SELECT ${server}) AND (SELECT ${areNoted})
     AND least(q.standing_from, q.page_from) >= (SELECT f.written_by FROM recent_writes_from f WHERE f.id = 1)
     AND NOT EXISTS (SELECT FROM written w WHERE
-      (w.written_by >= q.standing_from AND w.id IN (q.principal_id, q.token_id, q.provider_id, q.tenant_id, q.owner_id)
-        AND ${unseen("q.standing_seen")})
-      OR (w.written_by >= q.page_from AND w.id = q.owner_id AND ${unseen("q.page_seen")}))
+      (w.written_by >= q.standing_from AND w.id IN (q.principal_id, q.token_id, q.provider_id, q.owner_id)
+        AND ${unseen("w.id", "w.written_by", "q.standing_seen")})
+      OR (w.written_by >= q.page_from AND w.id = q.owner_id
+        AND ${unseen("w.id", "w.written_by", "q.page_seen")}))
 ), tail AS (${takePositions("SELECT count(*) AS n FROM current", `${positions}::bigint`)}
 ), recorded AS (
   INSERT INTO audit_events (${eventNames.join(", ")}, position)
@@ -70,8 +71,9 @@ const statement: Statement = { name: "confirm_reads", text };
 
 const seenFrom = ({ standing, page }: Confirmable): number => Math.min(standing.seen.from, page.seen.from);
 
+/** Members are noted about the principal; which organization a project belongs to is a matter of its own row. */
 function rowsOf({ event, standing, tokenId, providerId }: Confirmable): readonly (string | null)[] {
-  return [standing.who.principal.id, tokenId, providerId, standing.standing.tenant_id, event.owner_id];
+  return [standing.who.principal.id, tokenId, providerId, event.owner_id];
 }
 
 /**

@@ -13,7 +13,14 @@ import { cleanEvent } from "./audit-write.ts";
 import { type Cell, arrayOf, writtenOf } from "./columns.ts";
 import type { Confirmable } from "./confirm.ts";
 import type { Db } from "./db.ts";
-import { type KnownPage, type KnownStanding, type KnownWho, createKept, weightOf } from "./kept.ts";
+import {
+  type KnownPage,
+  type KnownStanding,
+  type KnownWho,
+  createKept,
+  weightOf,
+  whoWeightOf,
+} from "./kept.ts";
 import { presentedCells } from "./lookups.ts";
 import {
   type Answered,
@@ -28,9 +35,9 @@ import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts"
 import { seenIn } from "./recent-writes.ts";
 
 /** Bytes of memory for pages of rows that are kept, for tokens and principals, and for who stands where. */
-const pagesWeightMax = 67_108_864;
+const pagesWeightMax = 100_663_296;
 const whoWeightMax = 8_388_608;
-const standingsWeightMax = 8_388_608;
+const standingsWeightMax = 33_554_432;
 const standingWeight = 1_024;
 /** A page is found anew after so long: that a row was read by way of another replica is no write, and would never be seen. */
 const pageMs = ACCESS_NOTED_SECONDS * 1_000;
@@ -110,7 +117,7 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
     const page = pages.get(pageKey);
     const standing = page === null ? null : standings.get(standingKey);
     if (page === null || standing === null || page.seen.server !== standing.seen.server) return null;
-    if (performance.now() - page.since >= pageMs) return null;
+    if (performance.now() - Math.min(page.since, standing.since) >= pageMs) return null;
     const { token } = standing.who;
     if (isPast(token?.expires_at ?? null, event.at) || !coversAll(standing.who, ahead)) return null;
     if (ahead.action === "decrypt" && isPast(page.openUntil, event.at)) return null;
@@ -142,7 +149,7 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
     const [stamp, tokenFacts, principalFacts] = JSON.parse(json ?? "") as WhoFacts;
     const principal = toPrincipal(principalFacts);
     const token = tokenFacts === null ? null : toToken(tokenFacts, principal.id);
-    const who = { stamp, weight: weightOf(json?.length ?? 0, 1), token, principal };
+    const who = { stamp, weight: whoWeightOf(json?.length ?? 0), token, principal };
     whos.put(whoKey, who);
     return who;
   }
@@ -185,7 +192,9 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
     if (page === null || !recorded) return { admission, page: page?.page ?? null, recorded: null };
     standings.put(ask.standingKey, {
       seen: seenIn(answered),
-      weight: standingWeight + answered.snapshot.length,
+      since: performance.now(),
+      // It holds on to who it is, also where that is dropped.
+      weight: standingWeight + answered.snapshot.length + who.weight,
       who,
       standing,
     });

@@ -8,7 +8,7 @@ import type { Written } from "./columns.ts";
 import type { Seen } from "./recent-writes.ts";
 
 /** Keys of what was read once lately. */
-const GLIMPSES_MAX = 8_192;
+const GLIMPSES_MAX = 16_384;
 
 /** About how many bytes it takes. */
 type Kept = { readonly weight: number };
@@ -33,12 +33,17 @@ export type KnownWho = Kept & {
 /** Who stands where: facts of rows, by which an action was allowed at all that the ceilings cover. */
 export type KnownStanding = Kept & {
   readonly seen: Seen;
+  /** By `performance.now()`. */
+  readonly since: number;
   readonly who: KnownWho;
   readonly standing: NonNullable<Admission["standing"]>;
 };
 
-/** As measured once it was shown: its JSON and 1,200 bytes a row, and a kilobyte. */
-export const weightOf = (jsonLength: number, rows: number): number => jsonLength + 1_200 * rows + 1_024;
+/** As measured once it was shown: its JSON and 2,400 bytes a row, and a kilobyte. */
+export const weightOf = (jsonLength: number, rows: number): number => jsonLength + 2_400 * rows + 1_024;
+
+/** Of a token and its principal. */
+export const whoWeightOf = (jsonLength: number): number => 2 * jsonLength + 1_024;
 
 /** @param weightMax bytes of memory that all of it may take, by and large */
 export function createKept<Known extends Kept>(weightMax: number) {
@@ -48,16 +53,24 @@ export function createKept<Known extends Kept>(weightMax: number) {
 
   /** Whether it is worth keeping, as far as is known; asking is a reading. */
   function isWanted(key: string): boolean {
-    if (glimpsed.has(key) || glimpsedBefore.has(key)) return true;
+    if (all.get(key) !== undefined || glimpsed.has(key) || glimpsedBefore.has(key)) return true;
+    glimpse(key);
+    return false;
+  }
+
+  function glimpse(key: string): void {
     if (glimpsed.size >= GLIMPSES_MAX) [glimpsed, glimpsedBefore] = [new Set(), glimpsed];
     glimpsed.add(key);
-    return false;
   }
 
   return {
     isWanted,
     get: (key: string): Known | null => all.get(key) ?? null,
     put: all.put,
-    drop: all.drop,
+    /** What is not so any more is still worth keeping as it is now. */
+    drop: (key: string): void => {
+      all.drop(key);
+      glimpse(key);
+    },
   };
 }

@@ -31,6 +31,9 @@ type Waiting = {
 /** What became of the n-th of a batch; null: it has to be found. */
 type Answers = (n: number) => FoundAhead | null;
 
+/** `isAway`: there is nothing to be had of the database. */
+type Left = { readonly isAway: boolean; readonly handOut: () => void };
+
 function restingOf({ event }: Asked, recorded: AuditEvent): AuditEvent {
   const { tenant_id, principal_id, token_id, settings } = recorded;
   return { ...event, tenant_id, principal_id, token_id, settings };
@@ -91,14 +94,14 @@ export function createReadAhead(
    */
   async function send(batch: readonly Waiting[]): Promise<void> {
     underWay += 1;
-    const handOut = await answersOf(batch);
+    const { handOut } = await answersOf(batch);
     underWay -= 1;
     sendWaiting();
     process.nextTick(handOut);
   }
 
-  /** What is left to do once the database has answered, or has not. */
-  async function answersOf(batch: readonly Waiting[]): Promise<() => void> {
+  /** What is left to do once the database has answered, or has not. @param behind wait for these alone */
+  async function answersOf(batch: readonly Waiting[], behind: readonly Waiting[] = []): Promise<Left> {
     let answers: Answers;
     try {
       answers = await askedTogether(batch);
@@ -106,23 +109,37 @@ export function createReadAhead(
       const error = asBrokerError(thrown);
       if (!isOfItsData(error)) {
         observer.auditFailed?.();
-        const all = [...batch, ...takeOverdue(toConfirm), ...takeOverdue(toFind)];
-        return () => all.forEach(({ failed }) => failed(error));
+        const all = [...batch, ...behind, ...takeOverdue(toConfirm), ...takeOverdue(toFind)];
+        return { isAway: true, handOut: () => all.forEach(({ failed }) => failed(error)) };
       }
-      const [only] = batch;
-      if (only !== undefined && batch.length === 1) {
+      const [only, ...others] = batch;
+      if (only !== undefined && others.length === 0) {
         if (only.known !== null) finding.forget(only.ask, only.known);
-        return () => only.done(null);
+        return { isAway: false, handOut: () => only.done(null) };
       }
-      for (const each of batch) (await answersOf([each]))();
-      return () => undefined;
+      return eachAlone(batch);
     }
-    return () => {
-      const recorded = batch.filter((waiting, n) => answer(waiting, answers, n)).length;
-      const [first] = batch;
-      if (first !== undefined && recorded > 0)
-        observer.auditWritten?.(recorded, (performance.now() - first.since) / 1_000);
+    return {
+      isAway: false,
+      handOut: () => {
+        const outcomes = batch.map((waiting, n) => answer(waiting, answers, n));
+        findAfterAll(batch.filter((_, n) => outcomes[n] === "unknown"));
+        const recorded = outcomes.filter((outcome) => outcome === "recorded").length;
+        const [first] = batch;
+        if (first !== undefined && recorded > 0)
+          observer.auditWritten?.(recorded, (performance.now() - first.since) / 1_000);
+      },
     };
+  }
+
+  /** A database that falls silent meanwhile is not waited for by one after the other. */
+  async function eachAlone(batch: readonly Waiting[]): Promise<Left> {
+    for (const [n, each] of batch.entries()) {
+      const left = await answersOf([each], batch.slice(n + 1));
+      if (left.isAway) return left;
+      left.handOut();
+    }
+    return { isAway: false, handOut: () => undefined };
   }
 
   /** All of a batch are known, or none. */
@@ -137,26 +154,23 @@ export function createReadAhead(
     };
   }
 
-  /** Whether there is an event of it now. What is committed is never sent again, whatever is wrong with it. */
-  function answer(waiting: Waiting, answers: Answers, n: number): boolean {
+  /** What is committed is never sent again, whatever is wrong with it. */
+  function answer(waiting: Waiting, answers: Answers, n: number): "recorded" | "told" | "unknown" {
     try {
       const found = answers(n);
-      if (found === null) {
-        findAfterAll(waiting);
-        return false;
-      }
+      if (found === null) return "unknown";
       if (found.recorded !== null) observer.recorded?.(restingOf(waiting.ask, found.recorded));
       waiting.done(found);
-      return found.recorded !== null;
+      return found.recorded === null ? "told" : "recorded";
     } catch (error) {
       waiting.failed(asBrokerError(error));
-      return false;
+      return "told";
     }
   }
 
-  function findAfterAll(waiting: Waiting): void {
-    if (waiting.known !== null) finding.forget(waiting.ask, waiting.known);
-    toFind.unshift({ ...waiting, known: null });
+  function findAfterAll(refused: readonly Waiting[]): void {
+    for (const { ask, known } of refused) if (known !== null) finding.forget(ask, known);
+    toFind.unshift(...refused.map((waiting) => ({ ...waiting, known: null })));
     schedule();
   }
 

@@ -22,6 +22,16 @@ test("one that is new is kept, also where all others were used lately", () => {
   expect(recent.get("c")).toBe(2);
 });
 
+test("room is made after a bounded look, also where all of very many were used lately", () => {
+  const recent = createRecent<number>(1000);
+  const keys = Array.from({ length: 1000 }, (_, n) => `${n}`);
+  for (const [n, key] of keys.entries()) recent.put(key, n);
+  for (const key of keys) recent.get(key);
+  recent.put("more", 1000);
+  const gone = keys.filter((key) => recent.get(key) === undefined);
+  expect(gone).toEqual(["64"]);
+});
+
 test("what weighs more than all may together is not kept, nor does it drive out the rest", () => {
   const recent = createRecent<number>(10, (weight) => weight);
   recent.put("a", 4);

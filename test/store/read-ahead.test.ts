@@ -16,6 +16,9 @@ import {
 import type { Owner } from "../../src/domain/address.ts";
 import type { OwnerKey, PresentedToken, PrincipalRecord } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
+import { createAccessNotes } from "../../src/store/access-notes.ts";
+import type { Db } from "../../src/store/db.ts";
+import { createReadAhead } from "../../src/store/read-ahead.ts";
 import { createStore } from "../../src/store/store.ts";
 import { type Fixture, auditQuery, event, newId, openFixture, path, prefix } from "./fixture.ts";
 
@@ -370,6 +373,29 @@ describe("read ahead", () => {
     // Nobody was tried anew for who waited: one connection for each of the two statements that may be under way.
     expect(connections).toBeGreaterThan(0);
     expect(connections).toBeLessThanOrEqual(2);
+  });
+
+  test("where it falls silent after a batch that failed for what is in it, nobody waits for one after the other", async () => {
+    let asked = 0;
+    const query = async (): Promise<never> => {
+      asked += 1;
+      // The batch as a whole, and its first member alone, fail for their data; then it is silent.
+      if (asked <= 2) throw Object.assign(new pg.DatabaseError("bad", 3, "error"), { code: "22021" });
+      throw Object.assign(new Error("silent"), { code: "ETIMEDOUT" });
+    };
+    const db = { query } as unknown as Db;
+    const notes = createAccessNotes(db, () => undefined);
+    const { readAhead } = createReadAhead(db, notes, { position: 0 });
+    const owner: Owner = { owner_type: "organization", owner_id: newId() };
+    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
+    const reads = Array.from({ length: 32 }, () =>
+      readAhead(aheadOf({ kind: "api", hash: Buffer.alloc(32) }, owner, select, "list")),
+    );
+    const [first, ...others] = await Promise.allSettled(reads);
+    expect(first).toEqual({ status: "fulfilled", value: null });
+    for (const other of others)
+      expect(other).toMatchObject({ status: "rejected", reason: { code: "unavailable" } });
+    expect(asked).toBe(3);
   });
 
   test("a statement that takes its time keeps no other read waiting until it ends", async () => {
