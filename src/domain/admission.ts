@@ -13,7 +13,7 @@ import {
 import type { Owner } from "./address.ts";
 import type { AuditEvent, RequestContext } from "./audit.ts";
 import { isWithin } from "./cidr.ts";
-import { BrokerError, type DenialReason } from "./errors.ts";
+import { BrokerError, type DenialReason, type ErrorCode } from "./errors.ts";
 import type { AccessClaims } from "./federation-ports.ts";
 import type {
   Admission,
@@ -108,6 +108,17 @@ export class Denied extends Error {
   }
 }
 type Denial = Extract<Decision, { verdict: "deny" }>;
+
+/** The 401: of what is wrong with a credential it says nothing. */
+export function unauthenticated({ reason }: Refused, code: ErrorCode): BrokerError {
+  return new BrokerError(code, reason === "absent" ? "A token is needed." : "The token is not valid.");
+}
+
+/** The 429 in its place. */
+export function tooManyRefused(waitSeconds: number, limit: number): BrokerError {
+  const fields = { retry_after_seconds: waitSeconds, limit };
+  return new BrokerError("rate_limited", "Too many refused sign-ins; wait before the next.", fields);
+}
 
 /** The uniform 403; only to a caller who may list there does it say why. */
 export function forbidden({ decision, required }: Pick<Denied, "decision" | "required">): BrokerError {

@@ -12,23 +12,32 @@ import {
   type Source,
   createAdmission,
   forbidden,
+  tooManyRefused,
+  unauthenticated,
 } from "./admission.ts";
 import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
 import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { createEvents } from "./events.ts";
+import { createKnownWriters } from "./known-writers.ts";
 import type { WaitingWork } from "./lifecycle-ports.ts";
 import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
 import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
-import type { Answer, BackgroundSteps, ChangeSteps, Done, Find, SignedIn, Stage } from "./steps.ts";
+import {
+  Stale,
+  type Answer,
+  type BackgroundSteps,
+  type ChangeSteps,
+  type Done,
+  type Find,
+  type SignedIn,
+  type Stage,
+} from "./steps.ts";
 
-/** For a change that has nothing to prepare, or nobody to queue behind. */
-export const nothing = async (): Promise<null> => null;
-
-/** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
-export class Stale extends Error {}
 const ATTEMPTS_MAX = 8;
+const NOBODY = { principal_id: null, token_id: null };
+const SIGN_IN = { action: "sign_in", path: null } as const;
 const SELF: Need = { ask: { action: "identify" }, place: { kind: "self" } };
 
 export type GateDeps = {
@@ -44,6 +53,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   const { standpoint, uncount } = createAdmission(store, clock);
   const events = createEvents(newId, clock);
   const { eventOf, eventFor, denialsFor } = events;
+  const writers = createKnownWriters(clock);
   const source: Source = {
     ...store.reader,
     admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
@@ -61,15 +71,10 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   ): Promise<BrokerError> {
     const ofClient = client === undefined ? 0 : refusals.count(client);
     const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(context.ip)));
-    if (waitSeconds > 0)
-      return new BrokerError("rate_limited", "Too many refused sign-ins; wait before the next.", {
-        retry_after_seconds: waitSeconds,
-        limit: refusals.max,
-      });
-    const what = { action: "sign_in" as const, path: null };
-    await store.countRefusal(eventOf(context, refusal.who, what, null, "denied", { reason: refusal.reason }));
-    const presented = refusal.reason !== "absent";
-    return new BrokerError(failure, presented ? "The token is not valid." : "A token is needed.");
+    if (waitSeconds > 0) return tooManyRefused(waitSeconds, refusals.max);
+    const { who, reason } = refusal;
+    await store.countRefusal(eventOf(context, who, SIGN_IN, null, "denied", { reason }));
+    return unauthenticated(refusal, failure);
   }
 
   async function admitted(caller: Caller, need: Need, early?: Early): Promise<Grant> {
@@ -114,13 +119,11 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     }
   }
 
-  /**
-   * The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do. `waiting`: what
-   * has to be there for it; looked for beforehand, since mostly there is nothing.
-   */
+  /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do, as mostly. */
   async function housekeep<Result>(
     operation: string,
     apply: (tx: Transaction, now: Date) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>,
+    /** What has to be there for it: looked for beforehand. */
     waiting?: (now: Date) => WaitingWork,
   ): Promise<Result | null> {
     if (waiting !== undefined && !(await store.reader.isWaiting(waiting(clock.now())))) return null;
@@ -129,9 +132,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       const done = await apply(tx, now);
       if (done === null) return null;
       const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
-      const who = { principal_id: null, token_id: null };
       const what = { action: "housekeep" as const, path: null };
-      const event = eventOf(context, who, what, done.key, "allowed", done);
+      const event = eventOf(context, NOBODY, what, done.key, "allowed", done);
       await recordChange(tx, event, done.happenings, newId);
       return done.result;
     });
@@ -198,38 +200,51 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     },
 
     /**
-     * A change of state. `prepare` may take its time (a network call); then, in one transaction: `lock` queues
-     * behind rivals, the right is decided again from what is committed by then, `apply` does the work, and its
-     * event is written. All of it commits, or nothing. What `prepare` stages is only what is to be done elsewhere:
-     * it is undone by the sweeper unless `apply` takes it over.
+     * A change of state. `prepare` may take its time (a network call); then, in one transaction: `lock` queues behind
+     * rivals, the right is decided again from what is committed by then, `apply` does the work, and its event is written.
+     * All of it commits, or nothing. What `prepare` stages is only what is to be done elsewhere: it is undone by the
+     * sweeper unless `apply` takes it over. Who changed something there lately may begin with the transaction.
      */
     async change<Prepared, Locked, Result>(
       caller: Caller,
       need: Need,
       steps: ChangeSteps<Prepared, Locked, Result>,
     ): Promise<Result> {
-      return counted(caller, async () => {
-        const grant = await admitted(caller, need);
-        const stage: Stage<Locked> = (work) =>
+      const stageFor =
+        (grant: Grant): Stage<Locked> =>
+        (work) =>
           store.transact(async (tx) => {
             const locked = await steps.lock(tx, grant);
             const again = await standpoint(caller, need, tx);
             const decision = judge(again.facts, need.ask);
             if (decision.verdict === "deny") throw new Denied(decision, need.ask.action);
+            // What is locked is elsewhere.
+            if (again.grant.key?.tenant_id !== grant.key?.tenant_id) throw new Stale();
             return work(tx, again.grant, locked);
           }, steps.at);
-        const attempt = async (): Promise<Result> => {
-          const prepared = await steps.prepare(grant, store.reader, permit, stage);
-          return stage(async (tx, again, locked) => {
-            const { result, happenings, ...report } = await steps.apply(tx, again, prepared, locked);
-            const event = eventFor(caller, need, again, "allowed", report);
-            await recordChange(tx, event, happenings, newId);
-            return result;
-          });
-        };
+      const commit = (stage: Stage<Locked>, prepared: Prepared): Promise<Result> =>
+        stage(async (tx, again, locked) => {
+          const { result, happenings, ...report } = await steps.apply(tx, again, prepared, locked);
+          const event = eventFor(caller, need, again, "allowed", report);
+          await recordChange(tx, event, happenings, newId);
+          return result;
+        });
+      return counted(caller, async () => {
+        const known = steps.atOnce === undefined ? null : writers.grantOf(caller, need.place);
+        if (steps.atOnce !== undefined && known !== null)
+          try {
+            return await commit(stageFor(known), steps.atOnce(known, permit));
+          } catch (error) {
+            writers.failed(caller, need.place, error instanceof Stale);
+            if (!(error instanceof Stale)) return settle(caller, need, known, error);
+          }
+        const grant = await admitted(caller, need);
+        const stage = stageFor(grant);
         for (let tries = 1; ; tries++) {
           try {
-            return await attempt();
+            const result = await commit(stage, await steps.prepare(grant, store.reader, permit, stage));
+            writers.note(caller, need.place, grant);
+            return result;
           } catch (error) {
             if (!(error instanceof Stale && tries < ATTEMPTS_MAX)) return settle(caller, need, grant, error);
           }
@@ -250,17 +265,14 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       try {
         return await store.transact(async (tx) => {
           const made = await apply(tx, clock.now());
-          const what = { action: "sign_in" as const, path: null };
-          await tx.record(eventOf(context, made, what, made.key, "allowed", made));
+          await tx.record(eventOf(context, made, SIGN_IN, made.key, "allowed", made));
           return made.result;
         });
       } catch (error) {
         if (error instanceof Refused) throw await refuse(context, error, client ?? undefined, failure);
         // Who they are was good, and what they asked for was not: that is on record too.
         if (error instanceof BrokerError && error.code !== "unavailable") {
-          const nobody = { principal_id: null, token_id: null };
-          const what = { action: "sign_in" as const, path: null };
-          await store.record(eventOf(context, nobody, what, null, "failed", { reason: error.code }));
+          await store.record(eventOf(context, NOBODY, SIGN_IN, null, "failed", { reason: error.code }));
         }
         throw error;
       }
@@ -268,10 +280,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
 
     housekeep,
 
-    /**
-     * The broker's own work that asks a manager. Answers null when there was nothing to claim.
-     * @throws whatever `work` or `finish` throws, after `giveUp`
-     */
+    /** The broker's own work that asks a manager. Null: nothing to claim. @throws what its steps do, after `giveUp` */
     async background<Claimed, Worked, Result>(
       operation: string,
       steps: BackgroundSteps<Claimed, Worked, Result>,

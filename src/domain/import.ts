@@ -5,7 +5,7 @@ import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
 import { parseDotenv } from "./dotenv.ts";
 import { BrokerError, type InputProblem, badInput, conflict } from "./errors.ts";
-import { type Gate, Stale } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
 import type { SettingBatch } from "./lifecycle-ports.ts";
@@ -17,6 +17,7 @@ import type { ManagerName, Placement, SettingRecord, SettingRow, VersionRecord }
 import type { Content, SettingChange, Writing } from "./setting-change.ts";
 import { BLANK, type Metadata, assertLasts, withMetadata } from "./setting-metadata.ts";
 import { fresh } from "./settings-write.ts";
+import { Stale } from "./steps.ts";
 
 const SETTINGS_MAX = 500;
 export const CONFLICT_POLICIES = ["fail", "skip", "overwrite"] as const;

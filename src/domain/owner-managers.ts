@@ -3,13 +3,14 @@
 import type { Owner } from "./address.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
 import { badInput, conflict } from "./errors.ts";
-import { type Gate, nothing } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import type { MoveRecord } from "./manager-store-ports.ts";
 import type { Moves } from "./moves.ts";
 import { type UsualPlacement, isSensible, usualPlacement } from "./placement.ts";
 import type { NewId, OwnerKey, Reader } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { MANAGERS, type Placement, STORAGES } from "./setting.ts";
+import { nothing } from "./steps.ts";
 
 /** The contract's answer of `/organizations/{id}/manager`. */
 export type OwnerManager = UsualPlacement & {

@@ -4,11 +4,12 @@ import { mayGlimpse } from "./access.ts";
 import type { Owner } from "./address.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
-import { type Gate, nothing } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type Organization, type Project, toOrganization, toProject } from "./views.ts";
+import { nothing } from "./steps.ts";
 
 const organization = (id: string): Owner => ({ owner_type: "organization", owner_id: id });
 const project = (id: string): Owner => ({ owner_type: "project", owner_id: id });

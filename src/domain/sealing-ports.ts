@@ -55,6 +55,11 @@ export type Vault = {
   /** What a write into an envelope uses; makes the owner's data key under the manager when there is none. */
   sealer(permit: Permit, key: OwnerKey, manager: ManagerName): Promise<Sealer>;
   /**
+   * The one that was answered last, while its key is in memory; null otherwise. Its key may be gone by now: only for a
+   * transaction that asks `holdDataKey`.
+   */
+  sealerInMemory(permit: Permit, key: OwnerKey, manager: ManagerName): Sealer | null;
+  /**
    * Opens each row, after checking its MACs. One result a row, in order; a failure is that row's alone. What does not
    * open is read again: where its value was moved elsewhere since, it is opened there, so that nobody sees a move.
    */

@@ -2,13 +2,14 @@
 import type { Caller, Need } from "./admission.ts";
 import { keyOf } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate, nothing } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import { assertOwnerRemains } from "./members.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, PrincipalRecord, Reader, Transaction } from "./ports.ts";
 import { changeDetails, disabledAt, newPrincipal } from "./principal.ts";
 import { parseScope } from "./access.ts";
 import { type ServiceAccount, toServiceAccount } from "./views.ts";
+import { nothing } from "./steps.ts";
 
 const atOrganization = (id: string): Need => ({
   ask: { action: "manage", path: null, breadth: "whole", unscoped: true },

@@ -4,10 +4,10 @@ import type { OwnerAction } from "./access.ts";
 import { type Owner, type SettingPath, parseSettingPath } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import { BrokerError, notFound } from "./errors.ts";
-import { type Gate, Stale } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import type { Deposit } from "./managed-secrets.ts";
 import type { CloudName } from "./manager-ports.ts";
-import type { Done } from "./steps.ts";
+import { Stale, type Done } from "./steps.ts";
 import { assertGenuine } from "./opening.ts";
 import { lockPath } from "./path-lock.ts";
 import type { Plaintext } from "./plaintext.ts";
@@ -66,6 +66,7 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
     input: { readonly owner: Owner; readonly path: string },
     prepare: (at: Preparing) => Promise<Prepared>,
     apply: (writing: Writing, prepared: Prepared) => Promise<Done<Result>>,
+    atOnce?: (grant: Grant, permit: Permit) => Prepared,
   ): Promise<Result> {
     const path = parseSettingPath(input.path);
     const need: Need = {
@@ -88,6 +89,7 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
     const sharing = action === "write" ? { at: { owner: input.owner, path } } : {};
     return gate.change<Prepared, number, Result>(caller, need, {
       ...sharing,
+      atOnce,
       prepare: (grant, reader, permit, stage) =>
         prepare({
           key: keyOf(grant),

@@ -2,13 +2,14 @@
 // touches a value; a purge or a destruction is for ever, and leaves the path's last number behind.
 import type { Caller } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate, nothing } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import type { ManagedSecrets } from "./managed-secrets.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { assertPreconditions } from "./preconditions.ts";
 import type { Setting, VersionRecord } from "./setting.ts";
 import { type AddressInput, type SettingChange, shown, touched } from "./setting-change.ts";
 import { assertGenuine, atVersion, subjectOf } from "./opening.ts";
+import { nothing } from "./steps.ts";
 
 const DAY_MS = 86_400_000;
 

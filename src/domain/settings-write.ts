@@ -6,7 +6,6 @@ import { isDeepStrictEqual } from "node:util";
 import { type SettingPath, typeOfPath } from "./address.ts";
 import type { Caller, Grant } from "./admission.ts";
 import { BrokerError, badInput, conflict } from "./errors.ts";
-import { nothing } from "./gate.ts";
 import type { ManagedSecrets } from "./managed-secrets.ts";
 import { assertGenuine, atVersion, failureOf, subjectOf } from "./opening.ts";
 import { type PlacementInput, assertPlacement, placementOf, usualPlacement } from "./placement.ts";
@@ -24,6 +23,7 @@ import {
   createVersionContents,
   neverWritten,
 } from "./version-content.ts";
+import { nothing } from "./steps.ts";
 
 export type PutInput = AddressInput & {
   /** What the value is to be; or where somebody else keeps it. */
@@ -153,6 +153,7 @@ export function createSettingsWrite(
             const result = { created: live === null, setting: shown(row) };
             return { result, subjects: [subjectOf(row)], details };
           },
+          (grant, permit) => contents.atOnce(grant, permit),
         ),
       );
     },
@@ -227,6 +228,7 @@ export function createSettingsWrite(
             const details = { change: "rolled_back", from_version: String(input.version) };
             return { result: shown(row), subjects: [subjectOf(row)], details };
           },
+          (grant, permit) => contents.atOnce(grant, permit),
         ),
       );
     },

@@ -6,6 +6,12 @@ import type { Report } from "./events.ts";
 import type { OwnerKey, Reader, Transaction, WritePlace } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
 
+/** For a change that has nothing to prepare, or nobody to queue behind. */
+export const nothing = async (): Promise<null> => null;
+
+/** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
+export class Stale extends Error {}
+
 /** What a read is about to show. `action` words the event where it is not the ask's own. */
 export type Found<Rows> = Report & {
   readonly found: Rows;
@@ -47,6 +53,11 @@ export type ChangeSteps<Prepared, Locked, Result> = {
   /** Where all that is locked and changed is at one setting: such changes may share a commit. */
   readonly at?: WritePlace;
   readonly prepare: (grant: Grant, reader: Reader, permit: Permit, stage: Stage<Locked>) => Promise<Prepared>;
+  /**
+   * In place of `prepare`, where all that it would fetch may be in memory: asks nobody. `apply` throws Stale where it is
+   * not, whereupon the change is prepared. The grant is of an earlier request.
+   */
+  readonly atOnce?: ((grant: Grant, permit: Permit) => Prepared) | undefined;
   readonly lock: (tx: Transaction, grant: Grant) => Promise<Locked>;
   readonly apply: (
     tx: Transaction,

@@ -3,13 +3,14 @@
 import type { Owner } from "./address.ts";
 import { type Caller, type Need, about } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate, nothing } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, PrincipalRecord, Reader, Transaction } from "./ports.ts";
 import type { TokenMaker } from "./tokens.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { changeDetails, disabledAt, newPrincipal } from "./principal.ts";
 import { type User, toUser } from "./views.ts";
+import { nothing } from "./steps.ts";
 
 const HOUR_MS = 3_600_000;
 const ENROLMENT_HOURS = 24;

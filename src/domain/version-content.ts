@@ -2,15 +2,16 @@
 // manager has taken, or a pointer that was read once. Under the lock it is seen whether that still fits what is to be
 // written; where it does not, the write starts over.
 import { typeOfPath } from "./address.ts";
+import { type Grant, keyOf } from "./admission.ts";
 import { BrokerError, conflict } from "./errors.ts";
 import { notPointable } from "./external.ts";
-import { Stale } from "./gate.ts";
 import type { Deposit, Deposition, Session } from "./managed-secrets.ts";
 import type { CloudName } from "./manager-ports.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { Opened, Permit, Pointer, Sealer, Vault } from "./sealing-ports.ts";
 import type { Content, Preparing, Writing } from "./setting-change.ts";
 import type { Location, ManagerName, Placement, SettingRow } from "./setting.ts";
+import { Stale } from "./steps.ts";
 
 /** A version's value, opened before the transaction, or why it could not be; null when none was wanted. */
 export type Known = {
@@ -27,7 +28,8 @@ const ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 
 export type Prepared = {
   readonly known: Known;
-  readonly sealer: { readonly manager: ManagerName; readonly sealer: Sealer } | null;
+  /** Null for a manager whose key was not got ready. */
+  readonly sealerFor: (manager: ManagerName) => Sealer | null;
   readonly deposit: Deposit | null;
   readonly pointed: { readonly manager: CloudName; readonly location: Location } | BrokerError | null;
 };
@@ -40,7 +42,7 @@ export type NewValue = {
 };
 
 export function createVersionContents(vault: Vault) {
-  const nothing: Omit<Prepared, "known"> = { sealer: null, deposit: null, pointed: null };
+  const nothing: Omit<Prepared, "known"> = { sealerFor: () => null, deposit: null, pointed: null };
 
   /** What the new version needs if it goes where it seems to go; `intend` decides that under the lock. */
   async function prepare(
@@ -54,12 +56,10 @@ export function createVersionContents(vault: Vault) {
     if (placement === null || !vault.isUsable(placement.manager)) return { known, ...nothing };
     const { storage, manager } = placement;
     switch (storage) {
-      case "envelope":
-        return {
-          known,
-          ...nothing,
-          sealer: { manager, sealer: await vault.sealer(at.permit, at.key, manager) },
-        };
+      case "envelope": {
+        const sealer = await vault.sealer(at.permit, at.key, manager);
+        return { known, ...nothing, sealerFor: (each) => (each === manager ? sealer : null) };
+      }
       case "manager": {
         // A manager that was just found to be away is not waited for a second time; what comes before that is told.
         const opened = known.value?.opened;
@@ -102,6 +102,13 @@ export function createVersionContents(vault: Vault) {
   return {
     prepare,
 
+    /** What there is of it without asking anybody: what is in memory, for values in envelopes. */
+    atOnce(grant: Grant, permit: Permit): Prepared {
+      const sealerFor = (manager: ManagerName): Sealer | null =>
+        vault.sealerInMemory(permit, keyOf(grant), manager);
+      return { known: { permit, value: null }, ...nothing, sealerFor };
+    },
+
     /** A version's value, for comparing it or for writing it once more. */
     async known({ permit }: Preparing, row: SettingRow | null): Promise<Known> {
       if (row === null) return { permit, value: null };
@@ -139,8 +146,9 @@ export function contentOf(prepared: Prepared, { setting_id, placement, value }: 
   const { storage, manager } = placement;
   switch (storage) {
     case "envelope": {
-      if (value === "pointer" || prepared.sealer?.manager !== manager) throw new Stale();
-      return { storage, manager, sealer: prepared.sealer.sealer, plaintext: value };
+      const sealer = prepared.sealerFor(manager);
+      if (value === "pointer" || sealer === null) throw new Stale();
+      return { storage, manager, sealer, plaintext: value };
     }
     case "manager": {
       const { deposit } = prepared;

@@ -4,11 +4,12 @@ import type { Owner } from "./address.ts";
 import { type Caller, type Grant, type Need, about, keyOf } from "./admission.ts";
 import type { ChangeKind } from "./change-events.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate, nothing } from "./gate.ts";
+import { type Gate } from "./gate.ts";
 import type { DeliveryRecord, DeliveryState, WebhookRecord, WebhookSender } from "./lifecycle-ports.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { NewId, Reader } from "./ports.ts";
+import { nothing } from "./steps.ts";
 
 const WEBHOOKS_MAX = 20;
 

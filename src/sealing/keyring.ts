@@ -7,6 +7,7 @@ import { INSTANCE_TENANT } from "../domain/audit.ts";
 import { BrokerError, unavailable } from "../domain/errors.ts";
 import type { Clock, NewId, OwnerKey } from "../domain/ports.ts";
 import type { DataKeyRecord, KeyStore } from "../domain/sealing-ports.ts";
+import { createRecent } from "../domain/recent.ts";
 import type { ManagerName } from "../domain/setting.ts";
 import { EnvelopeError, KEY_BYTES, openBytes, sealBytes, takeKey } from "./envelope.ts";
 import { createKeks, isBefore } from "./kek.ts";
@@ -27,7 +28,7 @@ const DAY_MS = 86_400_000;
 const TRIES_MAX = 5;
 const BOUNDS: KeyCacheBounds = { countMax: 10_000, ageMaxSeconds: 600, usesMax: 2 ** 20 };
 
-type DataKey = { readonly id: string; readonly key: KeyObject };
+export type DataKey = { readonly id: string; readonly key: KeyObject };
 export type KeyOutcome =
   | { readonly kind: "key"; readonly key: KeyObject }
   /** There is no such row. */
@@ -41,6 +42,11 @@ export type Keyring = {
    * @throws BrokerError `manager_failed` when the owner's key cannot be used; what store and guard throw
    */
   currentDataKey(key: OwnerKey, manager: ManagerName): Promise<DataKey>;
+  /**
+   * The one that was answered last, where it is in memory still and not too old. It may be gone or rotated away by now:
+   * what is sealed under it is good only where `Transaction.holdDataKey` says so.
+   */
+  lastDataKey(key: OwnerKey, manager: ManagerName): DataKey | null;
   /** One outcome for each id. One read of the store for all that are not in memory; those under way are shared. */
   dataKeys(tenantId: string, ids: readonly string[]): Promise<ReadonlyMap<string, KeyOutcome>>;
   /** One key that is in memory; null when it is not. */
@@ -70,6 +76,7 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
   const keks = createKeks(deps);
   const cache = createKeyCache(clock, bounds, deps.onKeyLookedFor);
   const owners = createSingleFlight<DataKey>();
+  const last = createRecent<Pick<DataKeyRecord, "id" | "created_at">>(bounds.countMax);
   const loads = createSingleFlight<KeyOutcome>();
 
   async function unwrap(record: DataKeyRecord): Promise<KeyObject> {
@@ -88,6 +95,13 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     }
   }
 
+  async function inUse(record: DataKeyRecord): Promise<DataKey> {
+    const key = await unwrap(record);
+    const { id, created_at } = record;
+    last.put(ownerName(record, record.manager), { id, created_at });
+    return { id, key };
+  }
+
   /**
    * The row that is there in the end is unwrapped, also when it is the one just made: nothing is sealed under a key
    * before it has been seen to open again.
@@ -104,7 +118,7 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
       bytes.fill(0);
       const kept = await keyStore.insertDataKey({ ...place, wrapped, created_at: clock.now() });
       // Null: the KEK was rotated away under our hands.
-      if (kept !== null) return { id: kept.id, key: await unwrap(kept) };
+      if (kept !== null) return inUse(kept);
     }
     throw unavailable("The keys are being replaced; try again.");
   }
@@ -121,19 +135,26 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     }
   }
 
+  const isOld = ({ created_at }: Pick<DataKeyRecord, "created_at">): boolean =>
+    clock.now().getTime() - created_at.getTime() >= DATA_KEY_DAYS * DAY_MS;
+
   return {
-    // Which key is the newest is never remembered: a row that is gone (the owner removed elsewhere, a backup restored
-    // under running replicas) must not be sealed under, since nothing could open that again after a restart. One
-    // more indexed read is little beside the rest of a write.
+    // Which key is the newest is asked each time: a row that is gone (the owner removed elsewhere, a backup restored
+    // under running replicas) must not be sealed under, since nothing could open that again after a restart.
     currentDataKey(owner, manager) {
-      return owners.run(`${owner.tenant_id}/${owner.owner_type}/${owner.owner_id}/${manager}`, async () => {
+      return owners.run(ownerName(owner, manager), async () => {
         const [newest, epoch] = await Promise.all([keyStore.newestDataKey(owner, manager), keyStore.epoch()]);
         if (newest === null) return make(owner, manager, 1);
-        const age = clock.now().getTime() - newest.created_at.getTime();
-        if (age >= DATA_KEY_DAYS * DAY_MS || isBefore(newest, epoch))
-          return make(owner, manager, newest.generation + 1);
-        return { id: newest.id, key: await unwrap(newest) };
+        if (isOld(newest) || isBefore(newest, epoch)) return make(owner, manager, newest.generation + 1);
+        return inUse(newest);
       });
+    },
+
+    lastDataKey(owner, manager) {
+      const known = last.get(ownerName(owner, manager));
+      if (known === undefined || isOld(known)) return null;
+      const key = cache.take(nameOf(owner.tenant_id, known.id));
+      return key === null ? null : { id: known.id, key };
     },
 
     async dataKeys(tenantId, ids) {
@@ -185,5 +206,8 @@ async function outcomeOf(work: Promise<KeyObject>): Promise<KeyOutcome> {
     throw error;
   }
 }
+
+const ownerName = ({ tenant_id, owner_type, owner_id }: OwnerKey, manager: ManagerName): string =>
+  `${tenant_id}/${owner_type}/${owner_id}/${manager}`;
 
 const nameOf = (tenantId: string, id: string): string => `${tenantId}/${id}`;

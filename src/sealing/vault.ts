@@ -5,11 +5,11 @@ import type { KeyObject } from "node:crypto";
 import type { Owner } from "../domain/address.ts";
 import { BrokerError } from "../domain/errors.ts";
 import { Plaintext } from "../domain/plaintext.ts";
-import type { Opened, Permit, SealedPlace, Vault } from "../domain/sealing-ports.ts";
+import type { Opened, SealedPlace, Sealer, Vault } from "../domain/sealing-ports.ts";
 import type { ManagerName, Placement, SettingRow } from "../domain/setting.ts";
 import { type CloudDeps, type Remote, createClouds } from "./clouds.ts";
 import { openBytes, sealBytes } from "./envelope.ts";
-import type { KeyOutcome, Keyring } from "./keyring.ts";
+import type { DataKey, KeyOutcome, Keyring } from "./keyring.ts";
 import { failureOf } from "./manager-failures.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
 import type { RowMac } from "./row-mac.ts";
@@ -201,19 +201,11 @@ export function createVault(deps: VaultDeps): Vault {
   }
 
   return {
-    async sealer(_permit: Permit, key, manager) {
-      const { id: data_key_id, key: dataKey } = await keyring.currentDataKey(key, manager);
-      return {
-        data_key_id,
-        seal(place, plaintext) {
-          const bytes = plaintext.bytes();
-          try {
-            return { data_key_id, sealed: sealBytes(dataKey, "coffer value v1", associated(place), bytes) };
-          } finally {
-            bytes.fill(0);
-          }
-        },
-      };
+    sealer: async (_permit, key, manager) => sealerUnder(await keyring.currentDataKey(key, manager)),
+
+    sealerInMemory(_permit, key, manager) {
+      const dataKey = keyring.lastDataKey(key, manager);
+      return dataKey === null ? null : sealerUnder(dataKey);
     },
 
     async open(_permit, rows) {
@@ -272,6 +264,20 @@ export function createVault(deps: VaultDeps): Vault {
     defaults,
 
     forget: (ownerId) => keyring.forget(ownerId),
+  };
+}
+
+function sealerUnder({ id: data_key_id, key }: DataKey): Sealer {
+  return {
+    data_key_id,
+    seal(place, plaintext) {
+      const bytes = plaintext.bytes();
+      try {
+        return { data_key_id, sealed: sealBytes(key, "coffer value v1", associated(place), bytes) };
+      } finally {
+        bytes.fill(0);
+      }
+    },
   };
 }
 

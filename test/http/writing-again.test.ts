@@ -1,0 +1,146 @@
+// Who wrote a moment ago begins with the transaction (domain/known-writers.ts): nothing that has changed since then is
+// passed over, and all of it is found out there alone.
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
+import { attack, eventsOf, settingsOf } from "./settings-kit.ts";
+import { narrower, organizationOf, projectOf } from "./rights-kit.ts";
+
+let broker: TestBroker;
+let beside: TestBroker;
+let world: World;
+beforeAll(async () => {
+  broker = await startBroker();
+  beside = await startBroker({ beside: broker });
+  world = await furnish(broker);
+});
+afterAll(async () => {
+  await beside.close();
+  await broker.close();
+});
+
+let count = 0;
+const nextPath = (): string => `secret/Custom/again/${(count += 1)}`;
+
+/** A token of the writer's that has just written twice: the second time without being admitted beforehand. */
+async function whoHasWritten(given: Record<string, unknown> = {}) {
+  const { api, id } = await narrower(broker, world.writer.api, given);
+  const settings = settingsOf(api, world.project);
+  const path = nextPath();
+  for (const value of ["1", "2"]) await made(settings.put(path, value));
+  return { api, id, settings, path };
+}
+
+/** The names of the statements that are sent meanwhile. */
+async function statementsOf(work: () => Promise<unknown>): Promise<string[]> {
+  const names: string[] = [];
+  const { submit } = pg.Query.prototype;
+  const spy = vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (
+    this: pg.Query,
+    connection,
+  ) {
+    const { name, text } = this as unknown as { readonly name?: string; readonly text: string };
+    names.push(name ?? text);
+    return submit.call(this, connection);
+  });
+  onTestFinished(() => spy.mockRestore());
+  await work();
+  spy.mockRestore();
+  return names;
+}
+
+describe("who wrote a moment ago", () => {
+  test("asks nothing outside of the transaction, and nothing twice", async () => {
+    const { settings, path } = await whoHasWritten();
+    const names = await statementsOf(() => made(settings.put(path, "3")));
+    const ours = names.slice(
+      names.findIndex((name) => name.startsWith("BEGIN")),
+      names.indexOf("COMMIT") + 1,
+    );
+    expect(names.filter((name) => name === "admit_many" || name === "setting_many")).toEqual([
+      "admit_many",
+      "setting_many",
+    ]);
+    expect(ours).toContain("admit_many");
+    expect(ours).toContain("hold_data_keys");
+    expect(new Set(ours).size).toBe(ours.length);
+    expect((await settings.open(path)).body.settings[0]).toMatchObject({ value: "3", version: 3 });
+  });
+
+  test("is refused once the token is revoked, by whichever replica, and nothing is written", async () => {
+    const { id, settings, path } = await whoHasWritten();
+    const others = await whoHasWritten();
+    expect((await beside.as(world.writer.api.token).delete(`/tokens/${id}`)).status).toBe(204);
+    for (const at of [path, others.path, nextPath()]) {
+      const answer = await settings.put(at, "refused");
+      expect([answer.status, answer.body.code]).toEqual([401, "unauthenticated"]);
+    }
+    const found = (await others.settings.open("secret/Custom/again/")).body.settings;
+    expect(found.map(({ value }: { value: string }) => value)).not.toContain("refused");
+  });
+
+  test("is denied once the role is gone, on record once with its reason, and nothing is written", async () => {
+    const { settings, path } = await whoHasWritten();
+    const member = `/projects/${world.project.id}/members/${world.writer.id}`;
+    expect((await beside.as(world.owner.api.token).put(member, { body: { role: "read" } })).status).toBe(200);
+    onTestFinished(async () => {
+      await made(world.owner.api.put(member, { body: { role: "write" } }));
+    });
+    const fresh = nextPath();
+    for (const at of [path, fresh]) {
+      const answer = await settings.put(at, "denied");
+      expect([answer.status, answer.body.code]).toEqual([403, "forbidden"]);
+      expect(await eventsOf(world, answer)).toMatchObject([
+        { outcome: "denied", action: "write", path: at, principal_id: world.writer.id },
+      ]);
+    }
+    expect((await settings.list(path)).body.settings[0]).toMatchObject({ version: 2 });
+    const { rows } = await attack(broker, "SELECT path FROM path_ledger WHERE path = $1", [fresh]);
+    expect(rows).toEqual([]);
+  });
+
+  test("with a token of so many uses takes one of them each time", async () => {
+    const { api } = await narrower(broker, world.writer.api, { max_uses: 3 });
+    const path = nextPath();
+    const statuses: number[] = [];
+    for (const value of ["1", "2", "3", "4"])
+      statuses.push((await settingsOf(api, world.project).put(path, value)).status);
+    expect(statuses).toEqual([201, 200, 200, 401]);
+  });
+
+  test("seals under the owner's new key once the old one was rotated away, or is gone", async () => {
+    const { settings, path } = await whoHasWritten();
+    const keyOf = async (version: number): Promise<string> => {
+      const text =
+        "SELECT v.data_key_id AS id FROM settings s JOIN setting_versions v ON v.setting_id = s.id WHERE s.path = $1 AND v.version = $2";
+      return (await attack(broker, text, [path, version])).rows[0].id;
+    };
+    await attack(broker, "UPDATE instance SET keys_rotated_at = now()");
+    await made(settings.put(path, "3"));
+    await made(settings.put(path, "4"));
+    expect(await keyOf(3)).not.toBe(await keyOf(2));
+    expect(await keyOf(4)).toBe(await keyOf(3));
+    // As where the database was put back to a time before that key.
+    const gone = await keyOf(4);
+    await attack(broker, "DELETE FROM data_keys WHERE id = $1", [gone]);
+    await made(settings.put(path, "5"));
+    expect(await keyOf(5)).not.toBe(gone);
+    expect((await settings.open(path)).body.settings[0]).toMatchObject({ value: "5", version: 5 });
+  });
+
+  test("writes where the owner is now, also when that was moved to another organization", async () => {
+    const from = await organizationOf(broker, world.owner.id, `from ${count}`);
+    const project = await projectOf(world.owner.api, from, "moving");
+    const settings = settingsOf(world.owner.api, project);
+    const [before, after] = [nextPath(), nextPath()];
+    for (const value of ["1", "2"]) await made(settings.put(before, value));
+    await attack(broker, "UPDATE projects SET organization_id = $1 WHERE id = $2", [
+      world.organization.id,
+      project.id,
+    ]);
+    await made(settings.put(after, "there"));
+    const text =
+      "SELECT tenant_id FROM settings WHERE path = $1 UNION SELECT tenant_id FROM path_ledger WHERE path = $1";
+    expect((await attack(broker, text, [after])).rows).toEqual([{ tenant_id: world.organization.id }]);
+  });
+});
