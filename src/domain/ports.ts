@@ -170,8 +170,8 @@ export type NewToken = TokenRecord & { readonly hash: Buffer };
 /** What may be purged together: a setting's address, for the audit. */
 export type PurgedSetting = { readonly id: string; readonly path: string };
 
-/** The one setting that a write is of. */
-export type WritePlace = { readonly owner: Owner; readonly path: SettingPath };
+/** The one setting that a write is of. `by`: who will be asked about; so they may be looked up with the rest. */
+export type WritePlace = { readonly owner: Owner; readonly path: SettingPath; readonly by?: Credential };
 /** Reads and writes that commit together, with their audit event, or not at all. */
 export type Transaction = Reader &
   ManagerWrites &

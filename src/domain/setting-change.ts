@@ -86,7 +86,7 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
       }
     }
     // Whoever destroys writes to more than the setting.
-    const sharing = action === "write" ? { at: { owner: input.owner, path } } : {};
+    const sharing = action === "write" ? { at: { owner: input.owner, path, by: caller.credential } } : {};
     return gate.change<Prepared, number, Result>(caller, need, {
       ...sharing,
       atOnce,

@@ -30,6 +30,8 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
     connectionString: settings.url,
     max: poolSize,
     keepAlive: true,
+    // What is asked of a connection before it has answered is sent at once, and answered in order.
+    pipeline: true,
     // Connections stay, and with them their prepared statements.
     idleTimeoutMillis: 0,
     connectionTimeoutMillis: connectTimeoutMs,

@@ -128,6 +128,12 @@ export async function heldEpoch(db: Pick<Db, "query">): Promise<KeyEpoch> {
   return epochOf(db);
 }
 
+/** The same, for a connection that answers in order: the look is a statement of its own, sent behind the lock. */
+export async function heldEpochAtOnce(db: Pick<Db, "query">): Promise<KeyEpoch> {
+  const [, epoch] = await Promise.all([db.query(shareStatement, []), epochOf(db)]);
+  return epoch;
+}
+
 export function keyReads(db: Db): KeyReads {
   const { prisma } = db;
 

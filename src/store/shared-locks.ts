@@ -4,7 +4,7 @@
 import type { KeyEpoch } from "../domain/sealing-ports.ts";
 import { arrayOf, arraysOf, unnested } from "./columns.ts";
 import type { Statement } from "./db.ts";
-import { heldEpoch } from "./key-rotation.ts";
+import { heldEpochAtOnce } from "./key-rotation.ts";
 import { type Asker, type Spot, atSpot, spotColumns } from "./lookups.ts";
 
 const held = (type: string, table: string, parameter: number): string =>
@@ -82,7 +82,7 @@ export async function heldKeyChecks(
   db: Asker,
   asks: readonly null[],
 ): Promise<readonly KeyEpoch["key_check"][]> {
-  const { key_check } = await heldEpoch(db);
+  const { key_check } = await heldEpochAtOnce(db);
   return asks.map(() => key_check);
 }
 

@@ -1,5 +1,6 @@
 // How members of one shared transaction ask together: a call waits until every member waits for one, or is over; then
-// all calls of a kind are one statement. A member that does something else meanwhile is waited for.
+// all calls of a kind are one statement. A member that does something else meanwhile is waited for. What locks goes first,
+// so that all others see what was committed before the locks were had; those are sent at once, on one connection.
 export type Member = { asking: number; isOver: boolean };
 type Call = {
   readonly member: Member;
@@ -8,9 +9,11 @@ type Call = {
 
 /** Makes a kind of call of a statement that takes many. */
 export type Kinds = ReturnType<typeof createRounds>["kind"];
+/** Locks are asked for one kind after the other, and before all else. */
+type Order = "lock" | "any";
 
 export function createRounds(members: number) {
-  const kinds: (() => Promise<readonly Call[]>)[] = [];
+  const kinds: Record<Order, (() => Promise<readonly Call[]>)[]> = { lock: [], any: [] };
   let atWork = members;
   let isAsking = false;
   let waiting = 0;
@@ -20,8 +23,8 @@ export function createRounds(members: number) {
     isAsking = true;
     waiting = 0;
     const answered: Call[] = [];
-    // One after the other: they are on one connection.
-    for (const ask of kinds) answered.push(...(await ask()));
+    for (const ask of kinds.lock) answered.push(...(await ask()));
+    answered.push(...(await Promise.all(kinds.any.map((ask) => ask()))).flat());
     isAsking = false;
     for (const { member, settle } of answered) {
       member.asking -= 1;
@@ -34,6 +37,7 @@ export function createRounds(members: number) {
     /** A kind of call. `many` has one answer for each that is asked, in order; when it fails, each of them does. */
     kind<Ask, Answer>(
       many: (asks: readonly Ask[]) => Promise<readonly Answer[]>,
+      order: Order = "any",
     ): (member: Member, ask: Ask) => Promise<Answer> {
       type Waiting = {
         readonly member: Member;
@@ -42,7 +46,7 @@ export function createRounds(members: number) {
         readonly failed: (error: unknown) => void;
       };
       let queue: Waiting[] = [];
-      kinds.push(async () => {
+      kinds[order].push(async () => {
         const batch = queue;
         queue = [];
         if (batch.length === 0) return [];

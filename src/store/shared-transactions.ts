@@ -25,6 +25,7 @@ const begin = "BEGIN; SET LOCAL lock_timeout = '1s'";
 type Work = (tx: Transaction) => Promise<unknown>;
 type Waiting = {
   readonly spot: string;
+  readonly by: WritePlace["by"];
   readonly work: Work;
   readonly alone: () => Promise<unknown>;
   readonly done: (result: unknown) => void;
@@ -136,8 +137,11 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     let isBroken = true;
     let told = (): void => undefined;
     try {
-      await client.query(begin);
+      // What is asked first is sent right behind it.
+      const begun = client.query(begin);
+      begun.catch(() => undefined);
       const made = await attempt(client, batch);
+      await begun;
       const finished = batch.filter(({ outcome }) => outcome.kind === "done");
       const written = finished.map(({ member }) => member.written);
       if (finished.length === 0) await client.query("ROLLBACK");
@@ -186,7 +190,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
       query: (...given) => (isStopped ? Promise.reject(new Unfinished()) : asker.query(...given)),
     };
     const rounds = createRounds(batch.length);
-    const kind: Kinds = (many) =>
+    const kind: Kinds = (many, order) =>
       rounds.kind(async (asks) => {
         try {
           return await many(asks);
@@ -194,13 +198,13 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
           stop(error);
           throw error;
         }
-      });
+      }, order);
     const made: Spot[] = [];
     const facadeOf = createFacades(db, notes, kind, methods, made);
     const works = batch.map(async (each) => {
       const { work, member } = each;
       try {
-        const result = await work(facadeOf(member));
+        const result = await work(facadeOf(member, each.by));
         // Where a statement has failed meanwhile, what this one has made is rolled back with the rest.
         if (!isStopped) each.outcome = member.goesAlone ? { kind: "alone" } : { kind: "done", result };
       } catch (error) {
@@ -232,7 +236,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
         failed(unavailable("Too many changes are waiting for the database."));
       }, turnTimeoutMs);
       const done = resolve as (result: unknown) => void;
-      const waiting: Waiting = { spot, work, alone, done, failed, timer };
+      const waiting: Waiting = { spot, by: place.by, work, alone, done, failed, timer };
       queue.push(waiting);
       schedule();
     });
