@@ -27,14 +27,14 @@ const dueStatement: Statement = {
     ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED`,
 };
 
-// A rotation's length is 24-hour days, as in rotation_due_at; the index is over the same words. The first of several
-// replicas to insert a mark tells it.
+// A rotation's length is 24-hour days, as in the contract's rotation_due_at. `rotate_due_at` is for the index: what is due
+// is due by what the row's MAC covers. The first of several replicas to insert a mark tells it.
 export const noticesDue = `WITH due AS (
       SELECT s.tenant_id, s.id, s.owner_type, s.owner_id, s.path, s.current_version, 'setting.rotation_due' AS kind,
         s.current_version::text AS marker, s.current_since + s.rotate_after_days * interval '24 hours' AS due_at
       FROM settings s WHERE s.rotate_after_days IS NOT NULL AND s.deleted_at IS NULL
-        AND (s.current_since AT TIME ZONE 'UTC') + s.rotate_after_days * interval '24 hours'
-          <= $1::timestamptz AT TIME ZONE 'UTC'
+        AND s.rotate_due_at <= $1::timestamptz
+        AND s.current_since + s.rotate_after_days * interval '24 hours' <= $1::timestamptz
       UNION ALL
       SELECT s.tenant_id, s.id, s.owner_type, s.owner_id, s.path, s.current_version, 'setting.expiring',
         extract(epoch FROM s.expires_at)::text, s.expires_at

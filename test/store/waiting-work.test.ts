@@ -66,6 +66,51 @@ test("a purge, a notice and a rotation are found when they are due, until they a
   expect(await isWaiting(overlap(minutes(now, 1)))).toBe(false);
 });
 
+test("a rotation is due by its value's age and its days, however they came to be what they are", async () => {
+  const { store, time, driver, organization, setting } = await openFixture();
+  const { key } = await organization();
+  const { now } = time;
+  const isDue = (): Promise<boolean> => store.reader.isWaiting({ kind: "notices", now, expiringBefore: now });
+  const { id } = await setting(key, "secret/Custom/aging", { rotate_after_days: 2, current_since: now });
+  const set = (text: string): Promise<unknown> =>
+    driver.query(`UPDATE settings SET ${text} WHERE id = $1`, [id]);
+  expect(await isDue()).toBe(false);
+  // What the index is over says when to look, and nothing else.
+  await set("rotate_due_at = '2000-01-01'");
+  expect(await isDue()).toBe(false);
+  await set("current_since = current_since - interval '48 hours'");
+  expect(await isDue()).toBe(true);
+  await set("rotate_after_days = 3");
+  expect(await isDue()).toBe(false);
+  await set("rotate_after_days = NULL");
+  expect(await isDue()).toBe(false);
+  await set("rotate_after_days = 1");
+  expect(await isDue()).toBe(true);
+});
+
+test("a new version of a setting that is never due writes to no index of the settings", async () => {
+  const { driver, organization, setting } = await openFixture();
+  const { key } = await organization();
+  const ids = [
+    await setting(key, "secret/Custom/plain"),
+    await setting(key, "secret/Custom/aging", { rotate_after_days: 2 }),
+  ];
+  for (const [index, { id }] of ids.entries()) {
+    const one = await driver.connect();
+    try {
+      await one.query("BEGIN");
+      await one.query("UPDATE settings SET current_since = current_since + interval '1 hour' WHERE id = $1", [
+        id,
+      ]);
+      const count = "SELECT pg_stat_get_xact_tuples_hot_updated('settings'::regclass)::int AS updated";
+      expect((await one.query(count)).rows).toEqual([{ updated: index === 0 ? 1 : 0 }]);
+      await one.query("ROLLBACK");
+    } finally {
+      one.release(true);
+    }
+  }
+});
+
 test("a first admin and a first signing key are wanted until there is one", async () => {
   const { store, time, transact, principal, organization } = await openFixture();
   const { org } = await organization();
