@@ -4,7 +4,14 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { Owner, SettingType } from "../../src/domain/address.ts";
 import { checkValue } from "../../src/domain/plaintext.ts";
 import type { OwnerKey } from "../../src/domain/ports.ts";
-import type { DataKeyRecord, KekRecord, KeyEpoch, KeyStore, Permit } from "../../src/domain/sealing-ports.ts";
+import type {
+  DataKeyRecord,
+  KekRecord,
+  KeyEpoch,
+  KeyStore,
+  Opened,
+  Permit,
+} from "../../src/domain/sealing-ports.ts";
 import type { ManagerName, SettingRecord, SettingRow, VersionRecord } from "../../src/domain/setting.ts";
 import type { KeyCacheBounds } from "../../src/sealing/key-cache.ts";
 import type { KeyGuard } from "../../src/sealing/key-guard.ts";
@@ -252,4 +259,16 @@ export async function written(
   };
   const signed = vault.signSetting({ ...setting, current_version: version });
   return { setting: signed, version: vault.signVersion(signed, record) };
+}
+
+export async function openOne({ vault }: Pick<Replica, "vault">, row: SettingRow): Promise<Opened> {
+  const [opened] = await vault.open(permit, [row]);
+  if (opened === undefined) throw new Error("no result");
+  return opened;
+}
+
+/** Re-signs a row as only a broker could: what then still does not open is up to the ciphertext alone. */
+export function resigned({ vault }: Pick<Replica, "vault">, row: SettingRow): SettingRow {
+  const setting = vault.signSetting(row.setting);
+  return { setting, version: vault.signVersion(setting, row.version) };
 }

@@ -4,23 +4,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { BrokerError, unavailable } from "../../src/domain/errors.ts";
 import type { OwnerKey } from "../../src/domain/ports.ts";
-import type { Opened } from "../../src/domain/sealing-ports.ts";
 import type { SettingRow, VersionRecord } from "../../src/domain/setting.ts";
-import { memoryKeys, ownerKey, permit, replica, settingOf, written } from "./fixture.ts";
+import { memoryKeys, openOne, ownerKey, permit, replica, resigned, settingOf, written } from "./fixture.ts";
 
 const CANARY = "canary-7f3a-hunter2";
-
-async function openOne({ vault }: ReturnType<typeof replica>, row: SettingRow): Promise<Opened> {
-  const [opened] = await vault.open(permit, [row]);
-  if (opened === undefined) throw new Error("no result");
-  return opened;
-}
-
-/** Re-signs a row as only a broker could: what then still does not open is up to the ciphertext alone. */
-function resigned({ vault }: ReturnType<typeof replica>, row: SettingRow): SettingRow {
-  const setting = vault.signSetting(row.setting);
-  return { setting, version: vault.signVersion(setting, row.version) };
-}
 
 function printed(value: unknown): string {
   return `${inspect(value, { depth: null, showHidden: true })}${JSON.stringify(value)}${String(value)}`;
@@ -223,45 +210,6 @@ describe("a value that cannot be had", () => {
     first.keyStore.down = null;
     expect(await openOne(second, row)).toMatchObject({ kind: "opened" });
     expect(second.alerts.map(({ kind }) => kind)).toEqual(["data_key_missing"]);
-  });
-
-  test("because it was removed together with its key while it was read is 503's, and nobody's damage", async () => {
-    const first = replica();
-    const row = await written(first, ownerKey(), CANARY);
-    const second = replica(first.keyStore, { master: first.master, versionNow: async () => null });
-    first.keyStore.data.clear();
-    expect(await openOne(second, row)).toMatchObject({ error: { code: "unavailable" } });
-    expect(second.alerts).toEqual([]);
-  });
-
-  test("where its row says any more is opened where that is now, among others that stay", async () => {
-    const first = replica();
-    const key = ownerKey();
-    const [was, other] = [await written(first, key, CANARY), await written(first, key, "other")];
-    const lost = { ...was.version, data_key_id: randomUUID() };
-    const moving = resigned(first, { ...was, version: lost });
-    const second = replica(first.keyStore, {
-      master: first.master,
-      versionNow: async ({ version }) => (version === moving.version ? was.version : version),
-    });
-    const results = await second.vault.open(permit, [other, moving, other]);
-    expect(results.map((each) => each.kind === "opened" && each.plaintext.reveal())).toEqual([
-      "other",
-      CANARY,
-      "other",
-    ]);
-    expect(second.alerts).toEqual([]);
-  });
-
-  test("where its row says now either is an alert, and of what is said now", async () => {
-    const first = replica();
-    const was = await written(first, ownerKey(), CANARY);
-    const later = { ...was.version, data_key_id: randomUUID() };
-    const now = resigned(first, { ...was, version: later }).version;
-    const second = replica(first.keyStore, { master: first.master, versionNow: async () => now });
-    first.keyStore.data.clear();
-    expect(await openOne(second, was)).toMatchObject({ error: { code: "manager_failed" } });
-    expect(second.alerts).toMatchObject([{ kind: "data_key_missing", data_key_id: now.data_key_id }]);
   });
 
   test("because its key does not unwrap is an alert", async () => {

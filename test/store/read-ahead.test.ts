@@ -1,9 +1,6 @@
 // The one statement for all reads that wait, against the rule itself: what it finds allowed, decide() does, and what
 // it puts on record is what came back; members of a batch fail singly, and none is in another's place.
-import { once } from "node:events";
-import { type AddressInfo, type Socket, createServer } from "node:net";
-import pg from "pg";
-import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import {
   OWNER_ACTIONS,
   ROLES,
@@ -16,10 +13,6 @@ import {
 import type { Owner } from "../../src/domain/address.ts";
 import type { OwnerKey, PresentedToken, PrincipalRecord } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
-import { createAccessNotes } from "../../src/store/access-notes.ts";
-import type { Db } from "../../src/store/db.ts";
-import { createReadAhead } from "../../src/store/read-ahead.ts";
-import { createStore } from "../../src/store/store.ts";
 import { type Fixture, auditQuery, event, newId, openFixture, path, prefix } from "./fixture.ts";
 
 const PATHS = ["connect/S3/a", "connect/S3/b", "connect/S3/b/c", "connect/S3-old/a"];
@@ -316,121 +309,6 @@ describe("read ahead", () => {
       expect(known.admission).toEqual((await read(fresh.store)).admission);
       expect(known.isRecorded && !(await read(fresh.store)).isRecorded).toBe(false);
       await fresh.close();
-    }
-  });
-
-  test("what waits for a statement is on its way before anything is made of the answers", async () => {
-    const f = await openFixture();
-    const { key } = await f.organization();
-    const { owner_type, owner_id } = key;
-    await f.setting(key, "connect/S3/a");
-    const { id } = await f.principal();
-    await f.member(key, id, "read");
-    const { hash } = await f.token(id);
-    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
-    const asked = () => aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "list");
-    // A connection of the pool is there by then, as there is one under load.
-    await f.store.readAhead(asked());
-    const order: string[] = [];
-    const { submit } = pg.Query.prototype;
-    vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
-      if ((this as { name?: string }).name === "read_ahead") order.push("sent");
-      return submit.call(this, connection);
-    });
-    // One more than go together.
-    const reads = Array.from({ length: 33 }, () => f.store.readAhead(asked()));
-    await Promise.all(reads.map((each) => each.then(() => order.push("answered"))));
-    expect(order.slice(0, 3)).toEqual(["sent", "sent", "answered"]);
-    expect(order.filter((what) => what === "sent")).toHaveLength(2);
-  });
-
-  test("where the database is silent nobody waits for one batch after the other", async () => {
-    let connections = 0;
-    const sockets = new Set<Socket>();
-    const silent = createServer((socket) => {
-      connections += 1;
-      sockets.add(socket.on("error", () => undefined));
-    });
-    await once(silent.listen(0, "127.0.0.1"), "listening");
-    onTestFinished(() => {
-      for (const socket of sockets) socket.destroy();
-      silent.close();
-    });
-    const { port } = silent.address() as AddressInfo;
-    const opened = createStore({
-      databaseUrl: `postgres://nobody@127.0.0.1:${port}/none`,
-      clock: { now: () => new Date() },
-      onBackgroundError: () => undefined,
-    });
-    onTestFinished(() => opened.close());
-    const owner: Owner = { owner_type: "organization", owner_id: newId() };
-    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
-    const asked = () => aheadOf({ kind: "api", hash: Buffer.alloc(32) }, owner, select, "list");
-    // Ten batches.
-    const reads = Array.from({ length: 320 }, () => opened.store.readAhead(asked()));
-    const answers = await Promise.allSettled(reads);
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set(["rejected"]));
-    // Nobody was tried anew for who waited: one connection for each of the two statements that may be under way.
-    expect(connections).toBeGreaterThan(0);
-    expect(connections).toBeLessThanOrEqual(2);
-  });
-
-  test("where it falls silent after a batch that failed for what is in it, nobody waits for one after the other", async () => {
-    let asked = 0;
-    const query = async (): Promise<never> => {
-      asked += 1;
-      // The batch as a whole, and its first member alone, fail for their data; then it is silent.
-      if (asked <= 2) throw Object.assign(new pg.DatabaseError("bad", 3, "error"), { code: "22021" });
-      throw Object.assign(new Error("silent"), { code: "ETIMEDOUT" });
-    };
-    const db = { query } as unknown as Db;
-    const notes = createAccessNotes(db, () => undefined);
-    const { readAhead } = createReadAhead(db, notes, { position: 0 });
-    const owner: Owner = { owner_type: "organization", owner_id: newId() };
-    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
-    const reads = Array.from({ length: 32 }, () =>
-      readAhead(aheadOf({ kind: "api", hash: Buffer.alloc(32) }, owner, select, "list")),
-    );
-    const [first, ...others] = await Promise.allSettled(reads);
-    expect(first).toEqual({ status: "fulfilled", value: null });
-    for (const other of others)
-      expect(other).toMatchObject({ status: "rejected", reason: { code: "unavailable" } });
-    expect(asked).toBe(3);
-  });
-
-  test("a statement that takes its time keeps no other read waiting until it ends", async () => {
-    const f = await openFixture();
-    const { key } = await f.organization();
-    const { owner_type, owner_id } = key;
-    await f.setting(key, "connect/S3/a");
-    const { id } = await f.principal();
-    await f.member(key, id, "write");
-    const { hash } = await f.token(id);
-    const select: Ahead["select"] = { kind: "at", path: path("connect/S3/a"), match: "exact" };
-    const asked = () => aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "decrypt");
-    const slow = asked();
-    const state = { isAnswered: false };
-    const rival = await f.driver.connect();
-    try {
-      // Somebody has written an event of that id, and has not committed: the statement waits for how that ends.
-      await rival.query("BEGIN");
-      await rival.query(
-        `INSERT INTO audit_events (tenant_id, id, at, action, operation, outcome, owner_type, settings, details, request_id)
-         VALUES ($1, $2, now(), 'list', 'x', 'allowed', 'instance', '[]', '{}', 'r')`,
-        [key.tenant_id, slow.event.id],
-      );
-      const held = f.store.readAhead(slow).then((found) => {
-        state.isAnswered = true;
-        return found;
-      });
-      await f.stuckOrDone(held);
-      const others = await Promise.all([asked(), asked()].map((each) => f.store.readAhead(each)));
-      expect(others.map((each) => each?.recorded ?? null)).not.toContain(null);
-      expect(state.isAnswered).toBe(false);
-      await rival.query("ROLLBACK");
-      expect((await held)?.recorded).toMatchObject({ id: slow.event.id });
-    } finally {
-      rival.release();
     }
   });
 });

@@ -1,6 +1,8 @@
 // A worker that reads an owner's settings ahead, for the tests of what the store keeps of them.
 import type { OwnerKey, PresentedToken } from "../../src/domain/ports.ts";
-import type { Ahead } from "../../src/domain/read-ahead.ts";
+import type pg from "pg";
+import { onTestFinished } from "vitest";
+import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import { type Fixture, event, newId, path, prefix } from "./fixture.ts";
 
 const UNDER = prefix("connect/S3");
@@ -40,4 +42,41 @@ export function readOf(
 /** Three readings: the second is kept, the third is of what is kept. */
 export async function warm(f: Fixture, ahead: () => Ahead): Promise<void> {
   for (let each = 0; each < 3; each++) await f.store.readAhead(ahead());
+}
+
+/** A world whose settings are kept by the store. */
+export async function keptWorld(f: Fixture) {
+  const world = await readingWorld(f);
+  for (const each of PATHS) await f.setting(world.key, each);
+  const ahead = (): Ahead => readOf(world.presented, world.key, "decrypt", f.time.now);
+  const pageNow = async () => (await f.store.readAhead(ahead()))?.page;
+  await warm(f, ahead);
+  return { ...world, ahead, pageNow };
+}
+
+export const told = (found: FoundAhead | null) => ({
+  isAdmitted: found?.admission !== null,
+  standing: found?.admission?.standing,
+  rows: found?.page?.rows,
+  subjects: found?.recorded?.settings,
+});
+
+/** What the store says now, and what one does that has never read anything. */
+export async function bothOf(f: Fixture, ahead: () => Ahead) {
+  const fresh = f.open(1);
+  try {
+    return {
+      kept: told(await f.store.readAhead(ahead())),
+      oracle: told(await fresh.store.readAhead(ahead())),
+    };
+  } finally {
+    await fresh.close();
+  }
+}
+
+/** A connection that is given up when the test ends. */
+export async function connected(f: Fixture): Promise<pg.PoolClient> {
+  const one = await f.driver.connect();
+  onTestFinished(() => one.release(true));
+  return one;
 }
