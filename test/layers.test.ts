@@ -161,7 +161,7 @@ describe("layers", () => {
 
   test("nothing but the gate is handed the store's transactions", async () => {
     expect((await filesWith(/\.transact\(/)).filter((file) => file.startsWith("domain/"))).toEqual([
-      "domain/gate.ts",
+      "domain/gate-changes.ts",
     ]);
   });
 });

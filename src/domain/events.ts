@@ -23,6 +23,8 @@ export type EventReport = Report & {
   readonly follows?: string;
 };
 
+export const SIGN_IN = { action: "sign_in", path: null } as const;
+
 export type Events = ReturnType<typeof createEvents>;
 
 export function createEvents(newId: NewId, clock: Clock) {

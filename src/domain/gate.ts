@@ -1,7 +1,6 @@
 // The one gate. No value leaves and no state changes but through it: it finds out who calls, decides, and has the
-// event on record before the answer exists. A read's event is durable before its result; a change commits together
-// with its event; a denial is on record before it is told. Nothing else in the tree holds a Transaction or makes a
-// Permit.
+// event on record before the answer exists. A read's event is durable before its result; a change (gate-changes.ts)
+// commits together with its event; a denial is on record before it is told. Nothing else in the tree makes a Permit.
 import { type PrincipalFacts, judge } from "./access.ts";
 import {
   type Caller,
@@ -16,28 +15,14 @@ import {
   unauthenticated,
 } from "./admission.ts";
 import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
-import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
-import { createEvents } from "./events.ts";
-import { createKnownWriters } from "./known-writers.ts";
-import type { WaitingWork } from "./lifecycle-ports.ts";
-import type { Clock, NewId, OwnerKey, Reader, RefusalLimit, Store, Transaction } from "./ports.ts";
+import { SIGN_IN, createEvents } from "./events.ts";
+import { createChanges } from "./gate-changes.ts";
+import type { Clock, NewId, Reader, RefusalLimit, Store } from "./ports.ts";
 import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
-import {
-  Stale,
-  type Answer,
-  type BackgroundSteps,
-  type ChangeSteps,
-  type Done,
-  type Find,
-  type SignedIn,
-  type Stage,
-} from "./steps.ts";
+import { type Answer, type Find, Stale } from "./steps.ts";
 
-const ATTEMPTS_MAX = 8;
-const NOBODY = { principal_id: null, token_id: null };
-const SIGN_IN = { action: "sign_in", path: null } as const;
 const SELF: Need = { ask: { action: "identify" }, place: { kind: "self" } };
 
 export type GateDeps = {
@@ -53,7 +38,6 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   const { standpoint, uncount } = createAdmission(store, clock);
   const events = createEvents(newId, clock);
   const { eventOf, eventFor, denialsFor } = events;
-  const writers = createKnownWriters(clock);
   const source: Source = {
     ...store.reader,
     admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
@@ -119,26 +103,6 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     }
   }
 
-  /** The broker's own work, on record like anybody's. `apply` answers null when there was nothing to do, as mostly. */
-  async function housekeep<Result>(
-    operation: string,
-    apply: (tx: Transaction, now: Date) => Promise<(Done<Result> & { readonly key: OwnerKey | null }) | null>,
-    /** What has to be there for it: looked for beforehand. */
-    waiting?: (now: Date) => WaitingWork,
-  ): Promise<Result | null> {
-    if (waiting !== undefined && !(await store.reader.isWaiting(waiting(clock.now())))) return null;
-    return store.transact(async (tx) => {
-      const now = clock.now();
-      const done = await apply(tx, now);
-      if (done === null) return null;
-      const context: RequestContext = { request_id: newId(), operation, ip: null, user_agent: null };
-      const what = { action: "housekeep" as const, path: null };
-      const event = eventOf(context, NOBODY, what, done.key, "allowed", done);
-      await recordChange(tx, event, done.happenings, newId);
-      return done.result;
-    });
-  }
-
   return {
     /** Who calls, and nothing else: so that a malformed request with a bad token is told of the token. */
     async identify(caller: Caller): Promise<void> {
@@ -199,101 +163,6 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       });
     },
 
-    /**
-     * A change of state. `prepare` may take its time (a network call); then, in one transaction: `lock` queues behind
-     * rivals, the right is decided again from what is committed by then, `apply` does the work, and its event is written.
-     * All of it commits, or nothing. What `prepare` stages is only what is to be done elsewhere: it is undone by the
-     * sweeper unless `apply` takes it over. Who changed something there lately may begin with the transaction.
-     */
-    async change<Prepared, Locked, Result>(
-      caller: Caller,
-      need: Need,
-      steps: ChangeSteps<Prepared, Locked, Result>,
-    ): Promise<Result> {
-      const stageFor =
-        (grant: Grant): Stage<Locked> =>
-        (work) =>
-          store.transact(async (tx) => {
-            const locked = await steps.lock(tx, grant);
-            const again = await standpoint(caller, need, tx);
-            const decision = judge(again.facts, need.ask);
-            if (decision.verdict === "deny") throw new Denied(decision, need.ask.action);
-            // What is locked is elsewhere.
-            if (again.grant.key?.tenant_id !== grant.key?.tenant_id) throw new Stale();
-            return work(tx, again.grant, locked);
-          }, steps.at);
-      const commit = (stage: Stage<Locked>, prepared: Prepared): Promise<Result> =>
-        stage(async (tx, again, locked) => {
-          const { result, happenings, ...report } = await steps.apply(tx, again, prepared, locked);
-          const event = eventFor(caller, need, again, "allowed", report);
-          await recordChange(tx, event, happenings, newId);
-          return result;
-        });
-      return counted(caller, async () => {
-        const known = steps.atOnce === undefined ? null : writers.grantOf(caller, need.place);
-        if (steps.atOnce !== undefined && known !== null)
-          try {
-            return await commit(stageFor(known), steps.atOnce(known, permit));
-          } catch (error) {
-            writers.failed(caller, need.place, error instanceof Stale);
-            if (!(error instanceof Stale)) return settle(caller, need, known, error);
-          }
-        const grant = await admitted(caller, need);
-        const stage = stageFor(grant);
-        for (let tries = 1; ; tries++) {
-          try {
-            const result = await commit(stage, await steps.prepare(grant, store.reader, permit, stage));
-            writers.note(caller, need.place, grant);
-            return result;
-          } catch (error) {
-            if (!(error instanceof Stale && tries < ATTEMPTS_MAX)) return settle(caller, need, grant, error);
-          }
-        }
-      });
-    },
-
-    /**
-     * Somebody signs in. `apply` throws Refused when what they presented is no good; it is counted against their
-     * address and, where they name one, against the client, and told as `failure`.
-     */
-    async signIn<Result>(
-      context: RequestContext,
-      client: string | null,
-      failure: ErrorCode,
-      apply: (tx: Transaction, now: Date) => Promise<SignedIn<Result>>,
-    ): Promise<Result> {
-      try {
-        return await store.transact(async (tx) => {
-          const made = await apply(tx, clock.now());
-          await tx.record(eventOf(context, made, SIGN_IN, made.key, "allowed", made));
-          return made.result;
-        });
-      } catch (error) {
-        if (error instanceof Refused) throw await refuse(context, error, client ?? undefined, failure);
-        // Who they are was good, and what they asked for was not: that is on record too.
-        if (error instanceof BrokerError && error.code !== "unavailable") {
-          await store.record(eventOf(context, NOBODY, SIGN_IN, null, "failed", { reason: error.code }));
-        }
-        throw error;
-      }
-    },
-
-    housekeep,
-
-    /** The broker's own work that asks a manager. Null: nothing to claim. @throws what its steps do, after `giveUp` */
-    async background<Claimed, Worked, Result>(
-      operation: string,
-      steps: BackgroundSteps<Claimed, Worked, Result>,
-    ): Promise<{ readonly result: Result | null } | null> {
-      const claimed = await store.transact((tx) => steps.claim(tx, clock.now()));
-      if (claimed === null) return null;
-      try {
-        const worked = await steps.work(claimed, permit);
-        return { result: await housekeep(operation, (tx, now) => steps.finish(tx, now, claimed, worked)) };
-      } catch (error) {
-        await store.transact((tx) => steps.giveUp(tx, clock.now(), claimed, error));
-        throw error;
-      }
-    },
+    ...createChanges({ store, clock, newId, events, permit, standpoint, admitted, counted, settle, refuse }),
   };
 }

@@ -170,8 +170,16 @@ export type NewToken = TokenRecord & { readonly hash: Buffer };
 /** What may be purged together: a setting's address, for the audit. */
 export type PurgedSetting = { readonly id: string; readonly path: string };
 
-/** The one setting that a write is of. `by`: who will be asked about; so they may be looked up with the rest. */
-export type WritePlace = { readonly owner: Owner; readonly path: SettingPath; readonly by?: Credential };
+/**
+ * The one setting that a write is of. `by`: who will be asked about; so they may be looked up with the rest. `only`: it
+ * shares the commit of others or is not done at all, and waits for nobody's lock.
+ */
+export type WritePlace = {
+  readonly owner: Owner;
+  readonly path: SettingPath;
+  readonly by?: Credential;
+  readonly only?: "shared" | undefined;
+};
 /** Reads and writes that commit together, with their audit event, or not at all. */
 export type Transaction = Reader &
   ManagerWrites &
@@ -271,6 +279,7 @@ export type Store = {
    * Runs `work` in one transaction. A BrokerError from `work` rolls back and comes out as it is. Where `place` is all
    * that it locks and changes, it may share the commit with others; then, too, it may be run more than once.
    * @throws BrokerError `unavailable` when the database cannot be had, `conflict` for a name taken in a race
+   * @throws Stale where it may only share, and cannot
    */
   transact<Result>(work: (tx: Transaction) => Promise<Result>, place?: WritePlace): Promise<Result>;
   /** Resolves when the event is durable. Calls under way together share a write. */

@@ -28,25 +28,32 @@ export function pageText({ settings, next_cursor }: Page<ShownRow>, write: Write
   return before + items + after;
 }
 
+/** Of what is longer nothing is kept: a page in memory is weighed without it. */
+const TEXT_LENGTH_MAX = 2_048;
+const NONE: readonly string[] = [];
+
 /** Null where nothing of it is kept. */
 function keptText({ row, disclosure, accessed }: ShownRow, write: WritePage): string | null {
   const texts = KeptRow.textsOf(row);
   if (texts === null || disclosure.kind === "withheld") return null;
-  const [head, ...others] = (texts[disclosure.kind] ??= piecesOf(row, disclosure.kind, write));
+  const pieces = (texts[disclosure.kind] ??= piecesOf(row, disclosure.kind, write));
+  if (pieces === NONE) return null;
+  const [head, middle, tail] = pieces;
   const time = accessed === null ? "null" : `"${accessed.toISOString()}"`;
-  if (disclosure.kind === "metadata") return `${head}${time}${others[0]}`;
-  return `${head}${JSON.stringify(disclosure.value)}${others[0]}${time}${others[1]}`;
+  if (disclosure.kind === "metadata") return `${head}${time}${middle}`;
+  return `${head}${JSON.stringify(disclosure.value)}${middle}${time}${tail}`;
 }
 
 /** What no client can have put into a setting. */
 const HOLE = randomUUID();
 
-/** What is written of a row around its holes: that of an opened value, and that of the time. */
+/** What is written of a row around its holes: that of an opened value, and that of the time. NONE: too much. */
 function piecesOf(row: SettingRow, kind: "metadata" | "opened", write: WritePage): readonly string[] {
   const disclosure = kind === "metadata" ? { kind } : { kind, value: HOLE };
   const setting = { ...toSetting({ row, disclosure, accessed: null }), last_accessed_at: HOLE };
   const empty = around(write({ settings: [], next_cursor: null }));
   const whole = write({ settings: [setting], next_cursor: null });
+  if (whole.length > TEXT_LENGTH_MAX) return NONE;
   const pieces = whole.slice(empty[0].length, -empty[1].length).split(`"${HOLE}"`);
   if (pieces.length !== (kind === "metadata" ? 2 : 3)) throw new Error("each hole is written once");
   return pieces;

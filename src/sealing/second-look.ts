@@ -33,9 +33,9 @@ export async function openedInTheEnd<Suspicion>(
     if (attempt === undefined) throw new Error("an attempt is a row's");
     if (attempt.kind === "opened") return [];
     const version = await versionNow(row);
-    // One that nobody suspects of anything has its reason already, whether the row is still there or not.
-    if (version === null && attempt.suspected !== undefined)
-      settle(index, { kind: "failed", error: removed() }, row);
+    const isRemoved = version === null ? attempt.suspected !== undefined : isEnded(version, row.version);
+    if (isRemoved) settle(index, { kind: "failed", error: removed() }, row);
+    // One that is gone and that nobody suspects of anything has its reason already.
     else if (version === null || isSamePlace(version, row.version)) settle(index, attempt, row);
     else return [{ index, row: { setting: row.setting, version } }];
     return [];
@@ -52,10 +52,13 @@ export async function openedInTheEnd<Suspicion>(
 
 const removed = (): BrokerError => unavailable("It was removed while it was read; try again.");
 
-/** Whether a value is, or is not, where it was. */
+/** Whether the value was destroyed since. Whoever asks again is told so; of a page it is one among others. */
+function isEnded(now: VersionRecord, was: VersionRecord): boolean {
+  return was.state === "enabled" && now.state !== "enabled";
+}
+
 function isSamePlace(one: VersionRecord, other: VersionRecord): boolean {
   return (
-    one.state === other.state &&
     one.storage === other.storage &&
     one.manager === other.manager &&
     one.data_key_id === other.data_key_id &&

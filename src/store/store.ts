@@ -5,6 +5,7 @@ import type { SealStore } from "../domain/audit-chain.ts";
 import type { ChangeLog, DeliveryQueue } from "../domain/lifecycle-ports.ts";
 import type { Clock, OwnerKey, Reader, Store, Transaction } from "../domain/ports.ts";
 import type { KeyStore } from "../domain/sealing-ports.ts";
+import { Stale } from "../domain/steps.ts";
 import { type AccessNotes, createAccessNotes } from "./access-notes.ts";
 import { admitTogether, admitWith, standingReads } from "./admission.ts";
 import { type Within, auditRead } from "./audit.ts";
@@ -188,7 +189,10 @@ export function createStore(options: StoreOptions): OpenStore {
       ...usesWith(db),
       ...createReadAhead(db, notes, sealed, observer),
     }),
-    transact: (work, place) => (place === undefined ? alone(work) : shared(place, work, () => alone(work))),
+    transact(work, place) {
+      if (place === undefined) return alone(work);
+      return shared(place, work, () => (place.only === "shared" ? Promise.reject(new Stale()) : alone(work)));
+    },
     record: (event) => audit.record(event),
     countRefusal: (event) => audit.countRefusal(event),
     lastAccess: (setting) => notes.lastAccess(setting),

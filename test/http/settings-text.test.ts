@@ -41,6 +41,17 @@ describe("a page that is read again and again", () => {
     for (const other of others) expect(timeless(other)).toBe(timeless(first));
   });
 
+  test("is the same text also where there is too much of it to be kept, beside one that is", async () => {
+    const labels = Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`label-${n}`, "é".repeat(60)]));
+    await made(api.put("secret/Custom/long/much", "1", { description: "x".repeat(900), labels }));
+    await made(api.put("secret/Custom/long/plain", "2"));
+    for (const decrypt of [true, false]) {
+      const [first = "", ...others] = await textsOf("secret/Custom/long/", decrypt);
+      expect(JSON.parse(first).settings).toHaveLength(2);
+      for (const other of others) expect(timeless(other)).toBe(timeless(first));
+    }
+  });
+
   test("has the time of the last disclosure of each reading", async () => {
     await made(api.put("secret/Custom/timed", "1"));
     const texts = await textsOf("secret/Custom/timed", true);

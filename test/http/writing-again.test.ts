@@ -3,7 +3,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
-import { attack, eventsOf, settingsOf } from "./settings-kit.ts";
+import { attack, eventsOf, instanceEvents, settingsOf } from "./settings-kit.ts";
 import { narrower, organizationOf, projectOf } from "./rights-kit.ts";
 
 let broker: TestBroker;
@@ -97,6 +97,40 @@ describe("who wrote a moment ago", () => {
     expect((await settings.list(path)).body.settings[0]).toMatchObject({ version: 2 });
     const { rows } = await attack(broker, "SELECT path FROM path_ledger WHERE path = $1", [fresh]);
     expect(rows).toEqual([]);
+  });
+
+  test("is denied or refused also where somebody else has the path or the owner, and waits for neither", async () => {
+    const held = [
+      "SELECT FROM path_ledger WHERE path = $1 FOR UPDATE",
+      "SELECT FROM projects WHERE id = $2 FOR UPDATE",
+    ];
+    for (const text of held) {
+      const { id, settings, path } = await whoHasWritten();
+      await made(world.writer.api.delete(`/tokens/${id}`));
+      const rival = new pg.Client({ connectionString: broker.databaseUrl });
+      await rival.connect();
+      try {
+        await rival.query("BEGIN");
+        await rival.query(text.replace("$2", `'${world.project.id}'`), text.includes("$1") ? [path] : []);
+        expect((await settings.put(path, "refused")).status).toBe(401);
+      } finally {
+        await rival.end();
+      }
+    }
+  });
+
+  test("is denied at an owner that is gone as whoever never was there is: in the instance's log", async () => {
+    const { id } = await projectOf(world.owner.api, world.organization, `gone-${count}`);
+    const settings = settingsOf(world.owner.api, { type: "project", id });
+    const path = nextPath();
+    for (const value of ["1", "2"]) await made(settings.put(path, value));
+    await made(settings.purge(path));
+    await made(world.owner.api.delete(`/projects/${id}`));
+    const answer = await settings.put(path, "3");
+    expect([answer.status, answer.body.code]).toEqual([403, "forbidden"]);
+    expect(await instanceEvents(broker, answer)).toMatchObject([
+      { outcome: "denied", action: "write", details: { asked: `project/${id}` } },
+    ]);
   });
 
   test("with a token of so many uses takes one of them each time", async () => {

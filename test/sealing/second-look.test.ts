@@ -15,6 +15,17 @@ describe("a value that cannot be had", () => {
     expect(second.alerts).toEqual([]);
   });
 
+  test("because it was destroyed while it was read is 503's: asked again, it is one that is destroyed", async () => {
+    const first = replica();
+    const row = await written(first, ownerKey(), CANARY);
+    const destroyed = { ...row.version, state: "destroyed" as const, sealed: null, data_key_id: null };
+    const now = resigned(first, { ...row, version: destroyed }).version;
+    const second = replica(first.keyStore, { master: first.master, versionNow: async () => now });
+    first.keyStore.data.clear();
+    expect(await openOne(second, row)).toMatchObject({ error: { code: "unavailable" } });
+    expect(second.alerts).toEqual([]);
+  });
+
   test("where its row says any more is opened where that is now, among others that stay", async () => {
     const first = replica();
     const key = ownerKey();

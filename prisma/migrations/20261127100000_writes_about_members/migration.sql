@@ -83,8 +83,8 @@ BEGIN
       WHEN 'INSERT' THEN 'NEW TABLE AS written'
       WHEN 'UPDATE' THEN 'OLD TABLE AS written NEW TABLE AS became'
       ELSE 'OLD TABLE AS written' END;
-    EXECUTE format('DROP TRIGGER %I ON memberships', 'note_' || lower(event));
-    EXECUTE format('CREATE TRIGGER %I AFTER %s ON memberships REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION coffer_note_writes(''principal'')',
+    -- Replaced, and not dropped first: that would keep readers waiting, and each admission is one.
+    EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON memberships REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION coffer_note_writes(''principal'')',
       'note_' || lower(event), event, seen);
     EXECUTE format('ALTER TABLE memberships ENABLE ALWAYS TRIGGER %I', 'note_' || lower(event));
   END LOOP;
