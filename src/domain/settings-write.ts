@@ -228,7 +228,6 @@ export function createSettingsWrite(
             const details = { change: "rolled_back", from_version: String(input.version) };
             return { result: shown(row), subjects: [subjectOf(row)], details };
           },
-          (grant, permit) => contents.atOnce(grant, permit),
         ),
       );
     },

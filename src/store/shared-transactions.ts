@@ -137,11 +137,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     let isBroken = true;
     let told = (): void => undefined;
     try {
-      // What is asked first is sent right behind it.
-      const begun = client.query(begin);
-      begun.catch(() => undefined);
-      const made = await attempt(client, batch);
-      await begun;
+      const made = await attempt(client, batch, client.query(begin));
       const finished = batch.filter(({ outcome }) => outcome.kind === "done");
       const written = finished.map(({ member }) => member.written);
       if (finished.length === 0) await client.query("ROLLBACK");
@@ -174,9 +170,14 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
 
   /**
    * Resolves when each member's work is over, with the paths that were made for it.
+   * @param begun its BEGIN, behind which the first statement is sent at once
    * @throws what a statement threw; Unfinished
    */
-  async function attempt(client: pg.PoolClient, batch: readonly Running[]): Promise<readonly Spot[]> {
+  async function attempt(
+    client: pg.PoolClient,
+    batch: readonly Running[],
+    begun: Promise<unknown>,
+  ): Promise<readonly Spot[]> {
     const broken = Promise.withResolvers<never>();
     let isStopped = false;
     const stop = (error: unknown): void => {
@@ -184,6 +185,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
       broken.reject(error);
     };
     const timer = setTimeout(() => stop(new Unfinished()), timeoutMs);
+    begun.catch(stop);
     const asker = askerOf(client);
     // Whoever is late finds the connection gone: by then it may be somebody else's.
     const db: Asker = {
@@ -216,7 +218,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
       }
     });
     try {
-      await Promise.race([Promise.all(works), broken.promise]);
+      await Promise.race([Promise.all([begun, ...works]), broken.promise]);
       return made;
     } finally {
       isStopped = true;

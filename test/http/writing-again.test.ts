@@ -2,8 +2,9 @@
 // passed over, and all of it is found out there alone.
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import { type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
+import { type Api, type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
 import { attack, eventsOf, instanceEvents, settingsOf } from "./settings-kit.ts";
+import { until } from "../harness/until.ts";
 import { narrower, organizationOf, projectOf } from "./rights-kit.ts";
 
 let broker: TestBroker;
@@ -176,5 +177,51 @@ describe("who wrote a moment ago", () => {
     const text =
       "SELECT tenant_id FROM settings WHERE path = $1 UNION SELECT tenant_id FROM path_ledger WHERE path = $1";
     expect((await attack(broker, text, [after])).rows).toEqual([{ tenant_id: world.organization.id }]);
+  });
+
+  test("among many at once who keep theirs: one who lost the token and one who lost the role write nothing after that", async () => {
+    const project = await projectOf(world.owner.api, world.organization, `race-${count}`);
+    const accounts = await Promise.all(Array.from({ length: 4 }, () => world.worker(null)));
+    const member = (id: string) => `/projects/${project.id}/members/${id}`;
+    for (const { id } of accounts) await made(world.owner.api.put(member(id), { body: { role: "write" } }));
+    const paths = Array.from({ length: 8 }, nextPath);
+    const lost = new Map<string, number>();
+    let [begun, written] = [0, 0];
+    const late: (readonly [number, number])[] = [];
+    const write = async (id: string, api: Api, steps: number): Promise<void> => {
+      const expected = id === accounts[0]?.id ? 401 : 403;
+      for (let step = 0; step < steps; step++) {
+        const isLate = lost.has(id);
+        const path = paths[(begun += 1) % paths.length] ?? "";
+        const { status } = await settingsOf(api, project).put(path, `${begun}`);
+        if (status < 300) written += 1;
+        if (isLate) late.push([status, expected]);
+      }
+    };
+    const loops = accounts.flatMap(({ id, api }) => Array.from({ length: 8 }, () => write(id, api, 15)));
+    const [first, second] = accounts;
+    await until("all are under way", async () => written > 60);
+    const gone = made(beside.as(world.owner.api.token).delete(`/tokens/${first?.token_id}`));
+    const denied = made(beside.as(world.owner.api.token).delete(member(second?.id ?? "")));
+    for (const [done, account] of [
+      [gone, first],
+      [denied, second],
+    ] as const)
+      void done.then(() => lost.set(account?.id ?? "", begun));
+    await Promise.all([gone, denied, ...loops]);
+    expect(late.length).toBeGreaterThan(20);
+    expect(late.filter(([status, expected]) => status !== expected && status !== 429)).toEqual([]);
+    const numbers = await attack(
+      broker,
+      `SELECT s.path, count(*)::int AS versions, max(v.version)::int AS last, bool_and(v.state = 'enabled') AS kept,
+         (SELECT count(*)::int FROM audit_events e WHERE e.owner_id = s.owner_id AND e.action = 'write' AND e.outcome = 'allowed'
+           AND e.path = s.path) AS events
+       FROM settings s JOIN setting_versions v ON v.setting_id = s.id WHERE s.owner_id = $1 GROUP BY s.path, s.owner_id`,
+      [project.id],
+    );
+    expect(numbers.rows).toHaveLength(paths.length);
+    for (const row of numbers.rows)
+      expect(row).toMatchObject({ versions: row.last, events: row.last, kept: true });
+    expect(numbers.rows.reduce((sum, { last }) => sum + last, 0)).toBe(written);
   });
 });
