@@ -12,6 +12,7 @@ import type { Clock, NewId, OwnerKey, Store, Transaction } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
 import {
   type BackgroundSteps,
+  Busy,
   type ChangeSteps,
   type Done,
   type SignedIn,
@@ -112,13 +113,18 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
           trial.done();
           return { result };
         } catch (error) {
-          const now = letIn.at(-1);
-          if (now === undefined || error instanceof Stale) {
-            trial.failed(error instanceof Stale);
-            return null;
+          if (error instanceof Busy) trial.done();
+          else if (error instanceof Stale) trial.failed(true);
+          else {
+            const now = letIn.at(-1);
+            if (now !== undefined) trial.done();
+            else trial.failed(false);
+            // Nobody waits twice for a database that cannot be had, nor is told so before they are admitted.
+            const isAway = error instanceof BrokerError && error.code === "unavailable";
+            if (now !== undefined || isAway)
+              return settle(caller, need, now ?? (await admitted(caller, need)), error);
           }
-          trial.done();
-          return settle(caller, need, now, error);
+          return null;
         }
       }
       return counted(caller, async () => {

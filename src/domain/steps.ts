@@ -11,6 +11,8 @@ export const nothing = async (): Promise<null> => null;
 
 /** Thrown by `apply` when what `prepare` saw is no longer so: the gate prepares and tries once more. */
 export class Stale extends Error {}
+/** Thrown where a change that may only share would have to wait for somebody: it goes the usual way, and waits there. */
+export class Busy extends Stale {}
 
 /** What a read is about to show. `action` words the event where it is not the ask's own. */
 export type Found<Rows> = Report & {

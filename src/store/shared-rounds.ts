@@ -31,6 +31,8 @@ export function createRounds(members: number) {
       if (member.asking === 0 && !member.isOver) atWork += 1;
       settle();
     }
+    // Some may have asked once more while the answers were out.
+    void next();
   }
 
   return {

@@ -6,6 +6,7 @@ import type pg from "pg";
 import type { AuditEvent } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
 import type { Transaction, WritePlace } from "../domain/ports.ts";
+import { Busy } from "../domain/steps.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import { asBrokerError, isOfItsConnection } from "./failures.ts";
 import type { Asker, Spot } from "./lookups.ts";
@@ -233,6 +234,9 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
   ) =>
     new Promise<Result>((resolve, failed) => {
       const spot = `${place.owner.owner_type}/${place.owner.owner_id}/${place.path}`;
+      // In its turn it might find that it cannot share, and would have to queue anew behind whoever came later.
+      const isBusy = place.only === "shared" && (taken.has(spot) || queue.some((each) => each.spot === spot));
+      if (isBusy) return failed(new Busy());
       const timer = setTimeout(() => {
         queue.splice(queue.indexOf(waiting), 1);
         failed(unavailable("Too many changes are waiting for the database."));

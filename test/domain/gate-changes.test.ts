@@ -1,0 +1,106 @@
+// A change that begins with its transaction, at the seam between gate and store: what the gate does with each way in which
+// that may come to nothing.
+import { randomUUID } from "node:crypto";
+import { expect, test } from "vitest";
+import type { Caller, Need } from "../../src/domain/admission.ts";
+import type { AuditEvent } from "../../src/domain/audit.ts";
+import type { SettingPath } from "../../src/domain/address.ts";
+import { unavailable } from "../../src/domain/errors.ts";
+import { createGate } from "../../src/domain/gate.ts";
+import type { Admission, Store, Transaction, WritePlace } from "../../src/domain/ports.ts";
+import { Busy, Stale } from "../../src/domain/steps.ts";
+
+const AT = new Date("2026-01-01T00:00:00Z");
+const owner = { owner_type: "project", owner_id: randomUUID() } as const;
+const path = "connect/S3/a" as SettingPath;
+const caller: Caller = {
+  credential: { kind: "api", hash: Buffer.alloc(32) },
+  context: { request_id: "r", operation: "o", ip: null, user_agent: null },
+};
+const need: Need = { ask: { action: "write", path, breadth: "whole" }, place: { kind: "owner", owner } };
+const admission = {
+  token: {
+    id: "t",
+    principal_id: "p",
+    scopes: [],
+    max_uses: null,
+    uses: 0,
+    allowed_cidrs: [],
+    expires_at: null,
+    revoked_at: null,
+  },
+  principal: {
+    id: "p",
+    kind: "user",
+    name: "p",
+    admin: false,
+    organization_id: null,
+    scopes: [],
+    disabled_at: null,
+  },
+  standing: { owner, tenant_id: "tenant", role_at_owner: "owner", role_at_organization: null },
+  owns_an_organization: false,
+} as unknown as Admission;
+
+/** A gate whose caller has written once; `atOnce` is what the store makes of the next attempt that may only share. */
+async function whoHasWritten(atOnce: (work: () => Promise<unknown>) => Promise<unknown>) {
+  const tried: string[] = [];
+  const events: AuditEvent[] = [];
+  const record = async (event: AuditEvent): Promise<void> => void events.push(event);
+  const tx = { admit: async () => admission, record, announce: async () => undefined };
+  const store = {
+    reader: {},
+    admit: async () => admission,
+    noteTokenUse: () => undefined,
+    record,
+    async transact(work: (tx: Transaction) => Promise<unknown>, place?: WritePlace) {
+      tried.push(place?.only ?? "usual");
+      const run = () => work(tx as unknown as Transaction);
+      return place?.only === "shared" ? atOnce(run) : run();
+    },
+  } as unknown as Store;
+  const refusals = { max: 9, count: () => 0 };
+  const gate = createGate({ store, clock: { now: () => AT }, newId: randomUUID, refusals });
+  const change = () =>
+    gate.change(caller, need, {
+      at: { owner, path },
+      atOnce: () => null,
+      prepare: async () => null,
+      lock: async () => null,
+      apply: async () => ({ result: "done", subjects: [] }),
+    });
+  await change();
+  expect(tried.splice(0)).toEqual(["usual"]);
+  events.length = 0;
+  return { change, tried, outcomes: () => events.map(({ outcome }) => outcome) };
+}
+
+test("it goes the usual way where it would have to wait, and begins so again the next time", async () => {
+  const { change, tried, outcomes } = await whoHasWritten(() => Promise.reject(new Busy()));
+  for (let times = 0; times < 2; times++) expect(await change()).toBe("done");
+  expect(tried).toEqual(["shared", "usual", "shared", "usual"]);
+  expect(outcomes()).toEqual(["allowed", "allowed"]);
+});
+
+test("it goes the usual way where something is missing, and does so at first from then on", async () => {
+  const { change, tried } = await whoHasWritten(() => Promise.reject(new Stale()));
+  for (let times = 0; times < 2; times++) expect(await change()).toBe("done");
+  expect(tried).toEqual(["shared", "usual", "usual"]);
+});
+
+test("a database that cannot be had is waited for once, and that is on record once", async () => {
+  const { change, tried, outcomes } = await whoHasWritten(() => Promise.reject(unavailable("away")));
+  await expect(change()).rejects.toMatchObject({ code: "unavailable" });
+  expect(tried).toEqual(["shared"]);
+  expect(outcomes()).toEqual(["failed"]);
+});
+
+test("what may have been committed is not run again", async () => {
+  const { change, tried, outcomes } = await whoHasWritten(async (work) => {
+    await work();
+    throw unavailable("nobody knows");
+  });
+  await expect(change()).rejects.toMatchObject({ code: "unavailable" });
+  expect(tried).toEqual(["shared"]);
+  expect(outcomes()).toEqual(["allowed", "failed"]);
+});
