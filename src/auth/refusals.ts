@@ -1,7 +1,8 @@
 // How many refused credentials an address block gets answered 401 before it gets 429: 100 a minute. It slows guessing
 // and keeps refusals from filling the disk; it never stands in the way of a credential that verifies.
 // Bounded in memory, whatever comes: past 50,000 blocks the oldest window is given up. Each replica counts for itself.
-import type { Clock, RefusalLimit } from "../domain/ports.ts";
+import type { RefusalLimit } from "../domain/admission.ts";
+import type { Clock } from "../domain/ports.ts";
 
 const REFUSALS_MAX = 100;
 const WINDOW_MS = 60_000;

@@ -109,6 +109,14 @@ export class Denied extends Error {
 }
 type Denial = Extract<Decision, { verdict: "deny" }>;
 
+/** Decides whether one more refused credential from an address is still answered 401 or already 429. */
+export type RefusalLimit = {
+  /** How many of an address are answered 401 in a minute. */
+  readonly max: number;
+  /** Seconds to wait when the address is over its limit; 0 while it is not. Counts this refusal. */
+  readonly count: (addressBlock: string) => number;
+};
+
 /** The 401: of what is wrong with a credential it says nothing. */
 export function unauthenticated({ reason }: Refused, code: ErrorCode): BrokerError {
   return new BrokerError(code, reason === "absent" ? "A token is needed." : "The token is not valid.");

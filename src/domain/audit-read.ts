@@ -1,7 +1,7 @@
 // Reading the audit log: an owner's by whoever manages there, the instance's by its admins.
 import type { Owner } from "./address.ts";
 import { type Caller, type Need } from "./admission.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { keyOf } from "./admission.ts";
 import { decodeCursor, encodeCursor } from "./paging.ts";
 import type { AuditQuery } from "./ports.ts";

@@ -1,7 +1,7 @@
 // The broker: every use case, each taking the caller first, all behind the one gate. Made once, in compose.ts.
 import { createAuditRead } from "./audit-read.ts";
 import { type RetentionDeps, createAuditRetention } from "./audit-retention.ts";
-import { type Caller } from "./admission.ts";
+import type { Caller, RefusalLimit } from "./admission.ts";
 import { createChangeFeed } from "./change-feed.ts";
 import { createDue } from "./due.ts";
 import { createGate } from "./gate.ts";
@@ -16,7 +16,7 @@ import { createMoves } from "./moves.ts";
 import { createOwnerManagers } from "./owner-managers.ts";
 import { createOwners } from "./owners.ts";
 import type { ChangeLog, ValueGenerator, WebhookSender } from "./lifecycle-ports.ts";
-import type { Clock, NewId, RefusalLimit, Store } from "./ports.ts";
+import type { Clock, NewId, Store } from "./ports.ts";
 import type { TokenMaker } from "./tokens.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { createRender } from "./render.ts";

@@ -7,6 +7,7 @@ import {
   Denied,
   type Grant,
   type Need,
+  type RefusalLimit,
   Refused,
   type Source,
   createAdmission,
@@ -18,7 +19,7 @@ import { type AuditEvent, type RequestContext, addressBlock } from "./audit.ts";
 import { BrokerError, type ErrorCode, unavailable } from "./errors.ts";
 import { SIGN_IN, createEvents } from "./events.ts";
 import { createChanges } from "./gate-changes.ts";
-import type { Clock, NewId, Reader, RefusalLimit, Store } from "./ports.ts";
+import type { Clock, NewId, Reader, Store } from "./ports.ts";
 import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
 import { type Answer, type Find, Stale } from "./steps.ts";

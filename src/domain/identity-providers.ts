@@ -5,7 +5,7 @@ import type { Owner } from "./address.ts";
 import { type Caller, type Grant, type Need, about, keyOf } from "./admission.ts";
 import { type Binding, assertBinding } from "./binding.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { IdentityProviderRecord, IdentityVerifier } from "./federation-ports.ts";
 import type { NewId, Transaction } from "./ports.ts";

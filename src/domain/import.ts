@@ -5,7 +5,7 @@ import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
 import { parseDotenv } from "./dotenv.ts";
 import { BrokerError, type InputProblem, badInput, conflict } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
 import type { SettingBatch } from "./lifecycle-ports.ts";

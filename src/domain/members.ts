@@ -4,7 +4,7 @@ import type { Role } from "./access.ts";
 import type { Owner } from "./address.ts";
 import { conflict, notFound } from "./errors.ts";
 import { type Caller, type Need, about, keyOf } from "./admission.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { PrincipalRecord, Transaction } from "./ports.ts";
 import { type Member, toMember } from "./views.ts";

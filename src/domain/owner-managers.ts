@@ -3,7 +3,7 @@
 import type { Owner } from "./address.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
 import { badInput, conflict } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import type { MoveRecord } from "./manager-store-ports.ts";
 import type { Moves } from "./moves.ts";
 import { type UsualPlacement, isSensible, usualPlacement } from "./placement.ts";

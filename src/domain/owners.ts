@@ -4,7 +4,7 @@ import { mayGlimpse } from "./access.ts";
 import type { Owner } from "./address.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";

@@ -292,11 +292,3 @@ export type Store = {
   /** When a value of the setting was last disclosed, as far as its row or this replica knows. */
   lastAccess(setting: SettingRecord): Date | null;
 };
-
-/** Decides whether one more refused credential from an address is still answered 401 or already 429. */
-export type RefusalLimit = {
-  /** How many of an address are answered 401 in a minute. */
-  readonly max: number;
-  /** Seconds to wait when the address is over its limit; 0 while it is not. Counts this refusal. */
-  readonly count: (addressBlock: string) => number;
-};

@@ -2,7 +2,7 @@
 import type { Caller, Need } from "./admission.ts";
 import { keyOf } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { assertOwnerRemains } from "./members.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, PrincipalRecord, Reader, Transaction } from "./ports.ts";

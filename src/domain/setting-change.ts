@@ -4,7 +4,7 @@ import type { OwnerAction } from "./access.ts";
 import { type Owner, type SettingPath, parseSettingPath } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import { BrokerError, notFound } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import type { Deposit } from "./managed-secrets.ts";
 import type { CloudName } from "./manager-ports.ts";
 import { Stale, type Done } from "./steps.ts";

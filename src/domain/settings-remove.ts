@@ -2,7 +2,7 @@
 // touches a value; a purge or a destruction is for ever, and leaves the path's last number behind.
 import type { Caller } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import type { ManagedSecrets } from "./managed-secrets.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { assertPreconditions } from "./preconditions.ts";

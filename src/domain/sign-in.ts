@@ -7,7 +7,7 @@ import { type Caller, type Need, Refused, type Who } from "./admission.ts";
 import type { RequestContext } from "./audit.ts";
 import { bindingMatches } from "./binding.ts";
 import { BrokerError } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { nothing, type SignedIn } from "./steps.ts";
 import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
 import type { NewId, PrincipalRecord, Store } from "./ports.ts";

@@ -6,7 +6,7 @@ import type { Owner } from "./address.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
 import type { RequestContext } from "./audit.ts";
 import { type Caller, type Grant, type Need, Refused } from "./admission.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, NewToken, Page, PrincipalRecord, TokenRecord, Transaction } from "./ports.ts";
 import { type Token, toToken } from "./views.ts";

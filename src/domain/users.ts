@@ -3,7 +3,7 @@
 import type { Owner } from "./address.ts";
 import { type Caller, type Need, about } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, PrincipalRecord, Reader, Transaction } from "./ports.ts";
 import type { TokenMaker } from "./tokens.ts";

@@ -4,7 +4,7 @@ import type { Owner } from "./address.ts";
 import { type Caller, type Grant, type Need, about, keyOf } from "./admission.ts";
 import type { ChangeKind } from "./change-events.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type Gate } from "./gate.ts";
+import type { Gate } from "./gate.ts";
 import type { DeliveryRecord, DeliveryState, WebhookRecord, WebhookSender } from "./lifecycle-ports.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { Vault } from "./sealing-ports.ts";
