@@ -7,8 +7,8 @@ const GENERATION = 16_384;
 
 export type EventHashes = ReturnType<typeof createEventHashes>;
 
-/** @param hashEvent as a seal's leaf has it */
-export function createEventHashes(hashEvent: (event: AuditEvent) => Buffer) {
+/** @param hashTextOf a hash as a seal's leaf has it, as text, a character a byte */
+export function createEventHashes(hashTextOf: (event: AuditEvent) => string) {
   // As text, a character a byte: thousands of them wait to be sealed, and a Buffer is several times as large. Empty where
   // it is sealed.
   let newer = new Map<string, string>();
@@ -19,7 +19,7 @@ export function createEventHashes(hashEvent: (event: AuditEvent) => Buffer) {
     remember(event: AuditEvent): void {
       if (event.action === "sign_in" && event.outcome === "denied") return;
       if (newer.size >= GENERATION) [newer, older] = [new Map(), newer];
-      newer.set(event.id, hashEvent(event).toString("latin1"));
+      newer.set(event.id, hashTextOf(event));
     },
     /** Null where this process did not record it, or long ago, or has sealed it. */
     get(id: string): Uint8Array | null {

@@ -290,5 +290,5 @@ export type Store = {
   noteAccess(rows: readonly SettingRow[], at: Date, principalId: string): void;
   noteTokenUse(tokenId: string, at: Date): void;
   /** When a value of the setting was last disclosed, as far as its row or this replica knows. */
-  lastAccess(setting: SettingRecord): Date | null;
+  lastAccess(row: SettingRow): Date | null;
 };

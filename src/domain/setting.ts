@@ -81,6 +81,8 @@ export class KeptRow implements SettingRow {
   #isGenuine = false;
   #constant: Constant | null = null;
   readonly #texts: Texts = { metadata: null, opened: null };
+  #bound: string | null = null;
+  #note: object | null = null;
 
   constructor({ setting, version }: SettingRow) {
     this.setting = setting;
@@ -102,6 +104,23 @@ export class KeptRow implements SettingRow {
     if (!(#constant in row)) return toConstant(row);
     row.#constant ??= toConstant(row);
     return row.#constant;
+  }
+
+  /** What its value is bound to, as whoever seals makes it of the row. */
+  static boundTo<Bound extends string>(row: SettingRow, make: (row: SettingRow) => Bound): Bound {
+    if (!(#bound in row)) return make(row);
+    row.#bound ??= make(row);
+    return row.#bound as Bound;
+  }
+
+  /** What was noted of its uses, by whoever notes them; null: it is to be looked up. */
+  static noteOf(row: SettingRow): object | null {
+    return #note in row ? row.#note : null;
+  }
+
+  /** To be called once it was. */
+  static keepNote(row: SettingRow, note: object): void {
+    if (#note in row) row.#note = note;
   }
 
   /** Where its text in an answer is kept, for whoever writes answers; null: it does not stay. */

@@ -91,7 +91,7 @@ export function createSettingsRead(
   ): readonly ShownRow[] {
     let next = 0;
     return choices.map(({ row, withhold }) => {
-      const accessed = store.lastAccess(row.setting);
+      const accessed = store.lastAccess(row);
       if (!decrypt) return { row, disclosure: METADATA, accessed };
       const plaintext = withhold === null ? opened[next++] : null;
       return { row, disclosure: disclosureOf(plaintext ?? null, withhold), accessed };

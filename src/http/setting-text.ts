@@ -18,9 +18,10 @@ export function writerOf(reply: FastifyReply): WritePage {
 
 /** The JSON of a page. */
 export function pageText({ settings, next_cursor }: Page<ShownRow>, write: WritePage): string {
+  const writeTime = timesWriter();
   let items = "";
   for (const shown of settings) {
-    const text = keptText(shown, write);
+    const text = keptText(shown, write, writeTime);
     if (text === null) return write({ settings: settings.map(toSetting), next_cursor });
     items += items === "" ? text : `,${text}`;
   }
@@ -33,15 +34,33 @@ const TEXT_LENGTH_MAX = 2_048;
 const NONE: readonly string[] = [];
 
 /** Null where nothing of it is kept. */
-function keptText({ row, disclosure, accessed }: ShownRow, write: WritePage): string | null {
+function keptText(
+  { row, disclosure, accessed }: ShownRow,
+  write: WritePage,
+  writeTime: WriteTime,
+): string | null {
   const texts = KeptRow.textsOf(row);
   if (texts === null || disclosure.kind === "withheld") return null;
   const pieces = (texts[disclosure.kind] ??= piecesOf(row, disclosure.kind, write));
   if (pieces === NONE) return null;
   const [head, middle, tail] = pieces;
-  const time = accessed === null ? "null" : `"${accessed.toISOString()}"`;
+  const time = writeTime(accessed);
   if (disclosure.kind === "metadata") return `${head}${time}${middle}`;
   return `${head}${JSON.stringify(disclosure.value)}${middle}${time}${tail}`;
+}
+
+type WriteTime = (time: Date | null) => string;
+
+/** Writes times one after another: mostly they are the same, since a page is disclosed as a whole. */
+function timesWriter(): WriteTime {
+  let last = Number.NaN;
+  let text = "";
+  return (time) => {
+    if (time === null) return "null";
+    if (time.getTime() !== last) text = JSON.stringify(time);
+    last = time.getTime();
+    return text;
+  };
 }
 
 /** What no client can have put into a setting. */

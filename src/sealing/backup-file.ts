@@ -12,7 +12,15 @@ import {
   hkdfSync,
   randomBytes,
 } from "node:crypto";
-import { EnvelopeError, KEY_BYTES, OVERHEAD_BYTES, openBytes, sealBytes, takeKey } from "./envelope.ts";
+import {
+  EnvelopeError,
+  KEY_BYTES,
+  OVERHEAD_BYTES,
+  associatedData,
+  openBytes,
+  sealBytes,
+  takeKey,
+} from "./envelope.ts";
 
 const MAGIC = "coffer backup v1\n";
 const CHUNK_BYTES = 65_536;
@@ -59,7 +67,8 @@ export async function* sealBackup(
   const bound = digest(text);
   let index = 0;
   const frame = (chunk: Uint8Array, place: "more" | "last"): Buffer => {
-    const sealed = sealBytes(made.key, "coffer backup chunk v1", [bound, index++, place], chunk);
+    const associated = associatedData("coffer backup chunk v1", [bound, index++, place]);
+    const sealed = sealBytes(made.key, associated, chunk);
     const length = Buffer.alloc(LENGTH_BYTES);
     length.writeUInt32BE(sealed.length);
     return Buffer.concat([length, sealed]);
@@ -93,12 +102,14 @@ export async function* openBackup(file: AsyncIterable<Uint8Array>, by: BackupBy)
   }
 }
 
-function openChunk(key: KeyObject, associated: readonly (string | number)[], sealed: Buffer): Buffer {
+type ChunkPlace = readonly [header: string, index: number, place: "more" | "last"];
+
+function openChunk(key: KeyObject, place: ChunkPlace, sealed: Buffer): Buffer {
   try {
-    return openBytes(key, "coffer backup chunk v1", associated, sealed);
+    return openBytes(key, associatedData("coffer backup chunk v1", place), sealed);
   } catch (error) {
     if (!(error instanceof EnvelopeError)) throw error;
-    if (associated[1] !== 0) throw cutOff();
+    if (place[1] !== 0) throw cutOff();
     throw new BackupFlaw("The backup does not open: it is for another key, was cut off or was altered.");
   }
 }

@@ -28,14 +28,15 @@ export type Purpose =
  * untrue and does not throw.
  */
 export function encodeFields(purpose: Purpose, fields: readonly Field[]): Buffer {
+  return Buffer.from(encodedText(purpose, fields), "utf8");
+}
+
+/** The same as text, whose UTF-8 it is: for what is hashed as text at a lower price. */
+export function encodedText(purpose: Purpose, fields: readonly Field[]): string {
   // Mostly all of it is ASCII, with as many bytes as characters; that it was is seen by the length of the whole.
   const short = joined(purpose, fields, (text) => text.length);
-  const encoded = Buffer.from(short, "utf8");
-  if (encoded.length === short.length) return encoded;
-  return Buffer.from(
-    joined(purpose, fields, (text) => Buffer.byteLength(text, "utf8")),
-    "utf8",
-  );
+  if (Buffer.byteLength(short, "utf8") === short.length) return short;
+  return joined(purpose, fields, (text) => Buffer.byteLength(text, "utf8"));
 }
 
 function joined(purpose: Purpose, fields: readonly Field[], lengthOf: (text: string) => number): string {

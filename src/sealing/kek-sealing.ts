@@ -2,21 +2,17 @@
 // manager, that is its form: a key moved to another tenant, id, manager or generation does not open, and who has the
 // database and may write to the manager cannot put a key of theirs in its place.
 import { BrokerError } from "../domain/errors.ts";
-import { EnvelopeError, openBytes, sealBytes } from "./envelope.ts";
+import { type Associated, EnvelopeError, associatedData, openBytes, sealBytes } from "./envelope.ts";
 import type { KekIdentity } from "./key-guard.ts";
 import type { MasterKeys } from "./master-key.ts";
 import { type MasterKeyRing, openUnderAny } from "./master-key-ring.ts";
 
-const associated = ({ tenant_id, id, manager, generation }: KekIdentity): readonly (string | number)[] => [
-  tenant_id,
-  id,
-  manager,
-  generation,
-];
+const associatedWith = ({ tenant_id, id, manager, generation }: KekIdentity): Associated =>
+  associatedData("coffer kek v1", [tenant_id, id, manager, generation]);
 
 /** @returns 61 bytes for a key of 32 */
 export function sealKek({ kekWrapping }: MasterKeys, identity: KekIdentity, bytes: Uint8Array): Buffer {
-  return sealBytes(kekWrapping, "coffer kek v1", associated(identity), bytes);
+  return sealBytes(kekWrapping, associatedWith(identity), bytes);
 }
 
 /**
@@ -29,9 +25,7 @@ export function openKek(
   sealed: Uint8Array,
 ): { readonly bytes: Buffer; readonly under: MasterKeys } {
   try {
-    return openUnderAny(ring, ({ kekWrapping }) =>
-      openBytes(kekWrapping, "coffer kek v1", associated(identity), sealed),
-    );
+    return openUnderAny(ring, ({ kekWrapping }) => openBytes(kekWrapping, associatedWith(identity), sealed));
   } catch (error) {
     throw error instanceof EnvelopeError ? unusableKek(error) : error;
   }

@@ -9,7 +9,15 @@ import type { Clock, NewId, OwnerKey } from "../domain/ports.ts";
 import type { DataKeyRecord, KeyStore } from "../domain/sealing-ports.ts";
 import { createRecent } from "../domain/recent.ts";
 import type { ManagerName } from "../domain/setting.ts";
-import { EnvelopeError, KEY_BYTES, openBytes, sealBytes, takeKey } from "./envelope.ts";
+import {
+  type Associated,
+  EnvelopeError,
+  KEY_BYTES,
+  associatedData,
+  openBytes,
+  sealBytes,
+  takeKey,
+} from "./envelope.ts";
 import { createKeks, isBefore } from "./kek.ts";
 import { type KeyCacheBounds, createKeyCache } from "./key-cache.ts";
 import type { KeyGuard } from "./key-guard.ts";
@@ -86,7 +94,7 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     const asOf = cache.asOf();
     const kek = await keks.load({ tenant_id: record.kek_tenant, id: record.kek_id, manager: record.manager });
     try {
-      const key = takeKey(openBytes(kek, "coffer data key v1", associated(record), record.wrapped));
+      const key = takeKey(openBytes(kek, associatedWith(record), record.wrapped));
       cache.put(name, key, [record.owner_id, record.tenant_id], asOf);
       return key;
     } catch (error) {
@@ -114,7 +122,7 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
       const under = { kek_tenant: kek.tenant_id, kek_id: kek.id };
       const place = { tenant_id, owner_type, owner_id, id: newId(), generation, manager, ...under };
       const bytes = randomBytes(KEY_BYTES);
-      const wrapped = sealBytes(wrapping, "coffer data key v1", associated(place), bytes);
+      const wrapped = sealBytes(wrapping, associatedWith(place), bytes);
       bytes.fill(0);
       const kept = await keyStore.insertDataKey({ ...place, wrapped, created_at: clock.now() });
       // Null: the KEK was rotated away under our hands.
@@ -193,9 +201,10 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
 }
 
 /** Whose key it is and under which KEK: a wrapped key opens in no other row. */
-function associated(record: Omit<DataKeyRecord, "wrapped" | "created_at">): readonly (string | number)[] {
+function associatedWith(record: Omit<DataKeyRecord, "wrapped" | "created_at">): Associated {
   const { tenant_id, owner_type, owner_id, id, generation, kek_tenant, kek_id } = record;
-  return [tenant_id, owner_type, owner_id, id, generation, kek_tenant, kek_id];
+  const fields = [tenant_id, owner_type, owner_id, id, generation, kek_tenant, kek_id];
+  return associatedData("coffer data key v1", fields);
 }
 
 async function outcomeOf(work: Promise<KeyObject>): Promise<KeyOutcome> {

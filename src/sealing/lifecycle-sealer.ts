@@ -1,7 +1,7 @@
 // Seals the secrets that webhooks are signed with, each bound to its webhook; and the public parts of generated key
 // pairs, each bound to its version: no secrets, but nobody else's key must ever be shown in their place. Under the
 // current master key; what is under any of the ring's is opened.
-import { openBytes, sealBytes } from "./envelope.ts";
+import { associatedData, openBytes, sealBytes } from "./envelope.ts";
 import { type MasterKeyRing, openUnderAny } from "./master-key-ring.ts";
 
 type Purpose = "coffer webhook secret v1" | "coffer public part v1";
@@ -10,9 +10,11 @@ type Place = readonly (string | number)[];
 /** @throws from what opens: EnvelopeError, which says nothing of the content */
 export function createLifecycleSealer(ring: MasterKeyRing) {
   const seal = (purpose: Purpose, place: Place, bytes: Uint8Array): Uint8Array =>
-    sealBytes(ring.current().lifecycleSealing, purpose, place, bytes);
+    sealBytes(ring.current().lifecycleSealing, associatedData(purpose, place), bytes);
   const open = (purpose: Purpose, place: Place, sealed: Uint8Array) =>
-    openUnderAny(ring, ({ lifecycleSealing }) => openBytes(lifecycleSealing, purpose, place, sealed));
+    openUnderAny(ring, ({ lifecycleSealing }) =>
+      openBytes(lifecycleSealing, associatedData(purpose, place), sealed),
+    );
 
   /** The same under the current master key; null for what is. */
   function reseal(purpose: Purpose, place: Place, sealed: Uint8Array): Uint8Array | null {

@@ -1,6 +1,6 @@
 // Seals the private keys that access tokens are signed with, each bound to its key id, under the current master key;
 // opens what is under any of the ring's.
-import { openBytes, sealBytes } from "./envelope.ts";
+import { associatedData, openBytes, sealBytes } from "./envelope.ts";
 import type { MasterKeys } from "./master-key.ts";
 import { type MasterKeyRing, openUnderAny } from "./master-key-ring.ts";
 
@@ -8,10 +8,10 @@ import { type MasterKeyRing, openUnderAny } from "./master-key-ring.ts";
 export function createSigningKeySealer(ring: MasterKeyRing) {
   const opened = (keyId: string, sealed: Uint8Array) =>
     openUnderAny(ring, ({ signingKeySealing }: MasterKeys) =>
-      openBytes(signingKeySealing, "coffer signing key v1", [keyId], sealed),
+      openBytes(signingKeySealing, associatedData("coffer signing key v1", [keyId]), sealed),
     );
   const seal = (keyId: string, bytes: Uint8Array): Uint8Array =>
-    sealBytes(ring.current().signingKeySealing, "coffer signing key v1", [keyId], bytes);
+    sealBytes(ring.current().signingKeySealing, associatedData("coffer signing key v1", [keyId]), bytes);
   return {
     seal,
     open: (keyId: string, sealed: Uint8Array): Buffer => opened(keyId, sealed).bytes,

@@ -6,9 +6,9 @@ import type { Owner } from "../domain/address.ts";
 import { BrokerError } from "../domain/errors.ts";
 import { Plaintext } from "../domain/plaintext.ts";
 import type { Opened, SealedPlace, Sealer, Vault } from "../domain/sealing-ports.ts";
-import type { ManagerName, Placement, SettingRow } from "../domain/setting.ts";
+import { KeptRow, type ManagerName, type Placement, type SettingRow } from "../domain/setting.ts";
 import { type CloudDeps, type Remote, createClouds } from "./clouds.ts";
-import { openBytes, sealBytes } from "./envelope.ts";
+import { type Associated, associatedData, openBytes, sealBytes } from "./envelope.ts";
 import type { DataKey, KeyOutcome, Keyring } from "./keyring.ts";
 import { failureOf } from "./manager-failures.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
@@ -56,13 +56,15 @@ type Envelope = { readonly data_key_id: string; readonly sealed: Uint8Array };
 // Without `ignoreBOM` a value that starts with U+FEFF would lose it.
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-const associated = ({
-  owner_type,
-  owner_id,
-  setting_id,
-  version,
-  type,
-}: SealedPlace): readonly (string | number)[] => [owner_type, owner_id, setting_id, version, type];
+/** What a value is bound to: nobody can have it opened at another place. */
+function associatedWith({ owner_type, owner_id, setting_id, version, type }: SealedPlace): Associated {
+  return associatedData("coffer value v1", [owner_type, owner_id, setting_id, version, type]);
+}
+
+function associatedOf({ setting, version }: SettingRow): Associated {
+  const { owner_type, owner_id, id: setting_id, type } = setting;
+  return associatedWith({ owner_type, owner_id, setting_id, version: version.version, type });
+}
 
 export function createVault(deps: VaultDeps): Vault {
   const { masterKeys, keyring, rowMac, defaults, enabled, versionNow, onAlert } = deps;
@@ -101,11 +103,9 @@ export function createVault(deps: VaultDeps): Vault {
   }
 
   function decrypt(row: SettingRow, sealed: Uint8Array, key: KeyObject): Opened {
-    const { setting, version } = row;
-    const { owner_type, owner_id, id: setting_id, type } = setting;
-    const place = { owner_type, owner_id, setting_id, version: version.version, type };
+    const { type } = row.setting;
     try {
-      const bytes = openBytes(key, "coffer value v1", associated(place), sealed);
+      const bytes = openBytes(key, KeptRow.boundTo(row, associatedOf), sealed);
       try {
         return { kind: "opened", plaintext: new Plaintext(type, utf8.decode(bytes)) };
       } finally {
@@ -273,7 +273,7 @@ function sealerUnder({ id: data_key_id, key }: DataKey): Sealer {
     seal(place, plaintext) {
       const bytes = plaintext.bytes();
       try {
-        return { data_key_id, sealed: sealBytes(key, "coffer value v1", associated(place), bytes) };
+        return { data_key_id, sealed: sealBytes(key, associatedWith(place), bytes) };
       } finally {
         bytes.fill(0);
       }

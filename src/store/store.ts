@@ -195,7 +195,7 @@ export function createStore(options: StoreOptions): OpenStore {
     },
     record: (event) => audit.record(event),
     countRefusal: (event) => audit.countRefusal(event),
-    lastAccess: (setting) => notes.lastAccess(setting),
+    lastAccess: (row) => notes.lastAccess(row),
     noteAccess: (rows, at, principalId) => notes.noteAccess(rows, at, principalId),
     noteTokenUse: (tokenId, at) => notes.noteTokenUse(tokenId, at),
   };

@@ -3,11 +3,19 @@ import { inspect } from "node:util";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type Field, encodeFields } from "../../src/sealing/encoding.ts";
-import { EnvelopeError, OVERHEAD_BYTES, openBytes, sealBytes, takeKey } from "../../src/sealing/envelope.ts";
+import {
+  EnvelopeError,
+  OVERHEAD_BYTES,
+  associatedData,
+  openBytes,
+  sealBytes,
+  takeKey,
+} from "../../src/sealing/envelope.ts";
 
 const CANARY = "canary-7f3a-hunter2";
 const key = createSecretKey(randomBytes(32));
-const associated = ["project", "0198", 3];
+const place = ["project", "0198", 3];
+const associated = associatedData("coffer value v1", place);
 const field = fc.oneof(fc.string({ unit: "grapheme" }), fc.integer(), fc.constant(null));
 const bytes = fc.uint8Array({ maxLength: 300 });
 
@@ -23,53 +31,55 @@ function failureOf(work: () => unknown): Error {
 test("what is sealed opens to the same bytes, 29 bytes longer at rest", () => {
   fc.assert(
     fc.property(bytes, (plaintext) => {
-      const sealed = sealBytes(key, "coffer value v1", associated, plaintext);
+      const sealed = sealBytes(key, associated, plaintext);
       expect(sealed).toHaveLength(plaintext.length + OVERHEAD_BYTES);
       expect(sealed[0]).toBe(1);
-      expect(openBytes(key, "coffer value v1", associated, sealed).equals(plaintext)).toBe(true);
+      expect(openBytes(key, associated, sealed).equals(plaintext)).toBe(true);
     }),
   );
 });
 
 test("the same plaintext never rests as the same bytes twice", () => {
-  const made = Array.from({ length: 500 }, () => sealBytes(key, "coffer value v1", [], Buffer.from(CANARY)));
+  const made = Array.from({ length: 500 }, () =>
+    sealBytes(key, associatedData("coffer value v1", []), Buffer.from(CANARY)),
+  );
   expect(new Set(made.map((sealed) => sealed.subarray(1, 13).toString("hex"))).size).toBe(made.length);
 });
 
 test("no flipped bit goes unnoticed", () => {
-  const sealed = sealBytes(key, "coffer value v1", associated, Buffer.from(CANARY));
+  const sealed = sealBytes(key, associated, Buffer.from(CANARY));
   for (let bit = 0; bit < sealed.length * 8; bit++) {
     const altered = Buffer.from(sealed);
     altered.writeUInt8(altered.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
-    expect(() => openBytes(key, "coffer value v1", associated, altered)).toThrow(EnvelopeError);
+    expect(() => openBytes(key, associated, altered)).toThrow(EnvelopeError);
   }
 });
 
 test("nothing cut off or appended opens", () => {
-  const sealed = sealBytes(key, "coffer value v1", associated, Buffer.from(CANARY));
+  const sealed = sealBytes(key, associated, Buffer.from(CANARY));
   for (let length = 0; length < sealed.length; length++)
-    expect(() => openBytes(key, "coffer value v1", associated, sealed.subarray(0, length))).toThrow(
-      EnvelopeError,
-    );
+    expect(() => openBytes(key, associated, sealed.subarray(0, length))).toThrow(EnvelopeError);
   const longer = Buffer.concat([sealed, Buffer.alloc(1)]);
-  expect(() => openBytes(key, "coffer value v1", associated, longer)).toThrow(EnvelopeError);
+  expect(() => openBytes(key, associated, longer)).toThrow(EnvelopeError);
 });
 
 test("sealed bytes open under no other key, purpose or associated fields", () => {
-  const sealed = sealBytes(key, "coffer value v1", associated, Buffer.from(CANARY));
+  const sealed = sealBytes(key, associated, Buffer.from(CANARY));
   const other = createSecretKey(randomBytes(32));
-  expect(() => openBytes(other, "coffer value v1", associated, sealed)).toThrow("not authentic");
-  expect(() => openBytes(key, "coffer kek v1", associated, sealed)).toThrow("not authentic");
+  expect(() => openBytes(other, associated, sealed)).toThrow("not authentic");
+  expect(() => openBytes(key, associatedData("coffer kek v1", place), sealed)).toThrow("not authentic");
   fc.assert(
     fc.property(fc.array(fc.oneof(fc.string(), fc.integer()), { maxLength: 5 }), (fields) => {
-      fc.pre(JSON.stringify(fields) !== JSON.stringify(associated));
-      expect(() => openBytes(key, "coffer value v1", fields, sealed)).toThrow("not authentic");
+      fc.pre(JSON.stringify(fields) !== JSON.stringify(place));
+      expect(() => openBytes(key, associatedData("coffer value v1", fields), sealed)).toThrow(
+        "not authentic",
+      );
     }),
   );
 });
 
 test("a failure has one of three fixed texts, no cause, and nothing of the content", () => {
-  const sealed = sealBytes(key, "coffer value v1", associated, Buffer.from(CANARY));
+  const sealed = sealBytes(key, associated, Buffer.from(CANARY));
   const unknown = Buffer.from(sealed);
   unknown[0] = 2;
   const cases: [Uint8Array, string][] = [
@@ -79,7 +89,7 @@ test("a failure has one of three fixed texts, no cause, and nothing of the conte
     [Buffer.concat([sealed, sealed]), "sealed bytes are not authentic"],
   ];
   for (const [candidate, text] of cases) {
-    const error = failureOf(() => openBytes(key, "coffer value v1", [CANARY], candidate));
+    const error = failureOf(() => openBytes(key, associatedData("coffer value v1", [CANARY]), candidate));
     expect(error.message).toBe(text);
     expect(error.cause).toBeUndefined();
     expect(inspect(error, { depth: null, showHidden: true })).not.toContain(CANARY);

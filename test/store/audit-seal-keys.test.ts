@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { type SealAlert, createSealing } from "../../src/domain/audit-sealing.ts";
 import type { Seal, SealStore } from "../../src/domain/audit-chain.ts";
 import { createEventHashes } from "../../src/domain/event-hashes.ts";
-import { hashEvent } from "../../src/sealing/audit-seal.ts";
+import { hashTextOf } from "../../src/sealing/audit-seal.ts";
 import { auditSeals, insertSeal } from "../../src/store/audit-seals.ts";
 import type { Db } from "../../src/store/db.ts";
 import { newMaker } from "./audit-seal-kit.ts";
@@ -43,7 +43,7 @@ async function leftBehind(after: string) {
   const sealing = createSealing({
     seals,
     maker,
-    hashes: createEventHashes(hashEvent),
+    hashes: createEventHashes(hashTextOf),
     keys: {
       named: (check) => {
         if (check !== null && !EARLIER.equals(check)) throw new Error("left behind");

@@ -53,19 +53,16 @@ export function settingsRoutes(app: App, broker: Broker): void {
     async (request, reply) => {
       const { owner_type, owner_id, label, decrypt, include_deleted, limit, on_error, ...rest } =
         request.query;
-      const found = await broker.list(
-        callerOf(request),
-        given({
-          ...rest,
-          owner: parseOwner(owner_type, owner_id),
-          label: label === undefined ? undefined : labelOf(label),
-          decrypt: decrypt ?? false,
-          include_deleted: include_deleted ?? false,
-          limit: limit ?? LIMIT_DEFAULT,
-          on_error: on_error ?? "fail",
-          if_none_match: entityTags(request.headers["if-none-match"]),
-        }),
-      );
+      const found = await broker.list(callerOf(request), {
+        ...rest,
+        owner: parseOwner(owner_type, owner_id),
+        ...(label === undefined ? {} : { label: labelOf(label) }),
+        decrypt: decrypt ?? false,
+        include_deleted: include_deleted ?? false,
+        limit: limit ?? LIMIT_DEFAULT,
+        on_error: on_error ?? "fail",
+        if_none_match: entityTags(request.headers["if-none-match"]),
+      });
       if (found.etag !== null) reply.header("etag", found.etag);
       if (found.status === "not_modified") return reply.code(304).send();
       charge(request, found.opened);
