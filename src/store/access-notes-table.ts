@@ -3,7 +3,7 @@ import { ACCESS_NOTED_SECONDS } from "../domain/ports.ts";
 import { KeptRow, type SettingRow, type VersionRecord } from "../domain/setting.ts";
 
 /** Rows that are noted at once; where there are none left to forget, a new one is not kept. */
-const rowsMax = 100_000;
+const ROWS_MAX = 100_000;
 /** So many that were never written are written at once, and not when the interval is over. */
 const hurryAt = 5_000;
 /** More are several writes: making one is done in one go, which everybody else waits for. */
@@ -41,7 +41,7 @@ const partsOf = (note: Note): readonly Seen[] => [
   ...note.versions.flatMap((version) => [version, ...version.readers.values()]),
 ];
 
-export function createNotesTable() {
+export function createNotesTable(rowsMax = ROWS_MAX) {
   const notes = new Map<string, Note>();
   /** Those of which something is to be written, now or when the last time is old enough. */
   const dirty = new Set<Note>();
