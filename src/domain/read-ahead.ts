@@ -4,7 +4,7 @@
 import { type OwnerAction, ceilingCovers } from "./access.ts";
 import type { Owner } from "./address.ts";
 import type { Caller, Need, Source } from "./admission.ts";
-import type { AuditEvent } from "./audit.ts";
+import { type AuditEvent, INSTANCE_TENANT } from "./audit.ts";
 import { type BrokerError, unavailable } from "./errors.ts";
 import type { Events } from "./events.ts";
 import type { Admission, PresentedToken, Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
@@ -76,8 +76,8 @@ export function createReadingAhead(store: Store, source: Source, { eventOf, newI
     const ceiling = credential.kind === "access" ? credential.claims.scopes : [];
     if (!ceilingCovers(ceiling, plan.action, place.owner, path)) return nothing;
     const nobody = { principal_id: null, token_id: null };
-    const worded = eventOf(context, nobody, { action: plan.action, path }, null, "allowed");
-    const event = { ...worded, ...place.owner };
+    const key = { ...place.owner, tenant_id: INSTANCE_TENANT };
+    const event = eventOf(context, nobody, { action: plan.action, path }, key, "allowed");
     const found = await store.readAhead({ ...plan, presented: credential, owner: place.owner, event });
     if (found === null) return nothing;
     const early = {

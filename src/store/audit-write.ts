@@ -24,9 +24,11 @@ const cleanOrNull = (text: string | null, lengthMax?: number): string | null =>
   text === null ? null : clean(text, lengthMax);
 const idOrNull = (id: string | null): string | null => (id === null ? null : id.toLowerCase());
 
+const NO_DETAILS: AuditEvent["details"] = {};
+
 /** An event as the database will have it: what is hashed of it later is the same, whether it was kept or is read. */
 export function cleanEvent(event: AuditEvent): AuditEvent {
-  const details = Object.entries(event.details).map(([name, text]) => [clean(name), clean(text)]);
+  const details = Object.entries(event.details).map(([name, text]) => [clean(name), clean(text)] as const);
   return {
     ...event,
     tenant_id: event.tenant_id.toLowerCase(),
@@ -38,7 +40,7 @@ export function cleanEvent(event: AuditEvent): AuditEvent {
     follows: idOrNull(event.follows),
     path: cleanOrNull(event.path),
     settings: event.settings.map(({ id, path, version }) => ({ id, path: clean(path), version })),
-    details: Object.fromEntries(details) as Record<string, string>,
+    details: details.length === 0 ? NO_DETAILS : Object.fromEntries(details),
     request_id: clean(event.request_id),
     operation: clean(event.operation),
     ip: cleanOrNull(event.ip),

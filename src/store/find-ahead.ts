@@ -218,13 +218,14 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
   return { known, forget, find, confirmed };
 }
 
+/** The event as it rests. */
 function recordedOf(
-  { ahead, presented }: Asked,
+  { event, presented }: Asked,
   { token, principal }: KnownWho,
   tenant_id: string,
   settings: KnownPage["subjects"],
 ): AuditEvent {
   const [, , , , , standIn] = presented;
-  const who = { principal_id: principal.id, token_id: token?.id ?? standIn ?? null };
-  return { ...ahead.event, ...who, tenant_id, settings };
+  const token_id = token?.id ?? standIn ?? null;
+  return { ...event, principal_id: principal.id, token_id, tenant_id, settings };
 }

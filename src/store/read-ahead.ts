@@ -2,7 +2,6 @@
 // all of them. An idle store sends a read at the end of the turn it came in. A statement that takes its time keeps
 // nobody waiting for long. Those whose answer is known go together, and so do those that are to be found. A batch that
 // fails for what is in it is sent again one by one, so that members fail singly.
-import type { AuditEvent } from "../domain/audit.ts";
 import type { Store } from "../domain/ports.ts";
 import type { FoundAhead } from "../domain/read-ahead.ts";
 import type { AccessNotes } from "./access-notes.ts";
@@ -33,11 +32,6 @@ type Answers = (n: number) => FoundAhead | null;
 
 /** `isAway`: there is nothing to be had of the database. */
 type Left = { readonly isAway: boolean; readonly handOut: () => void };
-
-function restingOf({ event }: Asked, recorded: AuditEvent): AuditEvent {
-  const { tenant_id, principal_id, token_id, settings } = recorded;
-  return { ...event, tenant_id, principal_id, token_id, settings };
-}
 
 export function createReadAhead(
   db: Db,
@@ -159,7 +153,7 @@ export function createReadAhead(
     try {
       const found = answers(n);
       if (found === null) return "unknown";
-      if (found.recorded !== null) observer.recorded?.(restingOf(waiting.ask, found.recorded));
+      if (found.recorded !== null) observer.recorded?.(found.recorded);
       waiting.done(found);
       return found.recorded === null ? "told" : "recorded";
     } catch (error) {
