@@ -17,11 +17,14 @@ export type Report = {
   readonly target_id?: string | null;
   readonly details?: Readonly<Record<string, string>>;
 };
-export type EventReport = Report & {
+export type EventReport = { readonly [Name in keyof Report]: Report[Name] | undefined } & {
   readonly path?: string | null;
-  readonly reason?: string;
-  readonly follows?: string;
+  readonly reason?: string | undefined;
+  readonly follows?: string | undefined;
 };
+
+type Details = AuditEvent["details"];
+const NO_DETAILS: Details = {};
 
 export const SIGN_IN = { action: "sign_in", path: null } as const;
 
@@ -52,7 +55,7 @@ export function createEvents(newId: NewId, clock: Clock) {
       path: what.path,
       settings: report.subjects ?? [],
       target_id: report.target_id ?? null,
-      details: report.details ?? {},
+      details: report.details ?? NO_DETAILS,
       request_id: context.request_id,
       follows: report.follows ?? null,
       ip: context.ip,
@@ -71,10 +74,13 @@ export function createEvents(newId: NewId, clock: Clock) {
     action: Action = need.ask.action,
   ): AuditEvent {
     const who = { principal_id: grant.principal.id, token_id: grant.token.id };
+    const { target_id = need.asked?.target_id ?? grant.target?.principal_id ?? null } = report;
     const about = {
-      target_id: need.asked?.target_id ?? grant.target?.principal_id ?? null,
-      ...report,
-      details: { ...detailsOf(need, grant), ...report.details },
+      subjects: report.subjects,
+      target_id,
+      details: detailsOf(need, grant, report.details),
+      reason: report.reason,
+      follows: report.follows,
     };
     const path = report.path ?? pathOf(need);
     return eventOf(caller.context, who, { action, path }, grant.key, outcome, about);
@@ -99,10 +105,11 @@ function pathOf({ ask, asked }: Need): string | null {
 }
 
 /** Where there is no such owner, the event is the instance's, and says which was asked for. */
-function detailsOf({ place, asked }: Need, grant: Grant): Readonly<Record<string, string>> {
-  const details = asked?.details ?? {};
-  if (grant.key !== null || place.kind !== "owner") return details;
+function detailsOf({ place, asked }: Need, grant: Grant, more: Details = NO_DETAILS): Details {
+  const details = asked?.details ?? NO_DETAILS;
+  if (grant.key !== null || place.kind !== "owner")
+    return details === NO_DETAILS ? more : { ...details, ...more };
   const owner = `${place.owner.owner_type}/${place.owner.owner_id}`;
   const { asked: action } = details;
-  return { ...details, asked: action === undefined ? owner : `${action}:${owner}` };
+  return { ...details, asked: action === undefined ? owner : `${action}:${owner}`, ...more };
 }

@@ -144,16 +144,15 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       return counted(caller, async () => {
         const early = await ahead(caller, need, plan);
         const grant = await admitted(caller, need, early).catch((error: unknown) => early.refute(error));
-        const { found, action, withheld, ...report } = await find(grant, early.reader).catch(
-          (error: unknown) =>
-            early.recorded === null ? settle(caller, need, grant, error) : early.refute(error),
+        const step = await find(grant, early.reader).catch((error: unknown) =>
+          early.recorded === null ? settle(caller, need, grant, error) : early.refute(error),
         );
-        const worded = eventFor(caller, need, grant, "allowed", report, action);
-        const beside = (withheld ?? []).map((each) =>
+        const worded = eventFor(caller, need, grant, "allowed", step, step.action);
+        const beside = (step.withheld ?? []).map((each) =>
           eventFor(caller, need, grant, each.outcome, each, each.action),
         );
         const event = await early.settled(worded, beside);
-        const result = await answer(found, permit, grant).catch((error: unknown) =>
+        const result = await answer(step.found, permit, grant).catch((error: unknown) =>
           settle(caller, need, grant, error, event),
         );
         const failures = (result.undisclosed ?? []).map((each) =>

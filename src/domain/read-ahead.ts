@@ -80,30 +80,26 @@ export function createReadingAhead(store: Store, source: Source, { eventOf, newI
     const event = eventOf(context, nobody, { action: plan.action, path }, key, "allowed");
     const found = await store.readAhead({ ...plan, presented: credential, owner: place.owner, event });
     if (found === null) return nothing;
-    const early = {
-      ...nothing,
-      // What was found is asked for once; a change would be admitted anew.
-      source: {
-        admit: () => Promise.resolve(found.admission),
-        token: source.token,
-        principal: source.principal,
-      },
+    // What was found is asked for once; a change would be admitted anew.
+    const { token, principal } = source;
+    const early: Early = {
+      source: { admit: () => Promise.resolve(found.admission), token, principal },
       reader: readerWith(store.reader, plan, found.page),
       at: event.at,
+      recorded: found.recorded,
+      refute: nothing.refute,
+      settled: nothing.settled,
     };
-    return found.recorded === null ? early : { ...early, ...onRecord(found.recorded) };
+    return found.recorded === null ? early : onRecord(early, found.recorded);
   }
 
-  function onRecord(recorded: AuditEvent): Pick<Early, "recorded" | "refute" | "settled"> {
+  function onRecord(early: Early, recorded: AuditEvent): Early {
     const refute = async (cause: unknown): Promise<never> => {
       throw await contradicted(recorded, cause);
     };
-    return {
-      recorded,
-      refute,
-      settled: async (event, beside) =>
-        beside.length === 0 && isSameEvent(recorded, event) ? recorded : refute(undefined),
-    };
+    const settled: Early["settled"] = async (event, beside) =>
+      beside.length === 0 && isSameEvent(recorded, event) ? recorded : refute(undefined);
+    return { ...early, refute, settled };
   }
 
   /** The statement allowed what the gate does not, or something else: nothing is opened, and that is on record. */

@@ -30,7 +30,7 @@ import {
 } from "./connection.ts";
 import { createContract } from "./contract.ts";
 import { faultOf } from "./faults.ts";
-import { type LimitOptions, createLimiter } from "./limits.ts";
+import { type LimitOptions, createLimiter, tellAllowance } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import { sendOAuthError } from "./oauth.ts";
 import { assertQuery, parseQuery } from "./parsing.ts";
@@ -213,6 +213,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
 
   app.addHook("onSend", (request, _reply, payload, done) => {
     shedder.answering(request);
+    tellAllowance(stateOf(request));
     done(null, payload);
   });
 

@@ -1,7 +1,7 @@
 // How much a token may cost: a bucket of units for each credential, refilled by the second. A request is one unit,
 // taken before anything is looked up; each opened value is one more, charged once it is known, so that a bucket may
 // go into debt. A credential is known by its hash alone. Each replica counts for itself; memory is bounded.
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyRequest } from "fastify";
 import { addressBlock } from "../domain/audit.ts";
 import { BrokerError } from "../domain/errors.ts";
 import type { Clock, Credential } from "../domain/ports.ts";
@@ -66,9 +66,7 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
       if (key === null) return null;
       const bucket = byCredential.of(key);
       state.bucket = bucket;
-      const refusal = take(bucket, "This token has cost too much; wait a little.");
-      tell(state.reply, bucket);
-      return refusal;
+      return take(bucket, "This token has cost too much; wait a little.");
     },
 
     /** Takes one of what an address may ask in all, with whatever tokens. */
@@ -106,7 +104,10 @@ function take(bucket: Bucket, detail: string): BrokerError | null {
   return null;
 }
 
-function tell(reply: FastifyReply, { units, perSecond }: Bucket): void {
+/** Says in the answer what is left of the caller's allowance by then. */
+export function tellAllowance({ reply, bucket }: RequestState): void {
+  if (bucket === null) return;
+  const { units, perSecond } = bucket;
   reply.header("ratelimit-limit", String(perSecond));
   reply.header("ratelimit-remaining", String(Math.max(0, Math.floor(units))));
   reply.header("ratelimit-reset", String(Math.ceil((perSecond - units) / perSecond)));
@@ -116,7 +117,5 @@ function tell(reply: FastifyReply, { units, perSecond }: Bucket): void {
 export function charge(request: FastifyRequest, units: number): void {
   const state = stateOf(request);
   state.opened += units;
-  if (state.bucket === null || units === 0) return;
-  state.bucket.units -= units;
-  tell(state.reply, state.bucket);
+  if (state.bucket !== null) state.bucket.units -= units;
 }
