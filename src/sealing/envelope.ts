@@ -34,7 +34,7 @@ export class EnvelopeError extends Error {
 }
 
 declare const bound: unique symbol;
-/** What sealed bytes are bound to, and open with alone. As text it takes a third of the memory that bytes do. */
+/** What sealed bytes are bound to, and open with alone. As text, which takes two thirds of the memory that a Buffer does. */
 export type Associated = string & { readonly [bound]: true };
 
 /** A purpose and its fields as associated data; the fields of one purpose are always the same ones. */
