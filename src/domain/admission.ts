@@ -161,7 +161,8 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
     const { credential, context } = caller;
     if (credential.kind === "absent" || credential.kind === "malformed") throw new Refused(credential.kind);
     const access = credential.kind === "access" ? credential.claims : null;
-    const target = await targetOf(need.place, source);
+    const isOfPrincipal = need.place.kind === "principal" || need.place.kind === "token";
+    const target = isOfPrincipal ? await targetOf(need.place, source) : null;
     const lookup = need.ask.action === "lookup";
     const admission = await source.admit(credential, ownerFor(need.place, target), lookup);
     if (admission === null) throw new Refused("unknown");
@@ -251,8 +252,10 @@ function standIn(access: AccessClaims | null): TokenRecord {
   };
 }
 
-async function targetOf(place: Place, source: Source): Promise<TargetFacts | null> {
-  if (place.kind !== "principal" && place.kind !== "token") return null;
+async function targetOf(
+  place: Extract<Place, { kind: "principal" | "token" }>,
+  source: Source,
+): Promise<TargetFacts | null> {
   const id =
     place.kind === "principal" ? place.principal_id : (await source.token(place.token_id))?.principal_id;
   const principal = id === undefined ? null : await source.principal(id);

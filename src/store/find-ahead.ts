@@ -7,7 +7,6 @@ import { subjectOf } from "../domain/opening.ts";
 import { ACCESS_NOTED_SECONDS } from "../domain/ports.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import type { SettingRow } from "../domain/setting.ts";
-import type { AccessNotes } from "./access-notes.ts";
 import type { SealedUpTo } from "./audit-place.ts";
 import { cleanEvent } from "./audit-write.ts";
 import { type Cell, arrayOf, writtenOf } from "./columns.ts";
@@ -107,7 +106,7 @@ function firstExpiry(rows: readonly SettingRow[]): Date | null {
   return ends.reduce<Date | null>((first, end) => (first === null || end < first ? end : first), null);
 }
 
-export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
+export function createFinding(db: Db, sealed: SealedUpTo) {
   const pages = createKept<KnownPage>(pagesWeightMax);
   const whos = createKept<KnownWho>(whoWeightMax);
   const standings = createKept<KnownStanding>(standingsWeightMax);
@@ -201,11 +200,6 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
     return { admission, page: page.page, recorded: recordedOf(ask, who, tenant_id, page.subjects) };
   }
 
-  function admissionOf({ token, principal }: KnownWho, standing: KnownStanding["standing"] | null) {
-    const current = token === null ? null : notes.overlayToken(token);
-    return { token: current, principal, standing, owns_an_organization: false };
-  }
-
   /** What a read comes to whose answer was known, and is on record now. */
   function confirmed(ask: Asked, { standing: { who, standing }, page }: Confirmable): FoundAhead {
     return {
@@ -216,6 +210,14 @@ export function createFinding(db: Db, notes: AccessNotes, sealed: SealedUpTo) {
   }
 
   return { known, forget, find, confirmed };
+}
+
+/** When the token was last of use is as it was then: a read of settings shows nothing of that. */
+function admissionOf(
+  { token, principal }: KnownWho,
+  standing: KnownStanding["standing"] | null,
+): NonNullable<FoundAhead["admission"]> {
+  return { token, principal, standing, owns_an_organization: false };
 }
 
 /** The event as it rests. */

@@ -4,7 +4,6 @@
 // fails for what is in it is sent again one by one, so that members fail singly.
 import type { Store } from "../domain/ports.ts";
 import type { FoundAhead } from "../domain/read-ahead.ts";
-import type { AccessNotes } from "./access-notes.ts";
 import type { SealedUpTo } from "./audit-place.ts";
 import type { AuditObserver } from "./audit-write.ts";
 import { type Confirmable, confirmReads } from "./confirm.ts";
@@ -33,13 +32,8 @@ type Answers = (n: number) => FoundAhead | null;
 /** `isAway`: there is nothing to be had of the database. */
 type Left = { readonly isAway: boolean; readonly handOut: () => void };
 
-export function createReadAhead(
-  db: Db,
-  notes: AccessNotes,
-  sealed: SealedUpTo,
-  observer: AuditObserver = {},
-) {
-  const finding = createFinding(db, notes, sealed);
+export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObserver = {}) {
+  const finding = createFinding(db, sealed);
   const [toConfirm, toFind]: [Waiting[], Waiting[]] = [[], []];
   let underWay = 0;
   let isScheduled = false;

@@ -187,7 +187,7 @@ export function createStore(options: StoreOptions): OpenStore {
     ...translated({
       admit: admitTogether(db, notes),
       ...usesWith(db),
-      ...createReadAhead(db, notes, sealed, observer),
+      ...createReadAhead(db, sealed, observer),
     }),
     transact(work, place) {
       if (place === undefined) return alone(work);

@@ -4,7 +4,6 @@ import { type AddressInfo, type Socket, createServer } from "node:net";
 import pg from "pg";
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { OwnerKey } from "../../src/domain/ports.ts";
-import { createAccessNotes } from "../../src/store/access-notes.ts";
 import type { Db } from "../../src/store/db.ts";
 import { createReadAhead } from "../../src/store/read-ahead.ts";
 import { createStore } from "../../src/store/store.ts";
@@ -75,8 +74,7 @@ test("where it falls silent after a batch that failed for what is in it, nobody 
     throw Object.assign(new Error("silent"), { code: "ETIMEDOUT" });
   };
   const db = { query } as unknown as Db;
-  const notes = createAccessNotes(db, () => undefined);
-  const { readAhead } = createReadAhead(db, notes, { position: 0 });
+  const { readAhead } = createReadAhead(db, { position: 0 });
   const reads = Array.from({ length: 32 }, () =>
     readAhead(readOf({ kind: "api", hash: Buffer.alloc(32) }, NOWHERE, "list", new Date(), AT)),
   );
