@@ -124,8 +124,10 @@ function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reade
       : reader.setting(key, path);
   };
   // The reader's methods are functions by themselves: none of them knows of the object.
-  const planned: Partial<Reader> = { __proto__: reader, settings, setting } as object;
-  return planned as Reader;
+  const planned = Object.create(reader) as { -readonly [Name in keyof Reader]: Reader[Name] };
+  planned.settings = settings;
+  planned.setting = setting;
+  return planned;
 }
 
 function isPlanned(query: SettingQuery, plan: Plan, page: SettingPage): boolean {
