@@ -48,6 +48,9 @@ export type RequestContext = {
   readonly user_agent: string | null;
 };
 
+/** Of an event that says no more than the rest of it; shared by all of those. */
+export const NO_DETAILS: AuditEvent["details"] = Object.freeze({});
+
 /** What an event says of the owner. A null owner is the instance. */
 export function ownerOf(owner: Owner | null): Pick<AuditEvent, "owner_type" | "owner_id"> {
   return owner === null ? { owner_type: "instance", owner_id: null } : owner;

@@ -4,6 +4,7 @@ import type { Caller, Denied, Grant, Need, Who } from "./admission.ts";
 import {
   type AuditEvent,
   INSTANCE_TENANT,
+  NO_DETAILS,
   type Outcome,
   type RequestContext,
   type Subject,
@@ -17,6 +18,7 @@ export type Report = {
   readonly target_id?: string | null;
   readonly details?: Readonly<Record<string, string>>;
 };
+/** Handed on field by field, so that what is not said may be undefined. */
 export type EventReport = { readonly [Name in keyof Report]: Report[Name] | undefined } & {
   readonly path?: string | null;
   readonly reason?: string | undefined;
@@ -24,7 +26,6 @@ export type EventReport = { readonly [Name in keyof Report]: Report[Name] | unde
 };
 
 type Details = AuditEvent["details"];
-const NO_DETAILS: Details = {};
 
 export const SIGN_IN = { action: "sign_in", path: null } as const;
 
@@ -74,6 +75,7 @@ export function createEvents(newId: NewId, clock: Clock) {
     action: Action = need.ask.action,
   ): AuditEvent {
     const who = { principal_id: grant.principal.id, token_id: grant.token.id };
+    // Null says that there is none.
     const { target_id = need.asked?.target_id ?? grant.target?.principal_id ?? null } = report;
     const about = {
       subjects: report.subjects,

@@ -113,17 +113,18 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
           trial.done();
           return { result };
         } catch (error) {
-          if (error instanceof Busy) trial.done();
-          else if (error instanceof Stale) trial.failed(true);
-          else {
-            const now = letIn.at(-1);
-            if (now !== undefined) trial.done();
-            else trial.failed(false);
-            // Nobody waits twice for a database that cannot be had, nor is told so before they are admitted.
-            const isAway = error instanceof BrokerError && error.code === "unavailable";
-            if (now !== undefined || isAway)
-              return settle(caller, need, now ?? (await admitted(caller, need)), error);
+          if (error instanceof Busy) {
+            trial.done();
+            return null;
           }
+          const now = letIn.at(-1);
+          if (now !== undefined && !(error instanceof Stale)) {
+            trial.done();
+            return settle(caller, need, now, error);
+          }
+          trial.failed(error instanceof Stale);
+          // Nobody waits twice for a database that cannot be had. Who was not let in is nobody whom a record could name.
+          if (error instanceof BrokerError && error.code === "unavailable") throw error;
           return null;
         }
       }

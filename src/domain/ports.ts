@@ -172,7 +172,7 @@ export type PurgedSetting = { readonly id: string; readonly path: string };
 
 /**
  * The one setting that a write is of. `by`: who will be asked about; so they may be looked up with the rest. `only`: it
- * shares the commit of others or is not done at all, and waits for nobody's lock.
+ * shares the commit of others or is not done at all, and waits for nobody's lock nor for a writer of its path.
  */
 export type WritePlace = {
   readonly owner: Owner;

@@ -86,7 +86,7 @@ export function createReadingAhead(store: Store, source: Source, { eventOf, newI
       source: { admit: () => Promise.resolve(found.admission), token, principal },
       reader: readerWith(store.reader, plan, found.page),
       at: event.at,
-      recorded: found.recorded,
+      recorded: null,
       refute: nothing.refute,
       settled: nothing.settled,
     };
@@ -99,7 +99,7 @@ export function createReadingAhead(store: Store, source: Source, { eventOf, newI
     };
     const settled: Early["settled"] = async (event, beside) =>
       beside.length === 0 && isSameEvent(recorded, event) ? recorded : refute(undefined);
-    return { ...early, refute, settled };
+    return { ...early, recorded, refute, settled };
   }
 
   /** The statement allowed what the gate does not, or something else: nothing is opened, and that is on record. */

@@ -106,7 +106,7 @@ export class KeptRow implements SettingRow {
     return row.#constant;
   }
 
-  /** What its value is bound to, as whoever seals makes it of the row. */
+  /** What its value is bound to, as whoever seals makes it of the row: `make` is always the same. */
   static boundTo<Bound extends string>(row: SettingRow, make: (row: SettingRow) => Bound): Bound {
     if (!(#bound in row)) return make(row);
     row.#bound ??= make(row);

@@ -104,9 +104,9 @@ function take(bucket: Bucket, detail: string): BrokerError | null {
   return null;
 }
 
-/** Says in the answer what is left of the caller's allowance by then. */
+/** Says in the answer what is left of the caller's allowance by then, unless it tells of another limit. */
 export function tellAllowance({ reply, bucket }: RequestState): void {
-  if (bucket === null) return;
+  if (bucket === null || reply.hasHeader("ratelimit-limit")) return;
   const { units, perSecond } = bucket;
   reply.header("ratelimit-limit", String(perSecond));
   reply.header("ratelimit-remaining", String(Math.max(0, Math.floor(units))));

@@ -51,7 +51,7 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
   let freshRows = 0;
 
   /** Of a setting. A row that stays in memory has it at hand: there is a look-up a row otherwise. */
-  function noteOf(row: SettingRow): Note | undefined {
+  function lookedUp(row: SettingRow): Note | undefined {
     // No other store has ever seen this object.
     const atHand = KeptRow.noteOf(row) as Note | null;
     if (atHand !== null && !atHand.isGone) return atHand;
@@ -126,7 +126,7 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
 
   return {
     noteDisclosure(row: SettingRow, principalId: string, at: number): void {
-      const note = noted(noteOf(row), at, row.setting, false);
+      const note = noted(lookedUp(row), at, row.setting, false);
       if (note !== null) noteReader(note, row.version.version, principalId, at);
     },
     noteTokenUse(id: string, at: number): void {
@@ -134,7 +134,7 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
     },
 
     /** When it was last of use; undefined: nothing is noted. */
-    settingAt: (row: SettingRow): number | undefined => noteOf(row)?.at,
+    settingAt: (row: SettingRow): number | undefined => lookedUp(row)?.at,
     versionAt: ({ setting_id, version }: VersionRecord): number | undefined =>
       notes.get(setting_id)?.versions.find((each) => each.version === version)?.at,
     tokenAt: (id: string): number | undefined => notes.get(id)?.at,

@@ -2,7 +2,7 @@
 // for a flush of the disk once for many; an idle one writes at once. An event's promise resolves when it is durable.
 // What could fail one event's row is taken out beforehand or fails that event alone.
 import { createHash } from "node:crypto";
-import { type AuditEvent, addressBlock } from "../domain/audit.ts";
+import { type AuditEvent, NO_DETAILS, addressBlock } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
 import type { Store, Transaction } from "../domain/ports.ts";
 import { type Column, arraysOf } from "./columns.ts";
@@ -23,8 +23,6 @@ function clean(text: string, lengthMax = textLengthMax): string {
 const cleanOrNull = (text: string | null, lengthMax?: number): string | null =>
   text === null ? null : clean(text, lengthMax);
 const idOrNull = (id: string | null): string | null => (id === null ? null : id.toLowerCase());
-
-const NO_DETAILS: AuditEvent["details"] = {};
 
 /** An event as the database will have it: what is hashed of it later is the same, whether it was kept or is read. */
 export function cleanEvent(event: AuditEvent): AuditEvent {

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import type { Caller, Need } from "../../src/domain/admission.ts";
 import type { AuditEvent } from "../../src/domain/audit.ts";
 import type { SettingPath } from "../../src/domain/address.ts";
-import { unavailable } from "../../src/domain/errors.ts";
+import { BrokerError, unavailable } from "../../src/domain/errors.ts";
 import { createGate } from "../../src/domain/gate.ts";
 import type { Admission, Store, Transaction, WritePlace } from "../../src/domain/ports.ts";
 import { Busy, Stale } from "../../src/domain/steps.ts";
@@ -42,15 +42,26 @@ const admission = {
   owns_an_organization: false,
 } as unknown as Admission;
 
-/** A gate whose caller has written once; `atOnce` is what the store makes of the next attempt that may only share. */
-async function whoHasWritten(atOnce: (work: () => Promise<unknown>) => Promise<unknown>) {
+/**
+ * A gate whose caller has written once; `atOnce` is what the store makes of the next attempt that may only share, and
+ * `afterwards` what happens when it is applied.
+ */
+async function whoHasWritten(
+  atOnce: (work: () => Promise<unknown>) => Promise<unknown>,
+  afterwards: () => void = () => undefined,
+) {
   const tried: string[] = [];
+  let admissions = 0;
+  const admit = async (): Promise<Admission> => {
+    admissions += 1;
+    return admission;
+  };
   const events: AuditEvent[] = [];
   const record = async (event: AuditEvent): Promise<void> => void events.push(event);
-  const tx = { admit: async () => admission, record, announce: async () => undefined };
+  const tx = { admit, record, announce: async () => undefined };
   const store = {
     reader: {},
-    admit: async () => admission,
+    admit,
     noteTokenUse: () => undefined,
     record,
     async transact(work: (tx: Transaction) => Promise<unknown>, place?: WritePlace) {
@@ -67,12 +78,23 @@ async function whoHasWritten(atOnce: (work: () => Promise<unknown>) => Promise<u
       atOnce: () => null,
       prepare: async () => null,
       lock: async () => null,
-      apply: async () => ({ result: "done", subjects: [] }),
+      apply: async () => {
+        onApply();
+        return { result: "done", subjects: [] };
+      },
     });
+  let onApply = (): void => undefined;
   await change();
+  onApply = afterwards;
   expect(tried.splice(0)).toEqual(["usual"]);
   events.length = 0;
-  return { change, tried, outcomes: () => events.map(({ outcome }) => outcome) };
+  return {
+    change,
+    tried,
+    outcomes: () => events.map(({ outcome }) => outcome),
+    /** How often it was asked who calls. */
+    admissions: () => admissions,
+  };
 }
 
 test("it goes the usual way where it would have to wait, and begins so again the next time", async () => {
@@ -88,10 +110,28 @@ test("it goes the usual way where something is missing, and does so at first fro
   expect(tried).toEqual(["shared", "usual", "usual"]);
 });
 
-test("a database that cannot be had is waited for once, and that is on record once", async () => {
-  const { change, tried, outcomes } = await whoHasWritten(() => Promise.reject(unavailable("away")));
+test("a database that cannot be had is waited for once: who was not let in is asked about no more", async () => {
+  const { change, tried, outcomes, admissions } = await whoHasWritten(() =>
+    Promise.reject(unavailable("away")),
+  );
+  const before = admissions();
   await expect(change()).rejects.toMatchObject({ code: "unavailable" });
   expect(tried).toEqual(["shared"]);
+  expect(admissions()).toBe(before);
+  expect(outcomes()).toEqual([]);
+});
+
+test("what fails once its maker was let in is on record, and is not tried anew", async () => {
+  const { change, tried, outcomes, admissions } = await whoHasWritten(
+    async (work) => work(),
+    () => {
+      throw new BrokerError("conflict", "taken");
+    },
+  );
+  const before = admissions();
+  await expect(change()).rejects.toMatchObject({ code: "conflict" });
+  expect(tried).toEqual(["shared"]);
+  expect(admissions()).toBe(before + 1);
   expect(outcomes()).toEqual(["failed"]);
 });
 

@@ -36,6 +36,15 @@ test("of 130 refused sign-ins from one address 100 are 401; the rest 429, told w
   expect([code.status, code.headers.get("ratelimit-remaining")]).toEqual([429, "0"]);
 });
 
+test("of a token that is no good any more they tell the limit of refusals, and not what it may still cost", async () => {
+  const { api, id } = await narrower(broker, world.writer.api, {});
+  await world.writer.api.delete(`/tokens/${id}`);
+  const { status, headers } = await broker.as(api.token).get("/auth/me");
+  expect(status).toBe(429);
+  expect([headers.get("ratelimit-limit"), headers.get("ratelimit-remaining")]).toEqual(["100", "0"]);
+  expect(headers.get("ratelimit-reset")).toBe(headers.get("retry-after"));
+});
+
 test("a token that verifies is not refused for them, nor is its holder's 400, 403 or 404", async () => {
   const { writer, organization, project } = world;
   expect((await client(broker.url, "nonsense").get("/auth/me")).status).toBe(429);
