@@ -3,7 +3,8 @@
 // is answered is what the schema says, to the byte, and costs a few pieces of text a setting.
 import { randomUUID } from "node:crypto";
 import type { FastifyReply } from "fastify";
-import { KeptRow, type Setting, type SettingRow, type ShownRow, toSetting } from "../domain/setting.ts";
+import { KeptRow } from "../domain/kept-row.ts";
+import { type Setting, type SettingRow, type ShownRow, toSetting } from "../domain/setting.ts";
 
 type Page<Row> = { readonly settings: readonly Row[]; readonly next_cursor: string | null };
 /** Writes a page as its schema says. */

@@ -1,6 +1,7 @@
 // What is noted of uses, in memory: which rows were of use when, and which of that the database does not have yet.
 import { ACCESS_NOTED_SECONDS } from "../domain/ports.ts";
-import { KeptRow, type SettingRow, type VersionRecord } from "../domain/setting.ts";
+import { KeptRow } from "../domain/kept-row.ts";
+import type { SettingRow, VersionRecord } from "../domain/setting.ts";
 
 /** Rows that are noted at once; where there are none left to forget, a new one is not kept. */
 const ROWS_MAX = 100_000;

@@ -2,7 +2,8 @@
 import type { Owner, OwnerType } from "../domain/address.ts";
 import type { PrincipalKind } from "../domain/access.ts";
 import type { PrincipalRecord, TokenRecord } from "../domain/ports.ts";
-import { KeptRow, type Labels, type Location, type SettingRow } from "../domain/setting.ts";
+import { KeptRow } from "../domain/kept-row.ts";
+import type { Labels, Location, SettingRow } from "../domain/setting.ts";
 import type { Role } from "../domain/access.ts";
 import type { SettingType } from "../domain/address.ts";
 import type { ManagerName, Storage, VersionState } from "../domain/setting.ts";

@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { afterEach, expect, test, vi } from "vitest";
 import { ACCESS_NOTED_SECONDS } from "../../src/domain/ports.ts";
-import { KeptRow, type SettingRow } from "../../src/domain/setting.ts";
+import { KeptRow } from "../../src/domain/kept-row.ts";
+import type { SettingRow } from "../../src/domain/setting.ts";
 import { type Note, type Seen, createNotesTable } from "../../src/store/access-notes-table.ts";
 
 afterEach(() => void vi.useRealTimers());
