@@ -55,8 +55,22 @@ export async function sql(broker: TestBroker, ...statements: string[]): Promise<
   const direct = new pg.Client({ connectionString: broker.databaseUrl });
   await direct.connect();
   try {
-    for (const statement of statements) await direct.query(statement);
+    for (const statement of statements) await unlessDeadlocked(() => direct.query(statement));
   } finally {
     await direct.end();
   }
+}
+
+/**
+ * A statement that locks the log and its months may cross one of the broker's own; PostgreSQL ends one of the two then,
+ * and the broker is not the one that tries again here.
+ */
+async function unlessDeadlocked(ask: () => Promise<unknown>): Promise<void> {
+  for (let triesLeft = 5; ; triesLeft--)
+    try {
+      await ask();
+      return;
+    } catch (error) {
+      if (triesLeft === 0 || !(error instanceof pg.DatabaseError) || error.code !== "40P01") throw error;
+    }
 }
