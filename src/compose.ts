@@ -28,7 +28,7 @@ import { registerRoutes } from "./http/routes.ts";
 import { newId } from "./ids.ts";
 import { openTracing, tracedStore } from "./observe.ts";
 import { sealRegularly } from "./sealer.ts";
-import { createSealMaker, hashTextOf } from "./sealing/audit-seal.ts";
+import { createSealMaker, hashEvent } from "./sealing/audit-seal.ts";
 import { keepPrivately } from "./private-file.ts";
 import { openMasterKeys } from "./sealing/key-source.ts";
 import { createLifecycleSealer } from "./sealing/lifecycle-sealer.ts";
@@ -137,7 +137,7 @@ export async function open(config: Config, logger: Logger, started: (() => Promi
   const onBackgroundError = (error: unknown): void =>
     logger.error({ err: error }, "a background task failed");
   const wake = createWake();
-  const hashes = createEventHashes(hashTextOf);
+  const hashes = createEventHashes(hashEvent);
   const opened = createStore({
     databaseUrl,
     poolSize: config.databasePoolSize,

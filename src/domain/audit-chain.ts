@@ -3,8 +3,11 @@
 // does not hold: whoever changes, removes or moves an event, or a seal, can make no seal that says so.
 import type { AuditEvent } from "./audit.ts";
 
-/** One event under a seal. The position is the event's own; the id tells when it was made. */
-export type Leaf = { readonly position: number; readonly id: string; readonly hash: Uint8Array };
+/**
+ * One event under a seal. The position is the event's own; the id tells when it was made. The hash is text, a character
+ * a byte: thousands of them wait to be sealed, and a Buffer is several times as large.
+ */
+export type Leaf = { readonly position: number; readonly id: string; readonly hash: string };
 
 /** What is signed. Seals are numbered from 1 without a gap, and so are the positions that they cover. */
 export type SealBody = {
@@ -24,8 +27,8 @@ export type SealBody = {
   readonly key_id: string;
 };
 export type Seal = SealBody & {
-  /** Null once all its events are gone by retention. */
-  readonly leaves: readonly Leaf[] | null;
+  /** Packed; null once all its events are gone by retention. */
+  readonly leaves: Uint8Array | null;
   readonly hash: Uint8Array;
   readonly signature: Uint8Array;
 };
@@ -35,7 +38,8 @@ export type Place = Pick<Leaf, "position" | "id">;
 
 /** Hashes and judges; needs the public key alone. */
 export type SealJudge = {
-  hashEvent(event: AuditEvent): Uint8Array;
+  /** As a leaf has it. */
+  hashEvent(event: AuditEvent): string;
   /** Whether the key's holder signed this seal, leaves included, where there are any. */
   isGenuine(seal: Seal): boolean;
   isGenuineEnd(end: ExportEnd, signature: Uint8Array): boolean;
@@ -95,7 +99,7 @@ export type SealState = {
 type KeyCheck = Uint8Array | null;
 export type MakeSeal = (head: Seal | null) => Promise<Seal | null>;
 
-const LEAF_BYTES = 56;
+export const LEAF_BYTES = 56;
 const ID_START = 8;
 const HASH_START = 24;
 
@@ -106,7 +110,7 @@ export function packLeaves(leaves: readonly Leaf[]): Buffer {
     const start = index * LEAF_BYTES;
     packed.writeBigInt64BE(BigInt(position), start);
     packed.write(id.replaceAll("-", ""), start + ID_START, "hex");
-    packed.set(hash, start + HASH_START);
+    packed.write(hash, start + HASH_START, "latin1");
   });
   return packed;
 }
@@ -120,7 +124,7 @@ export function unpackLeaves(packed: Uint8Array): Leaf[] {
     return {
       position: Number(leaf.readBigInt64BE(0)),
       id: `${id.slice(0, 8)}-${id.slice(8, 12)}-${id.slice(12, 16)}-${id.slice(16, 20)}-${id.slice(20)}`,
-      hash: leaf.subarray(HASH_START),
+      hash: leaf.toString("latin1", HASH_START),
     };
   });
 }

@@ -2,14 +2,7 @@
 // it goes, signed; between them each seal, then the events under it, then the events that no seal covers yet. Whoever
 // has the public key can verify it, without the database and the master key.
 import type { AuditEvent } from "./audit.ts";
-import {
-  type ExportEnd,
-  type Seal,
-  type SealJudge,
-  type SealMaker,
-  packLeaves,
-  unpackLeaves,
-} from "./audit-chain.ts";
+import { type ExportEnd, type Seal, type SealJudge, type SealMaker } from "./audit-chain.ts";
 import { type ChainItem, type KnownHead, type Verdict, verifyChain } from "./audit-verify.ts";
 
 const FORMAT = "coffer audit v1";
@@ -51,7 +44,7 @@ export async function* exportLines(source: Source, maker: SealMaker, now: Date):
       events_hash: hexOf(seal.events_hash),
       hash: hexOf(seal.hash),
       signature: hexOf(seal.signature),
-      leaves: leaves === null ? null : packLeaves(leaves).toString("base64"),
+      leaves: leaves === null ? null : Buffer.from(leaves).toString("base64"),
     });
   }
   const end: ExportEnd = {
@@ -161,7 +154,7 @@ function toSeal(fields: Fields): Seal {
     last_position: numberOf(fields["last_position"]),
     count: numberOf(fields["count"]),
     events_hash: bytesOf(fields["events_hash"]),
-    leaves: typeof leaves === "string" ? unpackLeaves(Buffer.from(leaves, "base64")) : null,
+    leaves: typeof leaves === "string" ? Buffer.from(leaves, "base64") : null,
     kept_from: dateOrNull(fields["kept_from"]),
     sealed_at: dateOf(fields["sealed_at"]),
     key_id: String(fields["key_id"]),

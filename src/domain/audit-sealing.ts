@@ -36,6 +36,9 @@ export type SealingDeps = {
   readonly onAlert: (alert: SealAlert) => void;
 };
 
+/** What the next seal is to cover, and whether there may be more than that. */
+type Next = { readonly leaves: readonly Leaf[]; readonly isMore: boolean };
+
 export type Sealing = ReturnType<typeof createSealing>;
 
 export function createSealing({ seals, maker, hashes, keys, clock, onAlert }: SealingDeps) {
@@ -68,34 +71,34 @@ export function createSealing({ seals, maker, hashes, keys, clock, onAlert }: Se
     return now.getTime() - base.sealed_at.getTime() >= HEARTBEAT_SECONDS * 1000;
   }
 
-  /** The next leaves after a position, up to one whose event is neither remembered nor among those read at once. */
-  async function leavesAfter(position: number): Promise<{ leaves: Leaf[]; isMore: boolean }> {
+  /** Those after a position, up to one whose event is neither remembered nor among those read at once. */
+  async function leavesAfter(position: number): Promise<Next> {
     const places = await seals.placesAfter(position, EVENTS_PER_SEAL);
-    const unknown = places.filter(({ id }) => hashes.get(id) === null).slice(0, EVENTS_READ);
-    const keyOf = (place: Place): string => `${place.position} ${place.id}`;
-    const read = new Map<string, Uint8Array>();
+    const remembered = places.map(({ id }) => hashes.get(id));
+    const unknown = places.filter((_, n) => remembered[n] === null).slice(0, EVENTS_READ);
+    const keyOf = ({ position: at, id }: Place): string => `${at} ${id}`;
+    const read = new Map<string, string>();
     if (unknown.length > 0)
       for (const placed of await seals.eventsAt(unknown.map((place) => place.position)))
         read.set(keyOf({ position: placed.position, id: placed.event.id }), maker.hashEvent(placed.event));
     const leaves: Leaf[] = [];
-    for (const place of places) {
-      const hash = hashes.get(place.id) ?? read.get(keyOf(place));
+    for (const [n, place] of places.entries()) {
+      const hash = remembered[n] ?? read.get(keyOf(place));
       if (hash === undefined) break;
-      leaves.push({ ...place, hash });
+      leaves.push({ position: place.position, id: place.id, hash });
     }
     return { leaves, isMore: places.length === EVENTS_PER_SEAL || leaves.length < places.length };
   }
 
   /** Null when there is nothing to add. `isMore`: there may be more than that seal takes. */
   async function append(): Promise<{ made: Seal; isMore: boolean } | null> {
-    let isMore = false;
+    let next: Next = { leaves: [], isMore: false };
     const made = await seals.append(known, async (head, keyCheck) => {
       keys.named(keyCheck);
       const base = baseOf(head);
       const last = base?.last_position ?? 0;
-      const next = await leavesAfter(last);
+      next = await leavesAfter(last);
       const { leaves } = next;
-      ({ isMore } = next);
       const now = clock.now();
       if (!isDue(base, leaves, now)) return null;
       return maker.seal(
@@ -112,8 +115,8 @@ export function createSealing({ seals, maker, hashes, keys, clock, onAlert }: Se
       );
     });
     if (made === null) return null;
-    for (const { id } of made.leaves ?? []) hashes.forget(id);
-    return { made, isMore };
+    for (const { id } of next.leaves) hashes.forget(id);
+    return { made, isMore: next.isMore };
   }
 
   /** Whatever keeps events from getting positions, those that have them are sealed. Answers the error to throw then. */

@@ -3,7 +3,7 @@
 // signing key can make none of this fit: a changed event has another hash, a removed one leaves its leaf, and a seal
 // that is changed, left out or made up is not signed as the next of its chain.
 import type { AuditEvent } from "./audit.ts";
-import { type Leaf, type Seal, type SealJudge, sameBytes, timeOfId } from "./audit-chain.ts";
+import { type Leaf, type Seal, type SealJudge, sameBytes, timeOfId, unpackLeaves } from "./audit-chain.ts";
 
 /** A seal is followed by the events under it, in order of position; at the end come those that no seal covers yet. */
 export type ChainItem =
@@ -73,7 +73,8 @@ export async function verifyChain(
   function takeSeal(given: Seal): Problem | null {
     const gone = passOver(() => false);
     if (gone !== null) return gone;
-    const flaw = sealFlaw(seal, given, judge);
+    const under = given.leaves === null ? [] : unpackLeaves(given.leaves);
+    const flaw = sealFlaw(seal, given, under, judge);
     if (flaw !== null) return flaw;
     const noted = known.find(({ number }) => number === given.number);
     if (noted !== undefined && !sameBytes(noted.hash, given.hash))
@@ -81,7 +82,7 @@ export async function verifyChain(
     seals += 1;
     seal = given;
     next = 0;
-    leaves = given.leaves ?? [];
+    leaves = under;
     if (given.leaves === null && given.count > 0) {
       if (keptFrom === null || given.sealed_at >= keptFrom)
         return problemOf("removed", given, given.first_position, null, "All under this seal is gone.");
@@ -114,7 +115,7 @@ export async function verifyChain(
     }
     next += 1;
     events += 1;
-    if (sameBytes(judge.hashEvent(event), leaf.hash)) return null;
+    if (judge.hashEvent(event) === leaf.hash) return null;
     return leafProblem("changed", leaf, "It is not what was sealed.");
   }
 
@@ -140,7 +141,12 @@ function problemOf(
 }
 
 /** Why a seal is not the one that comes after `before`. */
-function sealFlaw(before: Seal | null, seal: Seal, judge: SealJudge): Problem | null {
+function sealFlaw(
+  before: Seal | null,
+  seal: Seal,
+  leaves: readonly Leaf[],
+  judge: SealJudge,
+): Problem | null {
   const flaw = (what: Problem["what"], detail: string, position: number | null = null): Problem =>
     problemOf(what, seal, position, null, detail);
   if (!judge.isGenuine(seal)) return flaw("seal_forged", "It is not signed by this instance's key as it is.");
@@ -155,7 +161,7 @@ function sealFlaw(before: Seal | null, seal: Seal, judge: SealJudge): Problem | 
   if (before !== null && (before.kept_from ?? 0) > (seal.kept_from ?? 0))
     return flaw("seal_forged", "What retention has taken is not given back.");
   let expected = first;
-  for (const { position } of seal.leaves ?? []) {
+  for (const { position } of leaves) {
     if (position !== expected) return flaw("removed", "The event was gone before it was sealed.", expected);
     expected += 1;
   }

@@ -39,15 +39,15 @@ const PAGE_VALUE_BYTES_MAX = 1_048_576;
 
 export type ListInput = {
   readonly owner: Owner;
-  readonly path?: string;
-  readonly match?: "auto" | "exact" | "under";
+  readonly path?: string | undefined;
+  readonly match?: "auto" | "exact" | "under" | undefined;
   readonly decrypt: boolean;
-  readonly version?: number;
-  readonly type?: SettingType;
-  readonly label?: { readonly key: string; readonly value: string };
+  readonly version?: number | undefined;
+  readonly type?: SettingType | undefined;
+  readonly label?: { readonly key: string; readonly value: string } | undefined;
   readonly include_deleted: boolean;
   readonly limit: number;
-  readonly cursor?: string;
+  readonly cursor?: string | undefined;
   readonly on_error: "fail" | "withhold";
   /** The entity tags of If-None-Match; empty when there is none. */
   readonly if_none_match: readonly string[];

@@ -1,18 +1,13 @@
 // The seals over the audit log. One replica at a time adds one, under a lock that others do not wait for. What it seals
 // are events with positions, which are committed and frozen: so they are read by the driver, outside the transaction,
 // which is many times cheaper than through Prisma.
-import {
-  type PlacedEvent,
-  type Seal,
-  type SealStore,
-  packLeaves,
-  unpackLeaves,
-} from "../domain/audit-chain.ts";
+import type { PlacedEvent, Seal, SealStore } from "../domain/audit-chain.ts";
 import { type Within, toEvent, withinBytes } from "./audit.ts";
 import { type SealedUpTo, placeAny, placedMax } from "./audit-place.ts";
-import type { Db, Statement } from "./db.ts";
+import type { Asker, Db, Statement } from "./db.ts";
 import type { AuditEventModel, AuditSealModel } from "./generated/models.ts";
 import { epochOf } from "./key-rotation.ts";
+import type { createDriverTransact } from "./transactions.ts";
 
 /** Any number will do, as long as every Coffer uses this one. */
 const lockStatement: Statement = {
@@ -73,6 +68,7 @@ const insertStatement: Statement = {
 export function auditSeals(
   db: Db,
   within: Within,
+  transact: ReturnType<typeof createDriverTransact>,
   now: () => Date,
   sealed: SealedUpTo,
 ): Pick<SealStore, "state" | "place" | "placesAfter" | "eventsAt" | "append"> {
@@ -108,7 +104,7 @@ export function auditSeals(
     },
 
     append: (known, make) =>
-      within(async (tx) => {
+      transact(async (tx) => {
         const [lock] = await tx.query<{ held: boolean }>(lockStatement, []);
         if (lock?.held !== true) return null;
         const head = await newest(tx, known);
@@ -120,16 +116,15 @@ export function auditSeals(
   };
 }
 
-async function newest(db: Db, known: Seal | null): Promise<Seal | null> {
+async function newest(db: Asker, known: Seal | null): Promise<Seal | null> {
   const of = columns.map(([name]) => known?.[name] ?? null);
   const [row] = await db.query<AuditSealModel & { readonly is_known: boolean }>(newestStatement, of);
   if (row === undefined) return null;
   return row.is_known ? known : toSeal(row);
 }
 
-export async function insertSeal(db: Db, seal: Seal): Promise<void> {
-  const leaves = seal.leaves === null ? null : packLeaves(seal.leaves);
-  await db.query(insertStatement, [...columns.map(([name]) => seal[name]), leaves]);
+export async function insertSeal(db: Asker, seal: Seal): Promise<void> {
+  await db.query(insertStatement, [...columns.map(([name]) => seal[name]), seal.leaves]);
 }
 
 /** Whatever somebody may have put into the row: what is no number or time fits no signature. */
@@ -141,7 +136,7 @@ export function toSeal(row: AuditSealModel): Seal {
     last_position: Number(row.last_position),
     count: row.count,
     events_hash: row.events_hash,
-    leaves: row.leaves === null ? null : unpackLeaves(row.leaves),
+    leaves: row.leaves,
     kept_from: row.kept_from === null ? null : new Date(row.kept_from),
     sealed_at: new Date(row.sealed_at),
     key_id: row.key_id,

@@ -15,15 +15,22 @@ export type Db = {
   query<Row>(statement: Statement, params: readonly Param[]): Promise<readonly Row[]>;
 };
 
-/** Outside any transaction; raw statements go to the driver, prepared. */
-export function poolDb(pool: pg.Pool, prisma: PrismaClient): Db {
+/** Whoever can be asked a statement. */
+export type Asker = Pick<Db, "query">;
+
+/** Statements go to the driver, prepared: through the pool, or on one of its connections. */
+export function driverAsker(driver: pg.Pool | pg.PoolClient): Asker {
   return {
-    prisma,
     query: async <Row>({ name, text }: Statement, params: readonly Param[]) => {
-      const { rows } = await pool.query({ name, text, values: [...params] });
+      const { rows } = await driver.query({ name, text, values: [...params] });
       return rows as Row[];
     },
   };
+}
+
+/** Outside any transaction. */
+export function poolDb(pool: pg.Pool, prisma: PrismaClient): Db {
+  return { prisma, ...driverAsker(pool) };
 }
 
 /** Inside one interactive transaction of Prisma. */

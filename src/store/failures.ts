@@ -61,6 +61,11 @@ export function asBrokerError(error: unknown): BrokerError {
   }
 }
 
+/** To be put behind a promise: its failure as a BrokerError. */
+export function rethrow(error: unknown): never {
+  throw asBrokerError(error);
+}
+
 type Kind = "taken" | "raced" | "away" | "unknown";
 
 function kindOf(state: string): Kind {

@@ -8,7 +8,7 @@ import type { DataKeyRecord } from "../domain/sealing-ports.ts";
 import type { ManagerName, Placement, SettingRow } from "../domain/setting.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import { type Cell, type Column, arraysOf, bytesCell, unnested } from "./columns.ts";
-import type { Db, Statement } from "./db.ts";
+import type { Asker, Statement } from "./db.ts";
 import type { DataKeyModel } from "./generated/models.ts";
 import {
   type PrincipalFacts,
@@ -22,8 +22,6 @@ import {
 import { principalFacts, rowFacts, tokenFacts, whoAndWhere } from "./read-ahead-sql.ts";
 import { toDataKeyRecord } from "./rows.ts";
 import { missingVersion } from "./settings.ts";
-
-export type Asker = Pick<Db, "query">;
 
 /** Who presents it: hash, token, principal, provider, revision, stand-in. */
 export function presentedCells(presented: PresentedToken): readonly Cell[] {

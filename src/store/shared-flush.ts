@@ -6,9 +6,9 @@ import { type ChangeEvent, RIGHTS_CHANGED, payloadOf } from "../domain/change-ev
 import { cleanEvent, columns as auditColumns } from "./audit-write.ts";
 import { columns as changeColumns, deliverFrom } from "./changes.ts";
 import { type Column, arraysOf, bytesCell, namesOf, timeCell, unnested } from "./columns.ts";
-import type { Statement } from "./db.ts";
+import type { Asker, Statement } from "./db.ts";
 import { raced } from "./failures.ts";
-import { type Asker, type Spot, atSpot, spotColumns } from "./lookups.ts";
+import { type Spot, atSpot, spotColumns } from "./lookups.ts";
 
 /** What one member has written so far: nothing of it is in the database before the end. */
 export type Written = {

@@ -3,9 +3,9 @@
 // transaction is making at this moment is waited for, and those are made in one order, the one of store/settings-write.ts.
 import type { KeyEpoch } from "../domain/sealing-ports.ts";
 import { arrayOf, arraysOf, unnested } from "./columns.ts";
-import type { Statement } from "./db.ts";
+import type { Asker, Statement } from "./db.ts";
 import { heldEpochAtOnce } from "./key-rotation.ts";
-import { type Asker, type Spot, atSpot, spotColumns } from "./lookups.ts";
+import { type Spot, atSpot, spotColumns } from "./lookups.ts";
 
 const held = (type: string, table: string, parameter: number): string =>
   `SELECT '${type}' AS owner_type, id FROM (

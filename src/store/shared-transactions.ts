@@ -8,12 +8,13 @@ import { unavailable } from "../domain/errors.ts";
 import type { Transaction, WritePlace } from "../domain/ports.ts";
 import { Busy } from "../domain/steps.ts";
 import type { AccessNotes } from "./access-notes.ts";
+import { type Asker, driverAsker } from "./db.ts";
 import { asBrokerError, isOfItsConnection } from "./failures.ts";
-import type { Asker, Spot } from "./lookups.ts";
+import type { Spot } from "./lookups.ts";
 import { flush } from "./shared-flush.ts";
 import { type SharedMember, createFacades, newMember } from "./shared-member.ts";
 import { type Kinds, createRounds } from "./shared-rounds.ts";
-import { type Turns, turnTimeoutMs } from "./transactions.ts";
+import { type Turns, rolledBack, turnTimeoutMs } from "./transactions.ts";
 
 const membersMax = 64;
 const transactionsMax = 2;
@@ -143,7 +144,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
       const written = finished.map(({ member }) => member.written);
       if (finished.length === 0) await client.query("ROLLBACK");
       else {
-        const deliveries = await flush(askerOf(client), written, made);
+        const deliveries = await flush(driverAsker(client), written, made);
         await commit(client, fail);
         const events = written.flatMap((each) => each.events);
         told = () => onCommitted(events, deliveries);
@@ -187,7 +188,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
     };
     const timer = setTimeout(() => stop(new Unfinished()), timeoutMs);
     begun.catch(stop);
-    const asker = askerOf(client);
+    const asker = driverAsker(client);
     // Whoever is late finds the connection gone: by then it may be somebody else's.
     const db: Asker = {
       query: (...given) => (isStopped ? Promise.reject(new Unfinished()) : asker.query(...given)),
@@ -261,15 +262,6 @@ function tell(each: Running, how: () => void): void {
   how();
 }
 
-function askerOf(client: pg.PoolClient): Asker {
-  return {
-    query: async <Row>(
-      { name, text }: Parameters<Asker["query"]>[0],
-      params: Parameters<Asker["query"]>[1],
-    ) => (await client.query({ name, text, values: [...params] })).rows as Row[],
-  };
-}
-
 /** Whatever goes wrong from here on, nobody can say whether it was committed: it is never run again. */
 async function commit(client: pg.PoolClient, fail: (error: unknown) => void): Promise<void> {
   try {
@@ -277,15 +269,5 @@ async function commit(client: pg.PoolClient, fail: (error: unknown) => void): Pr
   } catch (error) {
     fail(error);
     throw error;
-  }
-}
-
-async function rolledBack(client: pg.PoolClient): Promise<boolean> {
-  try {
-    await client.query("ROLLBACK");
-    return true;
-  } catch {
-    // The connection is given up, and with it the transaction.
-    return false;
   }
 }

@@ -18,7 +18,7 @@ import { announceIn, changeLog } from "./changes.ts";
 import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { type Spot, ownerManagersMany, settingMany } from "./lookups.ts";
-import { asBrokerError, translated } from "./failures.ts";
+import { rethrow, translated } from "./failures.ts";
 import { federationReads, federationWrites } from "./federation.ts";
 import { keyReads, keyWrites } from "./key-rotation.ts";
 import { keyStore } from "./keys.ts";
@@ -37,7 +37,7 @@ import { settingWrites } from "./settings-write.ts";
 import { createShared } from "./shared-transactions.ts";
 import { tokenReads, tokenWrites, usesWith } from "./tokens.ts";
 import { createTogether } from "./together.ts";
-import { createTransact, createTurns } from "./transactions.ts";
+import { createDriverTransact, createTransact, createTurns } from "./transactions.ts";
 import { waitingWork } from "./waiting-work.ts";
 import { deliveryQueue, webhookReads, webhookWrites } from "./webhooks.ts";
 
@@ -204,7 +204,10 @@ export function createStore(options: StoreOptions): OpenStore {
     store,
     keys: translated(keyStore(db, within, clock.now)),
     seals: {
-      ...translated({ ...auditSeals(db, within, clock.now, sealed), ...auditMonths(db) }),
+      ...translated({
+        ...auditSeals(db, within, createDriverTransact(pool, turns), clock.now, sealed),
+        ...auditMonths(db),
+      }),
       goOnAfter(position) {
         sealed.position = position;
       },
@@ -226,8 +229,4 @@ export function createStore(options: StoreOptions): OpenStore {
       await pool.end();
     },
   };
-}
-
-function rethrow(error: unknown): never {
-  throw asBrokerError(error);
 }

@@ -1,9 +1,10 @@
 // Running transactions. Only so many run at once that reads and the audit always find a free connection, however many
 // writers queue at one path; the others wait their turn here. What `work` throws comes out as it is, after rollback.
 import { type BrokerError, unavailable } from "../domain/errors.ts";
+import type pg from "pg";
 import type { Prisma, PrismaClient } from "./generated/client.ts";
-import { type Db, transactionDb } from "./db.ts";
-import { DatabaseFailure, asBrokerError, isWorthRepeating } from "./failures.ts";
+import { type Asker, type Db, driverAsker, transactionDb } from "./db.ts";
+import { DatabaseFailure, asBrokerError, isOfItsConnection, isWorthRepeating, rethrow } from "./failures.ts";
 
 const attemptsMax = 3;
 export const turnTimeoutMs = 10_000;
@@ -40,20 +41,61 @@ export function createTransact(prisma: PrismaClient, turns: Turns): Transact {
     }
   }
 
-  return async (work) => {
-    const release = await turns();
+  return (work) => inTurn(turns, () => attempt(work));
+}
+
+/** For statements alone, on one of the driver's connections: through Prisma each costs several times as much. */
+export function createDriverTransact(pool: pg.Pool, turns: Turns) {
+  async function attempt<Result>(work: (db: Asker) => Promise<Result>): Promise<Result> {
+    const client = await pool.connect();
+    // Without a listener a connection that is lost between two statements would end the process; the next one fails.
+    client.on("error", ignore);
+    let isGood = false;
     try {
-      for (let tries = 1; ; tries++) {
-        try {
-          return await attempt(work);
-        } catch (error) {
-          if (tries === attemptsMax || !isWorthRepeating(error)) throw error;
-        }
-      }
+      await client.query("BEGIN");
+      const result = await work(driverAsker(client));
+      const { command } = await client.query("COMMIT");
+      if (command !== "COMMIT") throw new Error("a statement failed, and the work went on");
+      isGood = true;
+      return result;
+    } catch (error) {
+      isGood = !isOfItsConnection(error) && (await rolledBack(client));
+      throw error;
     } finally {
-      release();
+      client.off("error", ignore);
+      client.release(!isGood);
     }
-  };
+  }
+
+  return <Result>(work: (db: Asker) => Promise<Result>) => inTurn(turns, () => attempt(work).catch(rethrow));
+}
+
+const ignore = (): void => undefined;
+
+/** False where the connection is to be given up, and with it the transaction. */
+export async function rolledBack(client: pg.PoolClient): Promise<boolean> {
+  try {
+    await client.query("ROLLBACK");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A race that was lost is run again. */
+async function inTurn<Result>(turns: Turns, attempt: () => Promise<Result>): Promise<Result> {
+  const release = await turns();
+  try {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (tries === attemptsMax || !isWorthRepeating(error)) throw error;
+      }
+    }
+  } finally {
+    release();
+  }
 }
 
 /** Resolves when it is one's turn; the function that it answers ends that. */

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { type SealAlert, createSealing } from "../../src/domain/audit-sealing.ts";
 import type { Seal, SealStore } from "../../src/domain/audit-chain.ts";
 import { createEventHashes } from "../../src/domain/event-hashes.ts";
-import { hashTextOf } from "../../src/sealing/audit-seal.ts";
+import { hashEvent } from "../../src/sealing/audit-seal.ts";
 import { auditSeals, insertSeal } from "../../src/store/audit-seals.ts";
 import type { Db } from "../../src/store/db.ts";
 import { newMaker } from "./audit-seal-kit.ts";
@@ -32,9 +32,9 @@ async function leftBehind(after: string) {
       return rows;
     },
   } as unknown as Db;
-  const within = (work: (tx: Db) => Promise<unknown>): Promise<unknown> => work(db);
+  const within = ((work: (tx: Db) => Promise<unknown>) => work(db)) as never;
   const seals = {
-    ...auditSeals(db, within as never, () => new Date(), { position: 0 }),
+    ...auditSeals(db, within, within, () => new Date(), { position: 0 }),
     goOnAfter: () => undefined,
   } as unknown as SealStore;
   const alerts: SealAlert[] = [];
@@ -43,7 +43,7 @@ async function leftBehind(after: string) {
   const sealing = createSealing({
     seals,
     maker,
-    hashes: createEventHashes(hashTextOf),
+    hashes: createEventHashes(hashEvent),
     keys: {
       named: (check) => {
         if (check !== null && !EARLIER.equals(check)) throw new Error("left behind");

@@ -6,7 +6,7 @@ import pg from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import { createSealing } from "../../src/domain/audit-sealing.ts";
 import { createEventHashes } from "../../src/domain/event-hashes.ts";
-import { hashTextOf } from "../../src/sealing/audit-seal.ts";
+import { hashEvent } from "../../src/sealing/audit-seal.ts";
 import { verifyChain } from "../../src/domain/audit-verify.ts";
 import { applyMigrations } from "../../src/store/migrate.ts";
 import { migrationsFolder } from "../../src/store/schema-engine.ts";
@@ -55,7 +55,7 @@ test("an upgrade keeps every event and passes no collector's cursor over one; th
   const sealing = createSealing({
     seals: opened.seals,
     maker,
-    hashes: createEventHashes(hashTextOf),
+    hashes: createEventHashes(hashEvent),
     keys: { named: () => null },
     clock,
     onAlert: (alert) => alerts.push(alert),

@@ -17,7 +17,7 @@ import type {
 } from "../../src/domain/ports.ts";
 import type { SettingRecord, VersionRecord } from "../../src/domain/setting.ts";
 import { createEventHashes } from "../../src/domain/event-hashes.ts";
-import { hashTextOf } from "../../src/sealing/audit-seal.ts";
+import { hashEvent } from "../../src/sealing/audit-seal.ts";
 import { createStore } from "../../src/store/store.ts";
 import { createDatabase } from "../harness/postgres.ts";
 
@@ -33,7 +33,7 @@ export async function openFixture() {
   const time = { now: new Date("2026-03-04T05:06:07.089Z") };
   const backgroundErrors: unknown[] = [];
   const open = (poolSize = 10) => {
-    const hashes = createEventHashes(hashTextOf);
+    const hashes = createEventHashes(hashEvent);
     const opened = createStore({
       databaseUrl: database.url,
       poolSize,

@@ -51,16 +51,20 @@ export function settingsRoutes(app: App, broker: Broker): void {
       },
     },
     async (request, reply) => {
-      const { owner_type, owner_id, label, decrypt, include_deleted, limit, on_error, ...rest } =
-        request.query;
+      const { query } = request;
+      // Field by field: a spread costs this, the busiest of all requests, several times as much.
       const found = await broker.list(callerOf(request), {
-        ...rest,
-        owner: parseOwner(owner_type, owner_id),
-        ...(label === undefined ? {} : { label: labelOf(label) }),
-        decrypt: decrypt ?? false,
-        include_deleted: include_deleted ?? false,
-        limit: limit ?? LIMIT_DEFAULT,
-        on_error: on_error ?? "fail",
+        owner: parseOwner(query.owner_type, query.owner_id),
+        path: query.path,
+        match: query.match,
+        decrypt: query.decrypt ?? false,
+        version: query.version,
+        type: query.type,
+        label: query.label === undefined ? undefined : labelOf(query.label),
+        include_deleted: query.include_deleted ?? false,
+        limit: query.limit ?? LIMIT_DEFAULT,
+        cursor: query.cursor,
+        on_error: query.on_error ?? "fail",
         if_none_match: entityTags(request.headers["if-none-match"]),
       });
       if (found.etag !== null) reply.header("etag", found.etag);
