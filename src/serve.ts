@@ -10,6 +10,9 @@ const STOP_TIMEOUT_MS = 25_000;
  * @returns the exit code
  */
 export async function serve(config: Config, print: (text: string) => void): Promise<number> {
+  // V8 takes what lives long while it starts for what always does, and would put each request's caller among the old
+  // objects, where it stays until a full collection (docs/decisions/0022).
+  setFlagsFromString("--no-allocation-site-pretenuring");
   // What starting makes is not kept as room for young objects; that grows with the load, once there is one.
   setFlagsFromString("--semi-space-growth-factor=1");
   const stopped = stopSignal();

@@ -58,7 +58,8 @@ function timesWriter(): WriteTime {
   let text = "";
   return (time) => {
     if (time === null) return "null";
-    if (time.getTime() !== last) text = JSON.stringify(time);
+    // JSON.stringify would take twice as long to write the same.
+    if (time.getTime() !== last) text = `"${time.toISOString()}"`;
     last = time.getTime();
     return text;
   };

@@ -19,6 +19,7 @@ import {
   packLeaves,
   sameBytes,
 } from "../domain/audit-chain.ts";
+import { isoOf } from "../domain/iso-time.ts";
 import { encodeFields, encodedText } from "./encoding.ts";
 
 const ED25519_PKCS8 = Buffer.from("302e020100300506032b657004220420", "hex");
@@ -124,7 +125,7 @@ function judgeOf(publicKeys: () => readonly KeyObject[]): SealJudge {
 const sha256 = (bytes: Uint8Array): Buffer => digestOf("sha256", bytes, "buffer");
 const hexOf = (bytes: Uint8Array | null): string | null =>
   bytes === null ? null : Buffer.from(bytes).toString("hex");
-const timeOf = (date: Date): string => (Number.isNaN(date.getTime()) ? "invalid" : date.toISOString());
+const timeOf = (date: Date): string => (Number.isNaN(date.getTime()) ? "invalid" : isoOf(date));
 
 function rawOf(publicKey: KeyObject): Buffer {
   return publicKey.export({ format: "der", type: "spki" }).subarray(ED25519_SPKI.length);

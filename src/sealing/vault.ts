@@ -152,23 +152,20 @@ export function createVault(deps: VaultDeps): Vault {
     rows: readonly SettingRow[],
     contents: readonly (Envelope | Remote | Opened)[],
   ): readonly Opened[] | null {
-    const keys = new Map<string, KeyObject>();
-    for (const [index, content] of contents.entries()) {
-      const tenantId = rows[index]?.setting.tenant_id;
-      if (tenantId === undefined || !("data_key_id" in content)) return null;
-      if (keys.has(content.data_key_id)) continue;
-      const key = keyring.cached(tenantId, content.data_key_id);
-      if (key === null) return null;
-      keys.set(content.data_key_id, key);
-    }
-    return rows.map((row, index) => {
+    const cached: { row: SettingRow; sealed: Uint8Array; key: KeyObject }[] = [];
+    // An owner's values are mostly under one key.
+    let key: KeyObject | null = null;
+    let keyId: string | null = null;
+    for (const [index, row] of rows.entries()) {
       const content = contents[index];
-      const key =
-        content !== undefined && "data_key_id" in content ? keys.get(content.data_key_id) : undefined;
-      if (content === undefined || !("data_key_id" in content) || key === undefined)
-        throw new Error("a content and its key are a row's");
-      return decrypt(row, content.sealed, key);
-    });
+      if (content === undefined || !("data_key_id" in content)) return null;
+      const { data_key_id: id, sealed } = content;
+      if (id !== keyId) key = keyring.cached(row.setting.tenant_id, id);
+      keyId = id;
+      if (key === null) return null;
+      cached.push({ row, sealed, key });
+    }
+    return cached.map(({ row, sealed, key }) => decrypt(row, sealed, key));
   }
 
   /** A manager that does not have what a broker's row points at is drift: a person should look. */

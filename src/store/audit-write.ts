@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { type AuditEvent, NO_DETAILS, addressBlock } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
+import { isoOf } from "../domain/iso-time.ts";
 import type { Store, Transaction } from "../domain/ports.ts";
 import { type Column, arraysOf } from "./columns.ts";
 import type { Db, Param, Statement } from "./db.ts";
@@ -51,7 +52,7 @@ export function cleanEvent(event: AuditEvent): AuditEvent {
 export const columns: readonly Column<AuditEvent>[] = [
   ["tenant_id", "uuid", (event) => event.tenant_id],
   ["id", "uuid", (event) => event.id],
-  ["at", "timestamptz", (event) => event.at.toISOString()],
+  ["at", "timestamptz", (event) => isoOf(event.at)],
   ["principal_id", "uuid", (event) => event.principal_id],
   ["token_id", "uuid", (event) => event.token_id],
   ["action", "text", (event) => event.action],

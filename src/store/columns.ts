@@ -17,7 +17,14 @@ export const writtenOf = (text: string): Written => ({ written: literal(text) })
 /** An array of cells. */
 export function arrayOf(cells: readonly (Cell | Written)[]): string {
   let text = "";
-  for (const cell of cells) text += text === "" ? literal(cell) : `,${literal(cell)}`;
+  // What is the same in one row after another (an action, an outcome) is written once.
+  let last: Cell | Written | undefined;
+  let lastText = "";
+  for (const cell of cells) {
+    if (cell !== last) lastText = literal(cell);
+    last = cell;
+    text += text === "" ? lastText : `,${lastText}`;
+  }
   return `{${text}}`;
 }
 
