@@ -73,8 +73,10 @@ export async function verifyChain(
   function takeSeal(given: Seal): Problem | null {
     const gone = passOver(() => false);
     if (gone !== null) return gone;
+    if (!judge.isGenuine(given))
+      return problemOf("seal_forged", given, null, null, "It is not signed by this instance's key as it is.");
     const under = given.leaves === null ? [] : unpackLeaves(given.leaves);
-    const flaw = sealFlaw(seal, given, under, judge);
+    const flaw = sealFlaw(seal, given, under);
     if (flaw !== null) return flaw;
     const noted = known.find(({ number }) => number === given.number);
     if (noted !== undefined && !sameBytes(noted.hash, given.hash))
@@ -140,16 +142,10 @@ function problemOf(
   return { what, seal: seal?.number ?? null, position, event_id, at, detail };
 }
 
-/** Why a seal is not the one that comes after `before`. */
-function sealFlaw(
-  before: Seal | null,
-  seal: Seal,
-  leaves: readonly Leaf[],
-  judge: SealJudge,
-): Problem | null {
+/** Why a genuine seal is not the one that comes after `before`. */
+function sealFlaw(before: Seal | null, seal: Seal, leaves: readonly Leaf[]): Problem | null {
   const flaw = (what: Problem["what"], detail: string, position: number | null = null): Problem =>
     problemOf(what, seal, position, null, detail);
-  if (!judge.isGenuine(seal)) return flaw("seal_forged", "It is not signed by this instance's key as it is.");
   const number = (before?.number ?? 0) + 1;
   if (seal.number !== number) return flaw("seal_removed", `Seal ${number} should come here.`);
   if (!sameBytes(seal.previous, before?.hash ?? null))

@@ -153,15 +153,17 @@ export function createVault(deps: VaultDeps): Vault {
     contents: readonly (Envelope | Remote | Opened)[],
   ): readonly Opened[] | null {
     const cached: { row: SettingRow; sealed: Uint8Array; key: KeyObject }[] = [];
-    // An owner's values are mostly under one key.
+    // An owner's values are mostly under one key. Each tenant is asked about its own.
     let key: KeyObject | null = null;
-    let keyId: string | null = null;
+    let [lastTenant, lastId] = ["", ""];
     for (const [index, row] of rows.entries()) {
       const content = contents[index];
       if (content === undefined || !("data_key_id" in content)) return null;
       const { data_key_id: id, sealed } = content;
-      if (id !== keyId) key = keyring.cached(row.setting.tenant_id, id);
-      keyId = id;
+      const { tenant_id } = row.setting;
+      if (id !== lastId || tenant_id !== lastTenant) key = keyring.cached(tenant_id, id);
+      lastId = id;
+      lastTenant = tenant_id;
       if (key === null) return null;
       cached.push({ row, sealed, key });
     }

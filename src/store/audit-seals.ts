@@ -1,6 +1,6 @@
 // The seals over the audit log. One replica at a time adds one, under a lock that others do not wait for. What it seals
-// are events with positions, which are committed and frozen: so they are read by the driver, outside the transaction,
-// which is many times cheaper than through Prisma.
+// are events with positions, which are committed and frozen: so they need not be read in the transaction that adds it.
+// All of it goes by the driver, which is many times cheaper than Prisma.
 import type { PlacedEvent, Seal, SealStore } from "../domain/audit-chain.ts";
 import { type Within, toEvent, withinBytes } from "./audit.ts";
 import { type SealedUpTo, placeAny, placedMax } from "./audit-place.ts";

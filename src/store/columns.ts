@@ -18,8 +18,8 @@ export const writtenOf = (text: string): Written => ({ written: literal(text) })
 export function arrayOf(cells: readonly (Cell | Written)[]): string {
   let text = "";
   // What is the same in one row after another (an action, an outcome) is written once.
-  let last: Cell | Written | undefined;
-  let lastText = "";
+  let last: Cell | Written = null;
+  let lastText = literal(last);
   for (const cell of cells) {
     if (cell !== last) lastText = literal(cell);
     last = cell;

@@ -1,7 +1,7 @@
 // Running transactions. Only so many run at once that reads and the audit always find a free connection, however many
-// writers queue at one path; the others wait their turn here. What `work` throws comes out as it is, after rollback.
-import { type BrokerError, unavailable } from "../domain/errors.ts";
+// writers queue at one path; the others wait their turn here. What goes wrong is told after the rollback.
 import type pg from "pg";
+import { type BrokerError, unavailable } from "../domain/errors.ts";
 import type { Prisma, PrismaClient } from "./generated/client.ts";
 import { type Asker, type Db, driverAsker, transactionDb } from "./db.ts";
 import { DatabaseFailure, asBrokerError, isOfItsConnection, isWorthRepeating, rethrow } from "./failures.ts";
@@ -17,6 +17,7 @@ const connectionsLeft = 3;
 export type Work<Result> = (db: Db, onFailure: (error: BrokerError) => void) => Promise<Result>;
 export type Transact = <Result>(work: Work<Result>) => Promise<Result>;
 
+/** What `work` throws comes out as it is. */
 export function createTransact(prisma: PrismaClient, turns: Turns): Transact {
   async function attempt<Result>(work: Work<Result>): Promise<Result> {
     const failures: BrokerError[] = [];
@@ -44,18 +45,36 @@ export function createTransact(prisma: PrismaClient, turns: Turns): Transact {
   return (work) => inTurn(turns, () => attempt(work));
 }
 
-/** For statements alone, on one of the driver's connections: through Prisma each costs several times as much. */
+/**
+ * For statements alone, on one of the driver's connections: through Prisma each costs several times as much. What `work`
+ * throws comes out as a BrokerError; once a statement has failed nothing is committed, whatever `work` makes of it.
+ */
 export function createDriverTransact(pool: pg.Pool, turns: Turns) {
   async function attempt<Result>(work: (db: Asker) => Promise<Result>): Promise<Result> {
     const client = await pool.connect();
     // Without a listener a connection that is lost between two statements would end the process; the next one fails.
     client.on("error", ignore);
+    const asker = driverAsker(client);
+    const failures: unknown[] = [];
+    let isOver = false;
     let isGood = false;
+    const query: Asker["query"] = async (...given) => {
+      // Whoever is late finds the connection gone: by then it may be somebody else's.
+      if (isOver) throw new Error("a statement came after its transaction");
+      try {
+        return await asker.query(...given);
+      } catch (error) {
+        failures.push(error);
+        throw error;
+      }
+    };
     try {
       await client.query("BEGIN");
-      const result = await work(driverAsker(client));
-      const { command } = await client.query("COMMIT");
-      if (command !== "COMMIT") throw new Error("a statement failed, and the work went on");
+      const result = await work({ query }).finally(() => {
+        isOver = true;
+      });
+      if (failures.length > 0) throw failures[0];
+      await client.query("COMMIT");
       isGood = true;
       return result;
     } catch (error) {

@@ -304,6 +304,28 @@ describe("opening in memory", () => {
   });
 });
 
+describe("a page of values under several keys", () => {
+  test.each([
+    ["of one tenant", true],
+    ["of two tenants", false],
+  ])("%s opens in its order, each under its own, with nothing asked of the store", async (_, isOneTenant) => {
+    const broker = replica();
+    const one = ownerKey();
+    const other = isOneTenant ? { ...one, owner_id: ownerKey().owner_id } : ownerKey();
+    const rows = [];
+    for (const [index, key] of [one, other, other, one, other].entries())
+      rows.push(await written(broker, key, `value ${index}`));
+    expect(new Set(rows.map(({ version }) => version.data_key_id)).size).toBe(2);
+    await broker.vault.open(permit, rows);
+    broker.keyStore.down = new Error("asked the store");
+    const results = await broker.vault.open(permit, rows);
+    expect(results.map((each) => each.kind === "opened" && each.plaintext.reveal())).toEqual(
+      rows.map((_row, index) => `value ${index}`),
+    );
+    expect(broker.alerts).toEqual([]);
+  });
+});
+
 describe("the vault", () => {
   test("asks the store once for a page of rows under one key", async () => {
     const first = replica();

@@ -32,7 +32,7 @@ async function leftBehind(after: string) {
       return rows;
     },
   } as unknown as Db;
-  const within = ((work: (tx: Db) => Promise<unknown>) => work(db)) as never;
+  const within = <Result>(work: (tx: Db) => Promise<Result>): Promise<Result> => work(db);
   const seals = {
     ...auditSeals(db, within, within, () => new Date(), { position: 0 }),
     goOnAfter: () => undefined,
@@ -56,7 +56,7 @@ async function leftBehind(after: string) {
   return { driver, others, sealing, alerts, at, first: first as Seal };
 }
 
-test.each(["newest_seal_unless_known", "audit_state", "hash_of_seal", "lock_audit_seals"])(
+test.each(["newest_seal_unless_known", "audit_state", "hash_of_seal", "lock_audit_seals", "key_epoch"])(
   "replaced after its statement %s, it adds no seal and raises no alarm",
   async (statement) => {
     const { driver, others, sealing, alerts, at, first } = await leftBehind(statement);

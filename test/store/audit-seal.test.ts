@@ -311,6 +311,20 @@ describe("somebody with the database and without the key", () => {
     expect(alerts).toEqual([{ kind: "audit_seal_forged", seal: 1 }]);
   });
 
+  test.each([
+    ["a byte behind them", "leaves || '\\x00'"],
+    ["half a leaf behind them", "leaves || substring(leaves FOR 28)"],
+    ["a leaf twice", "leaves || leaves"],
+    ["one leaf fewer", "substring(leaves FOR 56)"],
+    ["another hash in the first", "overlay(leaves PLACING sha256('x') FROM 25)"],
+  ])("changes a seal's leaves (%s), and it is named", async (_, leaves) => {
+    const { sealed, attack, problem } = await openSealed();
+    await sealed(2);
+    expect(await problem()).toBeNull();
+    await attack(`UPDATE audit_seals SET leaves = ${leaves}`);
+    expect(await problem()).toMatchObject({ what: "seal_forged", seal: 1 });
+  });
+
   test("cuts off the tail, seals and all: a replica that runs raises an alarm, and the hole stays for ever", async () => {
     const { sealed, attack, problem, alerts, sealing } = await openSealed();
     for (let round = 0; round < 4; round++) await sealed(2);
