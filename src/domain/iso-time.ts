@@ -4,8 +4,8 @@ let writtenMs = Number.NaN;
 let written = "";
 
 /**
- * A time as `toISOString` writes it, which takes half a microsecond: of a busy log's events, one after another, most are
- * of the same millisecond.
+ * A time as `toISOString` writes it, which takes half a microsecond: most of what a busy broker puts on record and into
+ * its log, one after another, is of the same millisecond.
  * @throws RangeError for what is no time
  */
 export function isoOf(time: Date): string {

@@ -3,6 +3,7 @@
 // The framework has no logger at all, so no line of its own can say more.
 import { type DestinationStream, type Level, type Logger, pino } from "pino";
 import { BrokerError } from "../domain/errors.ts";
+import { isoOf } from "../domain/iso-time.ts";
 
 /** Nobody logs these; should somebody, it says so instead. */
 const NEVER = "authorization headers body query url token secret password value plaintext".split(" ");
@@ -17,7 +18,7 @@ export function createLogger(level: Level | "silent", destination?: DestinationS
     {
       level,
       base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
+      timestamp: () => `,"time":"${isoOf(new Date())}"`,
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: NEVER, censor: "[redacted]" },
       serializers: { err: describeError, error: describeError },
