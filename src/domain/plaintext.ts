@@ -1,5 +1,5 @@
 // Plaintext holds a secret's value on its way between client and sealer.
-// However it is printed, interpolated, inspected or serialized it says [redacted]; `reveal` is the one way to
+// However it is printed, interpolated, inspected or serialized it says [redacted]; `reveal` and `json` are the ways to
 // the value and `bytes` the one way to what is sealed. Nothing else in the tree may hold a bare value.
 import type { SettingType } from "./address.ts";
 import { BrokerError, type InputProblem } from "./errors.ts";
@@ -33,6 +33,14 @@ export class Plaintext {
   /** The value as clients see it. Call it only where an answer is being made. */
   reveal(): SettingValue {
     return this.#type === "custom" ? this.#canonical : (JSON.parse(this.#canonical) as SettingValue);
+  }
+
+  /**
+   * The value as clients see it, as JSON. A composite one is that already: to parse it and write it again took a
+   * twentieth of a read of twenty. Call it only where an answer is being made.
+   */
+  json(): string {
+    return this.#type === "custom" ? JSON.stringify(this.#canonical) : this.#canonical;
   }
 
   /** The canonical UTF-8 bytes: a custom value as it is, the others as JSON with their fields in table order. */

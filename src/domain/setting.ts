@@ -5,7 +5,7 @@ import { formatRef, nameOfPath } from "./address.ts";
 import type { DenialReason } from "./errors.ts";
 import { KeptRow } from "./kept-row.ts";
 import { CLOUDS, LATEST, type Located, type SecretAddress } from "./manager-ports.ts";
-import { type SettingValue, VALUE_BYTES_MAX } from "./plaintext.ts";
+import { type Plaintext, type SettingValue, VALUE_BYTES_MAX } from "./plaintext.ts";
 
 /** Where a value rests: sealed in our database; in a manager, put there by us; in a manager, put there by others. */
 export const STORAGES = ["envelope", "manager", "external"] as const;
@@ -76,7 +76,7 @@ export type Withheld = DenialReason | "expired" | "deleted" | "destroyed" | "man
 /** What became of the value in an answer. */
 export type Disclosure =
   | { readonly kind: "metadata" }
-  | { readonly kind: "opened"; readonly value: SettingValue }
+  | { readonly kind: "opened"; readonly plaintext: Plaintext }
   | { readonly kind: "withheld"; readonly why: Withheld };
 
 /** A row that is answered: what became of its value, and when one was disclosed last. */
@@ -225,7 +225,7 @@ export function toSetting(shown: ShownRow): Setting {
     ...KeptRow.constantOf(row, toConstant),
     etag: etagOfShown(shown),
     decrypted: kind === "opened",
-    value: kind === "opened" ? disclosure.value : null,
+    value: kind === "opened" ? disclosure.plaintext.reveal() : null,
     ...(kind === "withheld" ? { withheld: disclosure.why } : {}),
     last_accessed_at: timeOrNull(accessed),
   };

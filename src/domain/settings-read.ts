@@ -74,7 +74,7 @@ type Chosen = { readonly choices: readonly Choice[]; readonly exact: boolean; re
 const METADATA: Disclosure = { kind: "metadata" };
 
 function disclosureOf(plaintext: Plaintext | null, withhold: Withheld | null): Disclosure {
-  if (plaintext !== null) return { kind: "opened", value: plaintext.reveal() };
+  if (plaintext !== null) return { kind: "opened", plaintext };
   return { kind: "withheld", why: withhold ?? "manager_failed" };
 }
 

@@ -4,6 +4,7 @@
 import { randomUUID } from "node:crypto";
 import type { FastifyReply } from "fastify";
 import { KeptRow } from "../domain/kept-row.ts";
+import { Plaintext } from "../domain/plaintext.ts";
 import { type Setting, type SettingRow, type ShownRow, toSetting } from "../domain/setting.ts";
 
 type Page<Row> = { readonly settings: readonly Row[]; readonly next_cursor: string | null };
@@ -47,7 +48,7 @@ function keptText(
   const [head, middle, tail] = pieces;
   const time = writeTime(accessed);
   if (disclosure.kind === "metadata") return `${head}${time}${middle}`;
-  return `${head}${JSON.stringify(disclosure.value)}${middle}${time}${tail}`;
+  return `${head}${disclosure.plaintext.json()}${middle}${time}${tail}`;
 }
 
 type WriteTime = (time: Date | null) => string;
@@ -70,7 +71,7 @@ const HOLE = randomUUID();
 
 /** What is written of a row around its holes: that of an opened value, and that of the time. NONE: too much. */
 function piecesOf(row: SettingRow, kind: "metadata" | "opened", write: WritePage): readonly string[] {
-  const disclosure = kind === "metadata" ? { kind } : { kind, value: HOLE };
+  const disclosure = kind === "metadata" ? { kind } : { kind, plaintext: new Plaintext("custom", HOLE) };
   const setting = { ...toSetting({ row, disclosure, accessed: null }), last_accessed_at: HOLE };
   const empty = around(write({ settings: [], next_cursor: null }));
   const whole = write({ settings: [setting], next_cursor: null });

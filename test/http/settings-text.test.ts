@@ -31,6 +31,20 @@ async function textsOf(path: string, decrypt: boolean): Promise<string[]> {
 const timeless = (text: string): string =>
   text.replace(/"last_accessed_at":("[^"]*"|null)/g, '"last_accessed_at":null');
 
+const awkward = fc.constantFrom(
+  '"value":null',
+  '","last_accessed_at":null,"',
+  '[]{}\\"\\u0000',
+  "\u2028\u2029",
+  "\u0001\u001f\u007f",
+  "🔑é",
+  "$& $1 $$",
+);
+const text = fc
+  .oneof(awkward, fc.string({ unit: "binary", minLength: 1, maxLength: 60 }))
+  .filter((each) => each.isWellFormed() && !each.includes("\0"));
+const plain = text.filter((each) => each.trim() !== "");
+
 describe("a page that is read again and again", () => {
   test.each([true, false])("is the same text each time, decrypt=%s", async (decrypt) => {
     const base = `connect/${decrypt ? "S3" : "ContainerRegistry"}`;
@@ -65,19 +79,6 @@ describe("a page that is read again and again", () => {
   });
 
   test("whatever text is in a value, a description or a label", async () => {
-    const awkward = fc.constantFrom(
-      '"value":null',
-      '","last_accessed_at":null,"',
-      '[]{}\\"\\u0000',
-      "\u2028\u2029",
-      "\u0001\u001f\u007f",
-      "🔑é",
-      "$& $1 $$",
-    );
-    const text = fc
-      .oneof(awkward, fc.string({ unit: "binary", minLength: 1, maxLength: 60 }))
-      .filter((each) => each.isWellFormed() && !each.includes("\0"));
-    const plain = text.filter((each) => each.trim() !== "");
     let [n, taken] = [0, 0];
     await fc.assert(
       fc.asyncProperty(text, plain, plain, async (value, description, label) => {
@@ -96,5 +97,25 @@ describe("a page that is read again and again", () => {
       { numRuns: 60 },
     );
     expect(taken).toBeGreaterThan(20);
+  });
+
+  test("whatever text is in the fields of a composite value, in whatever order they were given", async () => {
+    const required = fc.record({ access_key_id: plain, secret_access_key: plain });
+    const others = fc.record(
+      { session_token: plain, region: plain, bucket: plain, force_path_style: fc.boolean() },
+      { requiredKeys: [] },
+    );
+    let n = 0;
+    await fc.assert(
+      fc.asyncProperty(others, required, async (some, keys) => {
+        const value = { ...some, ...keys };
+        const path = `connect/S3/text/${(n += 1)}`;
+        await made(api.put(path, value));
+        const [first = "", ...again] = await textsOf(path, true);
+        expect(JSON.parse(first).settings[0].value).toEqual(value);
+        for (const other of again) expect(timeless(other)).toBe(timeless(first));
+      }),
+      { numRuns: 40 },
+    );
   });
 });
