@@ -2,7 +2,7 @@
 // it goes, signed; between them each seal, then the events under it, then the events that no seal covers yet. Whoever
 // has the public key can verify it, without the database and the master key.
 import type { AuditEvent } from "./audit.ts";
-import { type ExportEnd, type Seal, type SealJudge, type SealMaker } from "./audit-chain.ts";
+import type { ExportEnd, Seal, SealJudge, SealMaker } from "./audit-chain.ts";
 import { type ChainItem, type KnownHead, type Verdict, verifyChain } from "./audit-verify.ts";
 
 const FORMAT = "coffer audit v1";

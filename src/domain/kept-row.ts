@@ -6,8 +6,8 @@ type Texts = { [Kind in "metadata" | "opened"]: readonly string[] | null };
 
 /**
  * A row that stays in memory for many reads, with what is a pure function of it and need be found out once only, and
- * where its uses are noted. That is private to the very object: a copy has nothing of it. WeakMaps would do; but the collector goes through all entries
- * of all of them while everything waits, which took longer than the rest of its work.
+ * where its uses are noted. That is private to the very object: a copy has nothing of it. WeakMaps would do; but the
+ * collector goes through all entries of all of them while everything waits, which took longer than the rest of its work.
  */
 export class KeptRow implements SettingRow {
   readonly setting: SettingRecord;

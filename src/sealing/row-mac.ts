@@ -11,7 +11,7 @@ import type { Owner, SettingType } from "../domain/address.ts";
 import type { ManagedSecret, SecretAddress, SecretIdentity } from "../domain/manager-ports.ts";
 import type { Mark } from "../domain/sealing-ports.ts";
 import { KeptRow } from "../domain/kept-row.ts";
-import { type Location, type SettingRecord, type SettingRow, type VersionRecord } from "../domain/setting.ts";
+import type { Location, SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import { type Field, type Purpose, encodeFields } from "./encoding.ts";
 import type { MasterKeys } from "./master-key.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
