@@ -13,7 +13,7 @@ import type { Ahead, FoundAhead } from "./read-ahead.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 
 /** How far a row's time of its last disclosure may be behind one that was noted after it. */
-export const ACCESS_NOTED_SECONDS = 60;
+export const ACCESS_NOTED_SECONDS = 300;
 
 export type Clock = { readonly now: () => Date };
 /** A fresh UUIDv7, in lower case (RFC 9562). */

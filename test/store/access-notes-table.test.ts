@@ -29,7 +29,7 @@ function write(table: ReturnType<typeof createNotesTable>, all = false): string[
   return due.map(({ id }) => id).toSorted();
 }
 
-test("what is due is what has a use that was never written, or one that is newer than a minute-old write", () => {
+test("what is due is what has a use that was never written, or one that is newer than a write of long ago", () => {
   vi.useFakeTimers({ toFake: ["Date"], now: 1_000_000_000 });
   type Step =
     | { readonly kind: "read"; readonly id: string; readonly version: number; readonly reader: string }

@@ -113,7 +113,7 @@ export const Setting = component(
       created_by: Id("Who made it."),
       updated_at: Time("When anything of it last changed."),
       updated_by: Id("Who changed it."),
-      last_accessed_at: TimeOrNull("When a value was last disclosed, give or take a minute."),
+      last_accessed_at: TimeOrNull("When a value was last disclosed, give or take ten minutes."),
       expires_at: TimeOrNull("From then on the value is withheld."),
       rotate_after_days: Nullable(Type.Integer(), { description: "How long a value ought to live." }),
       rotation_due_at: TimeOrNull("When the current value has lived that long."),
