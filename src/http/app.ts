@@ -39,7 +39,8 @@ import { NO_ROUTE, type RequestState, type RouteInfo, beginState, stateOf } from
 import { type CheckHealth, serviceRoutes } from "./routes/service.ts";
 import { Shed, type SheddingOptions, createShedder } from "./shedding.ts";
 import type { SignInDeps } from "./routes/sign-in.ts";
-import { COMPONENTS, PUBLISHED } from "./schemas/kit.ts";
+import { AJV_OPTIONS, compilersAtFirstUse } from "./schema-compilers.ts";
+import { COMPONENTS } from "./schemas/kit.ts";
 import { type TraceRequest, tracing } from "./trace-requests.ts";
 import { createUnderWay } from "./under-way.ts";
 
@@ -112,16 +113,8 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     // While closing, what still arrives on an open connection is served, and the connection closed.
     return503OnClosing: false,
     routerOptions: { querystringParser: parseQuery, maxParamLength: PARAMETER_LENGTH_MAX },
-    ajv: {
-      customOptions: {
-        coerceTypes: false,
-        removeAdditional: false,
-        useDefaults: true,
-        // Bounded by the body's size; faults.ts tells the first few.
-        allErrors: true,
-        keywords: [PUBLISHED, "example"],
-      },
-    },
+    ajv: { customOptions: AJV_OPTIONS },
+    schemaController: { compilersFactory: compilersAtFirstUse() },
     frameworkErrors: (thrown, request, reply) => {
       if (begin(request, reply, NO_ROUTE) === null) return;
       answerProblem(faultOf(thrown, contract.names), request, reply);
