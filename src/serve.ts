@@ -1,4 +1,5 @@
 // The broker as a process: it starts, says where it listens, and stops at a signal.
+import { flushCompileCache } from "node:module";
 import { setFlagsFromString } from "node:v8";
 import type { Config } from "./config.ts";
 
@@ -23,6 +24,9 @@ export async function serve(config: Config, print: (text: string) => void): Prom
     const address = await service.app.listen({ host: config.host, port: config.port });
     setFlagsFromString("--semi-space-growth-factor=2");
     logger.info({ address, public_url: config.publicUrl ?? address }, "coffer is ready");
+    // Node would write what it compiled only when it exits, which one that is killed never does: with Google's client each
+    // start of it took 1.7 s of the processor in place of 1.0.
+    flushCompileCache();
     if (service.adminTokenFile !== null) print(welcome(address, service.adminTokenFile));
     logger.info({ signal: await stopped }, "stopping");
   } finally {
