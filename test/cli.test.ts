@@ -173,3 +173,20 @@ test("the first start says where it is, where the token is, and a line that work
   expect(third.stderr).not.toContain(text.trim());
   await expect(stat(key)).rejects.toThrow("ENOENT");
 }, 60_000);
+
+test("what a broker compiled is there after it was killed, and every other command can use it", async () => {
+  const [database, own] = [await createDatabase(), await newHome()];
+  const environment = { DATABASE_URL: database.url, COFFER_MASTER_KEY: "ab".repeat(32) };
+  const cached = { ...environment, NODE_COMPILE_CACHE: join(own.path, "compiled") };
+  try {
+    await (await spawnBroker(own.path, cached)).killAll();
+    const debug = { ...cached, COFFER_HOME: own.path, NODE_DEBUG_NATIVE: "COMPILE_CACHE" };
+    const { code, stderr } = await coffer(["audit", "verify"], debug);
+    expect(code).toBe(0);
+    expect(stderr.match(/ was accepted/g)?.length).toBeGreaterThan(500);
+    expect(stderr).not.toContain(" was rejected");
+  } finally {
+    await own.remove();
+    await database.drop();
+  }
+});

@@ -17,11 +17,15 @@ export type Environment = Readonly<Record<string, string>>;
 export type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
 
 /** What of the tests' own environment a broker may see: nothing that would configure it. */
-const inherited = Object.fromEntries(
-  Object.entries(process.env).filter(
-    ([name]) => !/^(COFFER_|DATABASE_URL|NODE_OPTIONS|VITEST|PG)/.test(name),
+const inherited = {
+  ...Object.fromEntries(
+    Object.entries(process.env).filter(
+      ([name]) => !/^(COFFER_|DATABASE_URL|NODE_OPTIONS|VITEST|PG)/.test(name),
+    ),
   ),
-);
+  // Tests run under other flags of V8's than brokers: each would compile anew, and write down, what the other left.
+  NODE_COMPILE_CACHE: fileURLToPath(new URL("../../node_modules/.cache/brokers", import.meta.url)),
+};
 
 const living = new Set<ChildProcess>();
 process.once("exit", () => {
