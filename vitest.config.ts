@@ -2,32 +2,35 @@ import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /**
- * The files that take longest, longest first. vitest knows durations only where it has run before; on a clean checkout
- * one of these would start last, and all the others be over long before it.
+ * The files that take longest. vitest knows durations only where it has run before; on a clean checkout one of these
+ * would start last, and all the others be over long before it. Those that keep the processor busy alternate with those
+ * that mostly wait: two of a kind side by side take turns, or leave the machine idle.
  */
 const LONG = [
   "managers/kill-gcp",
-  "managers/kill-aws",
-  "chaos/backup",
-  "keys/master-key",
-  "chaos/lifecycle-kill",
-  "chaos/faults-database",
   "chaos/faults-clients",
-  "keys/rewrap",
-  "embedded/embedded",
-  "keys/cloud",
-  "clients/run",
-  "http/report-audit",
+  "managers/kill-aws",
+  "chaos/lifecycle-kill",
+  "chaos/backup",
+  "chaos/faults-database",
+  "keys/master-key",
   "chaos/faults-server",
+  "keys/cloud",
   "managers/faults",
-  "audit-cli",
-  "http/webhooks",
-  "http/shutdown",
-  "chaos/canary",
+  "embedded/embedded",
+  "http/report-audit",
+  "keys/rewrap",
+  "chaos/overload",
   "cli-operator",
+  "http/webhooks",
+  "clients/run",
+  "http/shutdown",
+  "audit-cli",
+  "sealing/aws",
+  "chaos/canary",
+  "sealing/gcp",
   "chaos/replicas",
   "chaos/kill",
-  "chaos/overload",
 ];
 
 class LongestFirst extends BaseSequencer {
@@ -43,9 +46,15 @@ class LongestFirst extends BaseSequencer {
 // The machine has two cores, which the tests share with PostgreSQL and with the brokers that they start. Three workers
 // are not much quicker than two, and budgets of a few seconds are then missed now and then.
 //
-// Files of layers whose tests keep nothing in the process share its modules with those before them: loading them anew was
-// a third of their time. Whoever mocks a module, or leaves something in the environment, belongs with the others.
-const SHARED = ["test/{domain,http,store}/*.test.ts"];
+// Files whose tests keep nothing in the process share its modules with those before them: loading them anew was a third of
+// their time. Whoever mocks a module, the clock or a global, or leaves something in the environment, stands apart.
+const SHARED = [
+  "test/{domain,http,keys,store}/*.test.ts",
+  "test/auth/!(outbound|verification-cost).test.ts",
+  "test/chaos/!(clock).test.ts",
+  "test/managers/!(loading).test.ts",
+  "test/sealing/!(aws|gcp-credentials|manager-calls|manager-limits|value-cache).test.ts",
+];
 
 export default defineConfig({
   test: {
