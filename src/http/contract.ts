@@ -70,15 +70,16 @@ export function createContract(find: (id: string) => unknown): Contract {
       takesForm: consumes.includes("application/x-www-form-urlencoded"),
       coercions: coercionsOf(schema["querystring"]),
     };
-    for (const part of INPUTS) collectNames(schema[part], names, find, new Set());
+    const given = INPUTS.filter((part) => part in schema).map((part) => {
+      return [part, part === "headers" ? asNodeNames(schema[part], fail) : schema[part]] as const;
+    });
+    for (const [, each] of given) collectNames(each, names, find, new Set());
     route.config = { ...route.config, info };
     // Problems are worded and serialized in problem.ts alone, so the framework compiles nothing for them.
     const answers = Object.entries(schema.response).filter(([, response]) => !isProblemResponse(response));
     route.schema = {
       ...schema,
-      ...Object.fromEntries(
-        INPUTS.filter((part) => part in schema).map((part) => [part, compiled(schema[part])]),
-      ),
+      ...Object.fromEntries(given.map(([part, each]) => [part, compiled(each)])),
       querystring: compiled(schema["querystring"] ?? NO_QUERY),
       response: Object.fromEntries(answers.map(([status, response]) => [status, compiled(response)])),
     };
@@ -167,6 +168,19 @@ function assertClosed(schema: unknown, find: (id: string) => unknown, fail: Fail
   if (isSchema(patternProperties)) Object.values(patternProperties).forEach(inner);
   if (isSchema(additionalProperties)) inner(additionalProperties);
   else if (additionalProperties !== false && patternProperties === undefined) fail("has an open object");
+}
+
+/** What a schema of headers may consist of. */
+const OF_HEADERS: ReadonlySet<string> = new Set(["type", "properties", "required"]);
+
+/** Node writes headers' names in lower case. Fastify writes schemas so as well, but only for compilers of its own choice. */
+function asNodeNames(headers: unknown, fail: Fail): Schema {
+  if (!isSchema(headers) || !Object.keys(headers).every((key) => OF_HEADERS.has(key)))
+    return fail("its headers are not a plain object");
+  const { properties, required } = headers as { properties?: Schema; required?: readonly string[] };
+  const lower = Object.entries(properties ?? {}).map(([name, each]) => [name.toLowerCase(), each] as const);
+  const needed = required?.map((name) => name.toLowerCase());
+  return { type: "object", properties: Object.fromEntries(lower), ...(needed && { required: needed }) };
 }
 
 /** Unknown parameters and fields are errors, so what takes them says which it knows. */

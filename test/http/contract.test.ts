@@ -64,6 +64,10 @@ test.each([
   ["an open object among alternatives", answering({ anyOf: [{ type: "string" }, { type: "object" }] })],
   ["a reference to nothing", answering({ $ref: "Nothing#" })],
   ["a list of anything", answering({ type: "array" })],
+  [
+    "headers by pattern",
+    { ...good, schema: { ...schema, headers: { type: "object", patternProperties: {} } } },
+  ],
   ["an open query", { ...good, schema: { ...schema, querystring: Type.Object({}) } }],
 ])("%s stops the boot", async (_name, options) => {
   await expect(boot("/thing", options)).rejects.toThrow(/breaks the contract/);

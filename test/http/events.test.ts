@@ -106,7 +106,8 @@ describe("what is heard", () => {
 
   test("who may not list hears nothing; what is malformed is 400", async () => {
     expect((await hear(world.stranger.api)).status).toBe(403);
-    expect((await hear(world.reader.api, world.project, {}, "no-id")).status).toBe(400);
+    for (const id of ["no-id", "1".repeat(65)])
+      expect((await hear(world.reader.api, world.project, {}, id)).status).toBe(400);
     expect((await hear(world.reader.api, world.project, { path: "no//path" })).status).toBe(400);
     const head = await fetch(broker.url + eventsUrl(world.project), {
       method: "HEAD",

@@ -268,3 +268,19 @@ describe("preconditions of a write", () => {
       expect((await writer.value(path, { version: String(body.version) })).body.value).toBe(`free ${index}`);
   });
 });
+
+test("a header that is longer than openapi.yaml says is told, whatever it would have come to", async () => {
+  const path = fresh();
+  await made(writer.put(path, "1"));
+  const long = `"${"x".repeat(5_000)}"`;
+  for (const [name, answer] of [
+    ["if-match", await writer.put(path, "2", {}, { "if-match": long })],
+    ["if-none-match", await writer.put(path, "2", {}, { "if-none-match": long })],
+    ["if-none-match", await writer.list(path, {}, { "if-none-match": long })],
+  ] as const) {
+    expect([name, ...codeOf(answer)]).toEqual([name, 400, "invalid_request"]);
+    expect(answer.body.errors).toEqual([
+      { in: "header", pointer: `/${name}`, detail: `${name} must have at most 4096 characters.` },
+    ]);
+  }
+});
