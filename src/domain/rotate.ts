@@ -9,7 +9,7 @@ import type { Generator, RotationRecord, ValueGenerator, WebhookRecord } from ".
 import { liveRow, subjectOf } from "./opening.ts";
 import type { ManagedSecrets } from "./managed-secrets.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
-import type { NewId, OwnerKey, Reader } from "./ports.ts";
+import { ACCESS_NOTED_SECONDS, type NewId, type OwnerKey, type Reader } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { Setting, SettingRecord, SettingRow } from "./setting.ts";
 import {
@@ -274,13 +274,29 @@ export function createRotate(
   };
 }
 
+/** What other replicas noted of the last reads is in the database by then, but for as much as they leave out. */
+const NOTES_SECONDS = ACCESS_NOTED_SECONDS + 5;
+
+/**
+ * For how long the database must have no read of an old version, in seconds, so that there was none for an overlap: a
+ * replica tells of it later. Where there is no overlap, reads are of no account.
+ */
+export function quietSeconds(overlapSeconds: number): number {
+  return overlapSeconds === 0 ? 0 : overlapSeconds + NOTES_SECONDS;
+}
+
 /** From when the new version is current: the old one is watched over if it is to go, and else the rotation is over. */
 export function afterActivation(
   { destroy_old, overlap_seconds }: Pick<RotationRecord, "destroy_old" | "overlap_seconds">,
   at: Date,
 ): Pick<RotationRecord, "state" | "next_at" | "activated_at" | "ended_at"> {
   if (!destroy_old) return { state: "done", next_at: null, activated_at: at, ended_at: at };
-  return { state: "overlap", next_at: later(at, overlap_seconds), activated_at: at, ended_at: null };
+  return {
+    state: "overlap",
+    next_at: later(at, quietSeconds(overlap_seconds)),
+    activated_at: at,
+    ended_at: null,
+  };
 }
 
 /** The owner's own webhook, or one of the organization above. @throws BrokerError `invalid_value` */

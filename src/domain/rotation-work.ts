@@ -8,8 +8,8 @@ import type { Happening } from "./change-events.ts";
 import type { Gate } from "./gate.ts";
 import type { Reply, RotationRecord, WebhookRecord, WebhookSender } from "./lifecycle-ports.ts";
 import { lockPath } from "./path-lock.ts";
-import { ACCESS_NOTED_SECONDS, type OwnerKey, type Transaction } from "./ports.ts";
-import { afterActivation } from "./rotate.ts";
+import type { OwnerKey, Transaction } from "./ports.ts";
+import { afterActivation, quietSeconds } from "./rotate.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { SettingRecord, VersionRecord } from "./setting.ts";
 import { ended } from "./settings-remove.ts";
@@ -18,8 +18,6 @@ import type { Done } from "./steps.ts";
 const LEASE_SECONDS = 20;
 const IN_FLIGHT_MAX = 32;
 const BACKOFF_SECONDS = [5, 15, 60, 180, 300] as const;
-/** What other replicas noted of the last reads is in the database by then, but for as much as they leave out. */
-const NOTES_SECONDS = ACCESS_NOTED_SECONDS + 5;
 const RETRY_ALTERED_SECONDS = 3_600;
 
 type Outcome = Done<true> & { readonly key: OwnerKey };
@@ -213,9 +211,7 @@ function postponed(rotation: RotationRecord): Outcome {
 function quietAt({ activated_at, created_at, overlap_seconds }: RotationRecord, old: VersionRecord): Date {
   const since = activated_at ?? created_at;
   const read = old.last_accessed_at;
-  return read === null || read <= since
-    ? later(since, overlap_seconds)
-    : later(read, overlap_seconds + NOTES_SECONDS);
+  return later(read === null || read <= since ? since : read, quietSeconds(overlap_seconds));
 }
 
 async function webhookOf(tx: Transaction, rotation: RotationRecord): Promise<WebhookRecord | null> {

@@ -138,7 +138,7 @@ describe("the overlap", () => {
       await sweep();
       expect((await valueOf(path, { version: "1" })).value).toBe("old");
     });
-    await later(HOUR + 60, async () => {
+    await later(HOUR + 310, async () => {
       await sweep();
       expect((await valueOf(path)).value).toBe("new");
       expect((await valueOf(path, { version: "1" })).value).toBe("old");
@@ -157,6 +157,46 @@ describe("the overlap", () => {
       "version_destroyed",
       "retirement_postponed",
     ]);
+  });
+
+  test("whoever reads the old version by way of another replica keeps it as well, before that replica tells of it", async () => {
+    const path = "secret/Custom/overlapping-elsewhere";
+    const other = await startBroker({ beside: broker });
+    const there = settingsOf(other.as(world.keeper.api.token), world.project);
+    const pinned = async () => (await there.value(path, { version: "1" })).body.value;
+    const told = (version: number) =>
+      until(`a read of version ${version} noted`, async () => {
+        const text = `SELECT v.last_accessed_at FROM setting_versions v JOIN settings s ON s.id = v.setting_id
+          WHERE s.path = $1 AND v.version = $2 AND v.last_accessed_at IS NOT NULL`;
+        return (await attack(broker, text, [path, version])).rowCount === 1;
+      });
+    try {
+      await made(settings.put(path, "old"));
+      expect(await pinned()).toBe("old");
+      await told(1);
+      await made(rotate(path, { value: "new", destroy_old: true, overlap_seconds: HOUR }));
+      // What was noted of a setting is written together: that it is not the old one's turn yet is due to this.
+      await later(HOUR - 200, async () => {
+        expect((await there.value(path)).body.value).toBe("new");
+        await told(2);
+      });
+      await later(HOUR - 100, async () => expect(await pinned()).toBe("old"));
+      await later(HOUR + 5, async () => {
+        await sweep();
+        expect(await pinned()).toBe("old");
+      });
+    } finally {
+      // It tells of all at its end.
+      await other.close();
+    }
+    await later(HOUR + 310, async () => {
+      await sweep();
+      expect((await valueOf(path, { version: "1" })).value).toBe("old");
+    });
+    await later(3 * HOUR, async () => {
+      await sweep();
+      expect((await settings.value(path, { version: "1" })).status).toBe(410);
+    });
   });
 
   test("without destroy_old it stays for ever; with it, the right to destroy is needed", async () => {
