@@ -47,7 +47,7 @@ class LongestFirst extends BaseSequencer {
 // are not much quicker than two, and budgets of a few seconds are then missed now and then.
 //
 // Files whose tests keep nothing in the process share its modules with those before them: loading them anew was a third of
-// their time. Whoever mocks a module, the clock or a global, or leaves something in the environment, stands apart.
+// their time. Whoever mocks a module, or leaves a global, a clock or the environment other than it was, stands apart.
 const SHARED = [
   "test/{domain,http,keys,store}/*.test.ts",
   "test/auth/!(outbound|verification-cost).test.ts",

@@ -4,7 +4,7 @@ import { KeptRow } from "../domain/kept-row.ts";
 import type { SettingRow, VersionRecord } from "../domain/setting.ts";
 
 /** Rows that are noted at once; where there are none left to forget, a new one is not kept. */
-const ROWS_MAX = 100_000;
+const ROWS_MAX = 200_000;
 /** So many that were never written are written at once, and not when the interval is over. */
 const hurryAt = 5_000;
 /** More are several writes: making one is done in one go, which everybody else waits for. */

@@ -63,7 +63,12 @@ export async function startAws(): Promise<Cloud> {
       client.destroy();
       return SecretString;
     },
-    close: () => fake.close(),
+    async close() {
+      // Unless another has come since.
+      for (const [name, value] of Object.entries(fake.environment))
+        if (process.env[name] === value) delete process.env[name];
+      await fake.close();
+    },
   };
 }
 

@@ -30,7 +30,7 @@ const SettingReader = component(
     {
       principal_id: Id("Who read it."),
       version: VersionNumber,
-      last_read_at: Time("When they last did, give or take ten minutes."),
+      last_read_at: Time("When they last did, give or take five minutes."),
     },
     { description: "Who reads which version of a setting.", examples: [EXAMPLE_READER] },
   ),
@@ -122,7 +122,7 @@ const ReportedToken = component(
         description: "What there is to be done about it.",
       }),
       expires_at: TimeOrNull("When it ends."),
-      last_used_at: TimeOrNull("When it was last used, give or take ten minutes."),
+      last_used_at: TimeOrNull("When it was last used, give or take five minutes."),
     },
     { description: "A token that lies idle or is about to end.", examples: EXAMPLE_REPORT.tokens },
   ),

@@ -26,7 +26,7 @@ const token = {
   uses_left: Nullable(Type.Integer(), { description: "How many of them are left." }),
   allowed_cidrs: Nullable(List(Type.String()), { description: "Where it may be used from; null: anywhere." }),
   expires_at: TimeOrNull("When it expires; null: never."),
-  last_used_at: TimeOrNull("When it was last used, give or take ten minutes."),
+  last_used_at: TimeOrNull("When it was last used, give or take five minutes."),
   revoked_at: TimeOrNull("When it was revoked."),
   created_at: Time("When it was made."),
   created_by: CreatedBy,
