@@ -274,8 +274,8 @@ export function createRotate(
   };
 }
 
-/** What other replicas noted of the last reads is in the database by then, but for as much as they leave out. */
-const NOTES_SECONDS = ACCESS_NOTED_SECONDS + 5;
+/** What other replicas noted of the last reads is in the database by then: a note that is due waits a minute at most. */
+const NOTES_SECONDS = ACCESS_NOTED_SECONDS + 120;
 
 /**
  * For how long the database must have no read of an old version, in seconds, so that there was none for an overlap: a

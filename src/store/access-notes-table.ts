@@ -9,6 +9,12 @@ const ROWS_MAX = 200_000;
 const hurryAt = 5_000;
 /** More are several writes: making one is done in one go, which everybody else waits for. */
 const settingsAWrite = 250;
+/**
+ * And so many of them at most that were written before. After a busy minute thousands are due once more at the same time,
+ * and are in no hurry: one write behind the other, they were in the way of everything else for a second or two. At ten
+ * writes a second all that are remembered (ROWS_MAX) take their turn in one interval.
+ */
+const againAWrite = 100;
 /** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
 const rewriteMs = ACCESS_NOTED_SECONDS * 1_000;
 
@@ -152,16 +158,22 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
       if (!all && now < dueFrom) return [];
       const due: Note[] = [];
       dueFrom = Number.POSITIVE_INFINITY;
+      let again = 0;
+      let isFreshLeft = false;
       for (const note of dirty) {
         const from = dueAt(note);
-        if (all || from <= now) due.push(note);
-        else dueFrom = Math.min(dueFrom, from);
-        if (due.length === settingsAWrite) break;
+        const hasRoom = due.length < settingsAWrite && (all || note.fresh || again < againAWrite);
+        if (hasRoom && (all || from <= now)) {
+          due.push(note);
+          if (!note.fresh) again += 1;
+          continue;
+        }
+        dueFrom = Math.min(dueFrom, from);
+        isFreshLeft = note.fresh;
+        if (isFreshLeft) break;
       }
-      // Where that was not all, the rest is not kept waiting.
-      const isMore = due.length === settingsAWrite;
-      if (isMore) dueFrom = 0;
-      freshRows = isMore ? hurryAt : 0;
+      // What was never written is not kept waiting.
+      freshRows = isFreshLeft ? hurryAt : 0;
       return due;
     },
     /** To be called once a write of them has ended, however it did. */

@@ -138,7 +138,7 @@ describe("the overlap", () => {
       await sweep();
       expect((await valueOf(path, { version: "1" })).value).toBe("old");
     });
-    await later(HOUR + 310, async () => {
+    await later(HOUR + 430, async () => {
       await sweep();
       expect((await valueOf(path)).value).toBe("new");
       expect((await valueOf(path, { version: "1" })).value).toBe("old");
@@ -189,7 +189,7 @@ describe("the overlap", () => {
       // It tells of all at its end.
       await other.close();
     }
-    await later(HOUR + 310, async () => {
+    await later(HOUR + 430, async () => {
       await sweep();
       expect((await valueOf(path, { version: "1" })).value).toBe("old");
     });

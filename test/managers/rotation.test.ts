@@ -65,7 +65,7 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
     expect(rotation.state).toBe("overlap");
     const { value } = (await settings.value(path)).body;
     expect(await cloud.plain(setting.location)).toBe(value);
-    await later(400, () => broker.service.broker.retireOldVersions(10));
+    await later(500, () => broker.service.broker.retireOldVersions(10));
     expect((await settings.value(path, { version: "1" })).status).toBe(410);
     await goneFromManager(`${name} old`);
     expect((await settings.value(path)).body.value).toBe(value);

@@ -126,3 +126,27 @@ test("what finds no room is not noted, and what is known already still is", () =
   table.noteDisclosure(known, "p", 2);
   expect([table.settingAt(known), table.settingAt(other)]).toEqual([2, undefined]);
 });
+
+test("many that are due once more are written a few at a time, and what never was does not wait for them", () => {
+  vi.useFakeTimers({ toFake: ["Date"], now: 1_000_000_000 });
+  const table = createNotesTable();
+  const read = (id: string): void => table.noteDisclosure(rowOf(id), "p", Date.now());
+  const ids = Array.from({ length: 600 }, (_, n) => `s${n}`);
+  ids.forEach(read);
+  const fresh = [];
+  while (!table.isAllWritten()) fresh.push([write(table).length, table.isUrgent()]);
+  expect(fresh).toEqual([
+    [250, true],
+    [250, true],
+    [100, false],
+  ]);
+  vi.setSystemTime(Date.now() + rewriteMs);
+  ids.forEach(read);
+  expect([write(table).length, table.isUrgent()]).toEqual([100, false]);
+  read("never before");
+  const next = write(table);
+  expect([next.length, next.includes("never before"), table.isUrgent()]).toEqual([101, true, false]);
+  const rest = [];
+  while (!table.isAllWritten()) rest.push(write(table).length);
+  expect(rest).toEqual([100, 100, 100, 100]);
+});

@@ -67,7 +67,7 @@ export const RotateBody = component(
           maximum: YEAR_SECONDS,
           default: DAY_SECONDS,
           description:
-            "How long the old version has to have been unread before it is destroyed, if it is to be. Some five minutes are added, since other replicas may tell of a read so much later; with 0 it goes at once.",
+            "How long the old version has to have been unread before it is destroyed, if it is to be. Seven minutes are added, since other replicas may tell of a read so much later; with 0 it goes at once.",
         }),
       ),
       destroy_old: Type.Optional(
