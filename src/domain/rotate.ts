@@ -8,8 +8,9 @@ import type { Gate } from "./gate.ts";
 import type { Generator, RotationRecord, ValueGenerator, WebhookRecord } from "./lifecycle-ports.ts";
 import { liveRow, subjectOf } from "./opening.ts";
 import type { ManagedSecrets } from "./managed-secrets.ts";
+import { afterActivation, later } from "./overlap.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
-import { ACCESS_NOTED_SECONDS, type NewId, type OwnerKey, type Reader } from "./ports.ts";
+import type { NewId, OwnerKey, Reader } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { Setting, SettingRecord, SettingRow } from "./setting.ts";
 import {
@@ -53,8 +54,6 @@ export type Rotation = {
 /** `plaintext` throws what is wrong with the value: after all that comes before it. */
 type Sourced = { readonly plaintext: () => Plaintext; readonly public_part: string | null };
 export type RotateAnswer = { readonly rotation: Rotation; readonly setting: Setting };
-
-const later = (at: Date, seconds: number): Date => new Date(at.getTime() + seconds * 1_000);
 
 export function createRotate(
   gate: Gate,
@@ -271,31 +270,6 @@ export function createRotate(
         async (found) => ({ rotations: found.map(toView) }),
       );
     },
-  };
-}
-
-/** What other replicas noted of the last reads is in the database by then: a note that is due waits a minute at most. */
-const NOTES_SECONDS = ACCESS_NOTED_SECONDS + 120;
-
-/**
- * For how long the database must have no read of an old version, in seconds, so that there was none for an overlap: a
- * replica tells of it later. Where there is no overlap, reads are of no account.
- */
-export function quietSeconds(overlapSeconds: number): number {
-  return overlapSeconds === 0 ? 0 : overlapSeconds + NOTES_SECONDS;
-}
-
-/** From when the new version is current: the old one is watched over if it is to go, and else the rotation is over. */
-export function afterActivation(
-  { destroy_old, overlap_seconds }: Pick<RotationRecord, "destroy_old" | "overlap_seconds">,
-  at: Date,
-): Pick<RotationRecord, "state" | "next_at" | "activated_at" | "ended_at"> {
-  if (!destroy_old) return { state: "done", next_at: null, activated_at: at, ended_at: at };
-  return {
-    state: "overlap",
-    next_at: later(at, quietSeconds(overlap_seconds)),
-    activated_at: at,
-    ended_at: null,
   };
 }
 

@@ -7,9 +7,9 @@ import type { Subject } from "./audit.ts";
 import type { Happening } from "./change-events.ts";
 import type { Gate } from "./gate.ts";
 import type { Reply, RotationRecord, WebhookRecord, WebhookSender } from "./lifecycle-ports.ts";
+import { afterActivation, later, quietAt } from "./overlap.ts";
 import { lockPath } from "./path-lock.ts";
 import type { OwnerKey, Transaction } from "./ports.ts";
-import { afterActivation, quietSeconds } from "./rotate.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { SettingRecord, VersionRecord } from "./setting.ts";
 import { ended } from "./settings-remove.ts";
@@ -23,7 +23,6 @@ const RETRY_ALTERED_SECONDS = 3_600;
 type Outcome = Done<true> & { readonly key: OwnerKey };
 type Hook = { readonly rotation: RotationRecord; readonly webhook: WebhookRecord };
 
-const later = (at: Date, seconds: number): Date => new Date(at.getTime() + seconds * 1_000);
 const keyOf = ({ tenant_id, owner_type, owner_id }: RotationRecord): OwnerKey => {
   return { tenant_id, owner_type, owner_id };
 };
@@ -205,13 +204,6 @@ function postponed(rotation: RotationRecord): Outcome {
   const { setting_id: id, path, old_version: version } = rotation;
   const details = { change: "retirement_postponed", rotation_id: rotation.id };
   return { result: true, key: keyOf(rotation), subjects: [{ id, path, version }], details, happenings: [] };
-}
-
-/** When an overlap without a read of the old version is over, as far as is known now. */
-function quietAt({ activated_at, created_at, overlap_seconds }: RotationRecord, old: VersionRecord): Date {
-  const since = activated_at ?? created_at;
-  const read = old.last_accessed_at;
-  return later(read === null || read <= since ? since : read, quietSeconds(overlap_seconds));
 }
 
 async function webhookOf(tx: Transaction, rotation: RotationRecord): Promise<WebhookRecord | null> {
