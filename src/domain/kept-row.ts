@@ -4,6 +4,13 @@ import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
 /** What a row's text consists of around what may be another at the next reading, by what becomes of its value. */
 type Texts = { [Kind in "metadata" | "opened"]: readonly string[] | null };
 
+/** What is kept of a page as a whole. */
+type KeptPage = {
+  readonly rows: readonly SettingRow[];
+  /** For whoever opens values: how these are opened together; null: not yet. */
+  opened: object | null;
+};
+
 /**
  * A row that stays in memory for many reads, with what is a pure function of it and need be found out once only, and
  * where its uses are noted. That is private to the very object: a copy has nothing of it. WeakMaps would do; but the
@@ -17,10 +24,26 @@ export class KeptRow implements SettingRow {
   readonly #texts: Texts = { metadata: null, opened: null };
   #bound: string | null = null;
   #note: object | null = null;
+  #page: KeptPage | null = null;
 
   constructor({ setting, version }: SettingRow) {
     this.setting = setting;
     this.version = version;
+  }
+
+  /** Rows that stay in memory, as one page. */
+  static pageOfRows(rows: readonly SettingRow[]): readonly KeptRow[] {
+    const kept = rows.map((row) => new KeptRow(row));
+    const page: KeptPage = { rows: kept, opened: null };
+    for (const row of kept) row.#page = page;
+    return kept;
+  }
+
+  /** The page that these very rows are, all of them and in its order; null: they are none. */
+  static pageOf(rows: readonly SettingRow[]): KeptPage | null {
+    const [first] = rows;
+    if (first === undefined || !(#page in first)) return null;
+    return first.#page?.rows === rows ? first.#page : null;
   }
 
   /** Whether the row's MACs were found true before. */

@@ -69,7 +69,13 @@ export type ListAnswer =
 
 /** A row that the caller may know of, and why its value is not to be had; null: it is to be opened. */
 export type Choice = { readonly row: SettingRow; readonly withhold: Withheld | null };
-type Chosen = { readonly choices: readonly Choice[]; readonly exact: boolean; readonly next: string | null };
+type Chosen = {
+  readonly rows: readonly SettingRow[];
+  /** Of each of them. */
+  readonly choices: readonly Choice[];
+  readonly exact: boolean;
+  readonly next: string | null;
+};
 
 const METADATA: Disclosure = { kind: "metadata" };
 
@@ -113,11 +119,11 @@ export function createSettingsRead(
           const chosen = await chooseRows(input, select, grant, reader, vault);
           return { found: chosen, ...wordEvent(chosen.choices, input.decrypt) };
         },
-        async ({ choices, exact, next }, permit, grant) => {
+        async ({ rows, choices, exact, next }, permit, grant) => {
           const [first] = choices;
-          const wanted = input.decrypt
-            ? choices.filter(({ withhold }) => withhold === null).map(({ row }) => row)
-            : [];
+          const open = input.decrypt ? choices.filter(({ withhold }) => withhold === null) : [];
+          // All of a page as the page that it is, for whoever keeps how it opens.
+          const wanted = open.length === rows.length ? rows : open.map(({ row }) => row);
           if (exact && first !== undefined && input.if_none_match.length > 0) {
             const etag = etagOf(first.row, !input.decrypt ? "metadata" : (first.withhold ?? "opened"));
             const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(first.row.version);
@@ -242,7 +248,7 @@ export async function chooseRows(
   }));
   const last = page.rows.at(-1);
   const next = page.more && last !== undefined && !page.exact ? encodeCursor(last.setting.path) : null;
-  return { choices, exact: page.exact, next };
+  return { rows, choices, exact: page.exact, next };
 }
 
 /**

@@ -7,6 +7,7 @@ export type Field = string | number | null;
 /** What a key is used for. The version in each label stands for the fields and their order. */
 export type Purpose =
   | "coffer value v1"
+  | "coffer page v1"
   | "coffer data key v1"
   | "coffer kek v1"
   | "coffer setting row v1"

@@ -81,6 +81,19 @@ export function openBytes(key: KeyObject, associated: Associated, sealed: Uint8A
   return plaintext;
 }
 
+// Without `ignoreBOM` a value that starts with U+FEFF would lose it.
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The same as text; the bytes are zeroed. @throws EnvelopeError as openBytes; TypeError for what is no UTF-8 */
+export function openText(key: KeyObject, associated: Associated, sealed: Uint8Array): string {
+  const bytes = openBytes(key, associated, sealed);
+  try {
+    return utf8.decode(bytes);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
 /** A key object over a copy of 32 bytes; the bytes given are zeroed. A KeyObject prints nothing of what it holds. */
 export function takeKey(bytes: Buffer): KeyObject {
   try {

@@ -167,7 +167,7 @@ export function createKeks({ keyStore, guards, rowMac, masterKeys, clock, newId 
         cache.put(name, key, [record.tenant_id], asOf);
         return key;
       };
-      return cache.take(name) ?? loads.run(name, load);
+      return cache.take(name)?.key ?? loads.run(name, load);
     },
 
     /**

@@ -1,9 +1,10 @@
 // Keys in memory, bounded in number, age and uses: what is over a bound is dropped and has to be unwrapped anew, so
 // that a key that is gone from the database goes out of use here as well, within the age bound.
 // Holds KeyObjects alone, never raw bytes. Nothing here waits; a miss is the caller's to mend.
-import type { KeyObject } from "node:crypto";
+import { type KeyObject, randomBytes } from "node:crypto";
 import type { Clock } from "../domain/ports.ts";
 import { createRecent } from "../domain/recent.ts";
+import { KEY_BYTES, takeKey } from "./envelope.ts";
 
 export type KeyCacheBounds = {
   readonly countMax: number;
@@ -11,9 +12,19 @@ export type KeyCacheBounds = {
   readonly usesMax: number;
 };
 
+/** A key in memory. */
+export type HeldKey = {
+  readonly key: KeyObject;
+  /**
+   * One more, for what is sealed to stay in memory: random, made when it is asked for first, gone with the key and at
+   * rest nowhere. It is good for as many sealings as the key for uses, far fewer than 2^32 (NIST SP 800-38D, section 8.3).
+   */
+  pageKey(): KeyObject;
+};
+
 type KeyCache = {
   /** The key, counting one use; null when it is not here, or over a bound. */
-  take(name: string): KeyObject | null;
+  take(name: string): HeldKey | null;
   /** A mark to take before a key is loaded: should anything be forgotten after it, the key is not kept. */
   asOf(): number;
   /** Keeps a key; one that was not used lately goes when there are too many. `subjects`: whose it is. */
@@ -23,11 +34,16 @@ type KeyCache = {
 };
 
 type Entry = {
-  readonly key: KeyObject;
+  readonly held: HeldKey;
   readonly subjects: readonly string[];
   readonly since: number;
   uses: number;
 };
+
+function heldOf(key: KeyObject): HeldKey {
+  let pageKey: KeyObject | null = null;
+  return { key, pageKey: () => (pageKey ??= takeKey(randomBytes(KEY_BYTES))) };
+}
 
 /** @param onTake told of each key looked for, whether it was here */
 export function createKeyCache(
@@ -61,7 +77,7 @@ export function createKeyCache(
         return null;
       }
       entry.uses += 1;
-      return entry.key;
+      return entry.held;
     },
     asOf: () => forgotten,
     put(name, key, subjects, asOf) {
@@ -69,7 +85,7 @@ export function createKeyCache(
       if (asOf !== forgotten) return;
       const now = clock.now().getTime();
       sweep(now);
-      entries.put(name, { key, subjects, since: now, uses: 0 });
+      entries.put(name, { held: heldOf(key), subjects, since: now, uses: 0 });
     },
     forget(subject) {
       forgotten += 1;

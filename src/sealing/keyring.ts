@@ -19,7 +19,7 @@ import {
   takeKey,
 } from "./envelope.ts";
 import { createKeks, isBefore } from "./kek.ts";
-import { type KeyCacheBounds, createKeyCache } from "./key-cache.ts";
+import { type HeldKey, type KeyCacheBounds, createKeyCache } from "./key-cache.ts";
 import type { KeyGuard } from "./key-guard.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
 import type { RowMac } from "./row-mac.ts";
@@ -58,7 +58,7 @@ export type Keyring = {
   /** One outcome for each id. One read of the store for all that are not in memory; those under way are shared. */
   dataKeys(tenantId: string, ids: readonly string[]): Promise<ReadonlyMap<string, KeyOutcome>>;
   /** One key that is in memory; null when it is not. */
-  cached(tenantId: string, id: string): KeyObject | null;
+  cached(tenantId: string, id: string): HeldKey | null;
   /** Drops the keys of an owner and, when that is an organization, of its projects. */
   forget(ownerId: string): void;
   /** True when there is a guard for the manager. */
@@ -90,7 +90,7 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
   async function unwrap(record: DataKeyRecord): Promise<KeyObject> {
     const name = nameOf(record.tenant_id, record.id);
     const kept = cache.take(name);
-    if (kept !== null) return kept;
+    if (kept !== null) return kept.key;
     const asOf = cache.asOf();
     const kek = await keks.load({ tenant_id: record.kek_tenant, id: record.kek_id, manager: record.manager });
     try {
@@ -161,8 +161,8 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
     lastDataKey(owner, manager) {
       const known = last.get(ownerName(owner, manager));
       if (known === undefined || isOld(known)) return null;
-      const key = cache.take(nameOf(owner.tenant_id, known.id));
-      return key === null ? null : { id: known.id, key };
+      const held = cache.take(nameOf(owner.tenant_id, known.id));
+      return held === null ? null : { id: known.id, key: held.key };
     },
 
     async dataKeys(tenantId, ids) {
@@ -170,8 +170,8 @@ export function createKeyring({ bounds = BOUNDS, ...deps }: KeyringDeps): Keyrin
       const absent: string[] = [];
       for (const id of new Set(ids)) {
         const name = nameOf(tenantId, id);
-        const key = cache.take(name);
-        const known = key === null ? loads.under(name) : ({ kind: "key", key } as const);
+        const held = cache.take(name);
+        const known = held === null ? loads.under(name) : ({ kind: "key", key: held.key } as const);
         if (known === undefined) absent.push(id);
         else outcomes.set(id, known);
       }

@@ -9,10 +9,12 @@ import type { Opened, SealedPlace, Sealer, Vault } from "../domain/sealing-ports
 import { KeptRow } from "../domain/kept-row.ts";
 import type { ManagerName, Placement, SettingRow } from "../domain/setting.ts";
 import { type CloudDeps, type Remote, createClouds } from "./clouds.ts";
-import { type Associated, associatedData, openBytes, sealBytes } from "./envelope.ts";
+import { type Associated, associatedData, openText, sealBytes } from "./envelope.ts";
 import type { DataKey, KeyOutcome, Keyring } from "./keyring.ts";
+import type { HeldKey } from "./key-cache.ts";
 import { failureOf } from "./manager-failures.ts";
 import type { MasterKeyRing } from "./master-key-ring.ts";
+import { createOpenedPages } from "./opened-pages.ts";
 import type { RowMac } from "./row-mac.ts";
 import { type Attempt as AttemptOf, type VersionNow, openedInTheEnd } from "./second-look.ts";
 
@@ -54,9 +56,6 @@ type Attempt = AttemptOf<RowAlert["kind"]>;
 /** What a row's value is sealed in, once the row is known to be a broker's. */
 type Envelope = { readonly data_key_id: string; readonly sealed: Uint8Array };
 
-// Without `ignoreBOM` a value that starts with U+FEFF would lose it.
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
 /** What a value is bound to: nobody can have it opened at another place. */
 function associatedWith({ owner_type, owner_id, setting_id, version, type }: SealedPlace): Associated {
   return associatedData("coffer value v1", [owner_type, owner_id, setting_id, version, type]);
@@ -70,6 +69,7 @@ function associatedOf({ setting, version }: SettingRow): Associated {
 export function createVault(deps: VaultDeps): Vault {
   const { masterKeys, keyring, rowMac, defaults, enabled, versionNow, onAlert } = deps;
   const { clouds, open: openRemote, has, isAllowed } = createClouds(deps.clouds);
+  const pages = createOpenedPages(keyring);
 
   function alert(kind: RowAlert["kind"], { setting, version }: SettingRow): void {
     const { tenant_id, owner_type, owner_id, id: setting_id } = setting;
@@ -106,12 +106,8 @@ export function createVault(deps: VaultDeps): Vault {
   function decrypt(row: SettingRow, sealed: Uint8Array, key: KeyObject): Opened {
     const { type } = row.setting;
     try {
-      const bytes = openBytes(key, KeptRow.boundTo(row, associatedOf), sealed);
-      try {
-        return { kind: "opened", plaintext: new Plaintext(type, utf8.decode(bytes)) };
-      } finally {
-        bytes.fill(0);
-      }
+      const text = openText(key, KeptRow.boundTo(row, associatedOf), sealed);
+      return { kind: "opened", plaintext: new Plaintext(type, text) };
     } catch (error) {
       return fail("value_unopenable", row, "The stored value cannot be opened.", error);
     }
@@ -154,20 +150,26 @@ export function createVault(deps: VaultDeps): Vault {
   ): readonly Opened[] | null {
     const cached: { row: SettingRow; sealed: Uint8Array; key: KeyObject }[] = [];
     // An owner's values are mostly under one key. Each tenant is asked about its own.
-    let key: KeyObject | null = null;
+    let held: HeldKey | null = null;
+    let keys = 0;
     let [lastTenant, lastId] = ["", ""];
     for (const [index, row] of rows.entries()) {
       const content = contents[index];
       if (content === undefined || !("data_key_id" in content)) return null;
       const { data_key_id: id, sealed } = content;
       const { tenant_id } = row.setting;
-      if (id !== lastId || tenant_id !== lastTenant) key = keyring.cached(tenant_id, id);
+      if (id !== lastId || tenant_id !== lastTenant) {
+        held = keyring.cached(tenant_id, id);
+        keys += 1;
+      }
       lastId = id;
       lastTenant = tenant_id;
-      if (key === null) return null;
-      cached.push({ row, sealed, key });
+      if (held === null) return null;
+      cached.push({ row, sealed, key: held.key });
     }
-    return cached.map(({ row, sealed, key }) => decrypt(row, sealed, key));
+    const opened = cached.map(({ row, sealed, key }) => decrypt(row, sealed, key));
+    if (held !== null && keys === 1) pages.keep(rows, lastId, held, opened);
+    return opened;
   }
 
   /** A manager that does not have what a broker's row points at is drift: a person should look. */
@@ -196,6 +198,8 @@ export function createVault(deps: VaultDeps): Vault {
   }
 
   async function openOnce(rows: readonly SettingRow[]): Promise<readonly Attempt[]> {
+    const together = pages.open(rows);
+    if (together !== null) return together;
     const contents = rows.map(contentOf);
     return openCached(rows, contents) ?? openFetching(rows, contents);
   }
@@ -218,8 +222,8 @@ export function createVault(deps: VaultDeps): Vault {
       const content = contentOf(row);
       if ("kind" in content) return content;
       if ("location" in content) return null;
-      const key = keyring.cached(row.setting.tenant_id, content.data_key_id);
-      return key === null ? null : decrypt(row, content.sealed, key);
+      const held = keyring.cached(row.setting.tenant_id, content.data_key_id);
+      return held === null ? null : decrypt(row, content.sealed, held.key);
     },
 
     isGenuine,

@@ -185,7 +185,7 @@ export function toKeptRows(
   { owner }: Of,
 ): readonly SettingRow[] {
   const make = toKeep(page);
-  return page.map((facts) => new KeptRow(toRow(facts, tenant_id, { owner }, LIVE, make)));
+  return KeptRow.pageOfRows(page.map((facts) => toRow(facts, tenant_id, { owner }, LIVE, make)));
 }
 
 export function toRow(
