@@ -1,7 +1,8 @@
 // Request bodies: JSON (or, for OAuth, a form) from whole, bounded bytes, or nothing at all. The framework's own parsers
 // are gone. A route that takes no body does not care for one; an empty body is none, whatever its type says. A body is
 // taken as it is: were a coding passed over, whoever looks between us and the client might read another body than we.
-import type { FastifyRequest } from "fastify";
+import { Readable } from "node:stream";
+import type { FastifyRequest, preParsingHookHandler } from "fastify";
 import type { App } from "./app.ts";
 import { BrokerError } from "../domain/errors.ts";
 import { countOf } from "./connection.ts";
@@ -34,7 +35,14 @@ export function setBodyParsers(app: App): void {
   app.addContentTypeParser("application/merge-patch+json", options, parseMergePatch);
   app.addContentTypeParser("application/x-www-form-urlencoded", options, parseFormBody);
   app.addContentTypeParser("*", options, refuseBody);
+  app.addHook("onRoute", (route) => {
+    if (!["GET", "HEAD"].includes(String(route.method))) route.preParsing = withStream;
+  });
 }
+
+/** A request that has no body has no stream either that would ever end (connection.ts): this one does. */
+const withStream: preParsingHookHandler = (request, _reply, payload, done) =>
+  done(null, request.raw.readableEnded ? Readable.from([]) : payload);
 
 const parseBody: Parse = (request, bytes, done) => {
   if (stateOf(request).route.takesForm) return refuseBody(request, bytes, done);

@@ -19,6 +19,8 @@ export function connectionFor(silenceSeconds: number) {
       headersTimeout: 10_000,
       connectionsCheckingInterval: 2_000,
       maxHeaderSize: HEADER_BYTES_MAX,
+      // A request without a body gets no stream of its own, with all that comes with one (body.ts).
+      optimizeEmptyRequests: true,
       // Node's own refusal has neither a body nor an id; `hostError` is ours.
       requireHostHeader: false,
     },

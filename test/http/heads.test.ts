@@ -54,6 +54,29 @@ test.each(["/auth/me", "/healthz", "/nowhere"])(
   },
 );
 
+test("a type and no body is answered as an empty body is, at once", async () => {
+  const { owner, project } = await furnish(broker);
+  const at = settingsUrl(project, "secret/Custom/none");
+  const asked = [
+    "POST /organizations",
+    "POST /auth/token",
+    `POST ${at.replace("/settings", "/settings/restore")}`,
+    `PUT ${at}`,
+    `PATCH ${at}`,
+    `DELETE ${at}`,
+    "POST /nowhere",
+  ];
+  const types = ["application/json", "application/x-www-form-urlencoded", "text/plain"];
+  for (const [line, type] of asked.flatMap((line) => types.map((each) => [line, each]))) {
+    const token = `Authorization: Bearer ${owner.api.token}`;
+    const head = [`${line} HTTP/1.1`, "Host: a", token, `Content-Type: ${type}`];
+    const [none, empty] = await Promise.all([ask(...head), ask(...head, "Content-Length: 0")]);
+    expect(none.status, line).toBeGreaterThanOrEqual(400);
+    const told = ({ status, body }: typeof none) => [status, { ...body, request_id: "" }];
+    expect(told(none), line).toEqual(told(empty));
+  }
+});
+
 test("HTTP/1.0 names no host, and an empty name is one", async () => {
   expect((await ask("GET /healthz HTTP/1.0")).status).toBe(200);
   expect((await ask("GET /healthz HTTP/1.1", "Host:")).status).toBe(200);
