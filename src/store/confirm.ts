@@ -26,10 +26,10 @@ const OWN: Readonly<Record<string, (ask: Confirmable) => Cell | Written>> = {
   tenant_id: ({ standing }) => standing.standing.tenant_id,
   principal_id: ({ standing }) => standing.who.principal.id,
   token_id: ({ tokenId }) => tokenId,
-  settings: ({ page }) => page.subjectsWritten,
+  settings: ({ page: { named } }) => ("written" in named ? named : null),
 };
 type Cells = readonly [name: string, type: string, of: (ask: Confirmable) => Cell | Written];
-const columns: readonly Cells[] = [
+const shared: readonly Cells[] = [
   ...eventColumns
     .filter(([name]) => ALLOWED[name] === undefined)
     .map(
@@ -42,18 +42,46 @@ const columns: readonly Cells[] = [
   ["page_from", "bigint", ({ page }) => String(page.seen.from)],
   ["server", "text", ({ page }) => page.seen.server],
 ];
-const [positions, about, from, many] = [1, 2, 3, 4].map((n) => `$${columns.length + n}`);
 const eventNames = eventColumns.map(([name]) => `"${name}"`);
 
+/** How what an event names comes into the log. */
+type Naming = {
+  readonly columns: readonly Cells[];
+  readonly join: string;
+  readonly settings: string;
+  readonly isThere: string;
+};
+const SENT: Naming = { columns: [], join: "", settings: "q.settings", isThere: "TRUE" };
+/**
+ * Copied from an event that names it already, as it lies there, packed: the very row that was written as the page was
+ * found. One that somebody has written anew is by another transaction, and the read is not current then.
+ */
+const COPIED: Naming = {
+  columns: [
+    ["named_in", "uuid", ({ page: { named } }) => ("event_id" in named ? named.event_id : null)],
+    ["placed_by", "text", ({ page: { named } }) => ("event_id" in named ? named.placed_by : null)],
+  ],
+  join: `LEFT JOIN LATERAL (
+    SELECT e.settings FROM audit_events e
+    WHERE e.tenant_id = q.tenant_id AND e.id = q.named_in AND e.xmin = q.placed_by::xid8::xid
+  ) twin ON q.named_in IS NOT NULL`,
+  settings: "coalesce(twin.settings, q.settings)",
+  isThere: "(q.named_in IS NULL OR twin.settings IS NOT NULL)",
+};
+
 /** Of each whom or what the batch rests on, the newest write alone: however many there are, it is one look. */
-const text = `
+function confirmation(name: string, { columns: more, join, settings, isThere }: Naming) {
+  const columns = [...shared, ...more];
+  const [positions, about, from, many] = [1, 2, 3, 4].map((n) => `$${columns.length + n}`);
+  const kept = columns.map(([each]) => (each === "settings" ? `${settings} AS settings` : `q."${each}"`));
+  const text = `
 WITH written AS MATERIALIZED (
   SELECT a.id, w.written_by FROM unnest(${about}::uuid[]) AS a (id) CROSS JOIN LATERAL (
     SELECT r.written_by FROM recent_writes r WHERE r.about = a.id AND r.written_by >= ${from}::bigint
     ORDER BY r.written_by DESC LIMIT 1) w
 ), current AS MATERIALIZED (
-  SELECT q.* FROM ${unnested(columns)} AS q (${namesOf(columns)})
-  WHERE q.server = (SELECT ${server}) AND (SELECT ${areNoted})
+  SELECT ${kept.join(", ")} FROM ${unnested(columns)} AS q (${namesOf(columns)}) ${join}
+  WHERE q.server = (SELECT ${server}) AND (SELECT ${areNoted}) AND ${isThere}
     AND least(q.standing_from, q.page_from) >= (SELECT f.written_by FROM recent_writes_from f WHERE f.id = 1)
     AND NOT EXISTS (SELECT FROM written w WHERE
       (w.written_by >= q.standing_from AND w.id IN (q.principal_id, q.token_id, q.provider_id, q.owner_id)
@@ -63,11 +91,14 @@ WITH written AS MATERIALIZED (
 ), tail AS (${takePositions("SELECT count(*) AS n FROM current", `${positions}::bigint`)}
 ), recorded AS (
   INSERT INTO audit_events (${eventNames.join(", ")}, position)
-  SELECT ${eventColumns.map(([name]) => ALLOWED[name] ?? `"${name}"`).join(", ")}, last + row_number() OVER ()
+  SELECT ${eventColumns.map(([each]) => ALLOWED[each] ?? `"${each}"`).join(", ")}, last + row_number() OVER ()
   FROM current LEFT JOIN tail ON TRUE RETURNING id
 )
 SELECT CASE WHEN count(*) < ${many}::int THEN coalesce(array_agg(id::text), '{}') END AS ids FROM recorded`;
-const statement: Statement = { name: "confirm_reads", text };
+  return { statement: { name, text } satisfies Statement, columns };
+}
+const sending = confirmation("confirm_reads", SENT);
+const copying = confirmation("confirm_reads_copying", COPIED);
 
 const seenFrom = ({ standing, page }: Confirmable): number => Math.min(standing.seen.from, page.seen.from);
 
@@ -86,6 +117,7 @@ export async function confirmReads(
   asks: readonly Confirmable[],
   after: number,
 ): Promise<ReadonlySet<string> | null> {
+  const { statement, columns } = asks.some(({ page }) => "event_id" in page.named) ? copying : sending;
   const cells = columns.map(([, , of]) => arrayOf(asks.map(of)));
   const rows = new Set(asks.flatMap(rowsOf));
   rows.delete(null);

@@ -41,6 +41,9 @@ const standingWeight = 1_024;
 /** A page is found anew after so long: that a row was read by way of another replica is no write, and would never be seen. */
 const pageMs = ACCESS_NOTED_SECONDS * 1_000;
 
+/** So many settings are dearer to send, parse and pack than to copy from an event that names them. */
+const NAMED_FROM = 5;
+
 /** A read as it is asked for. */
 export type Asked = {
   readonly ahead: Ahead;
@@ -154,11 +157,11 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   }
 
   function pageOf(
-    { ahead, pageKey }: Asked,
+    { ahead, event, pageKey }: Asked,
     tenantId: string,
     answered: Answered,
   ): Pick<KnownPage, "page" | "subjects"> | null {
-    const { rows: json, at_path, recorded } = answered;
+    const { rows: json, at_path, recorded, placed_by } = answered;
     if (json === null) return null;
     const facts = JSON.parse(json) as readonly RowFacts[];
     const isKept = recorded && facts.length > 0 && pages.isWanted(pageKey);
@@ -173,7 +176,10 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
         seen: seenIn(answered),
         since: performance.now(),
         weight: weightOf(json.length, rows.length) + answered.snapshot.length,
-        subjectsWritten: writtenOf(JSON.stringify(subjects)),
+        named:
+          placed_by === null || subjects.length < NAMED_FROM
+            ? writtenOf(JSON.stringify(subjects))
+            : { event_id: event.id, placed_by },
         openUntil: firstExpiry(rows),
       });
     return page;

@@ -13,6 +13,8 @@ const GLIMPSES_MAX = 16_384;
 /** About how many bytes it takes. */
 type Kept = { readonly weight: number };
 
+/** An event that names them already, of the same tenant, and the transaction that wrote it as it will always be. */
+export type NamedIn = { readonly event_id: string; readonly placed_by: string };
 export type KnownPage = Kept & {
   readonly seen: Seen;
   /** By `performance.now()`. */
@@ -20,7 +22,8 @@ export type KnownPage = Kept & {
   readonly page: SettingPage;
   /** What an event that shows all of it names. */
   readonly subjects: readonly Subject[];
-  readonly subjectsWritten: Written;
+  /** The same for the database. */
+  readonly named: Written | NamedIn;
   /** When the first of its values expires. */
   readonly openUntil: Date | null;
 };

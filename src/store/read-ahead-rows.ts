@@ -77,6 +77,8 @@ export type Answered = {
   readonly at_path: boolean;
   /** Null where there are none to give. */
   readonly rows: string | null;
+  /** The transaction that has put it on record with its position, for good; null where there is none yet. */
+  readonly placed_by: string | null;
   /** What the statement saw. */
   readonly server: string;
   readonly snapshot: string;

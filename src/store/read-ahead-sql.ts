@@ -171,7 +171,8 @@ WITH server AS (SELECT ${server} AS server), q AS (
 )
 SELECT n, who, tenant_id, role_at_owner, role_at_organization, at_path, rows, server, ${snapshot} AS snapshot,
   -- Somebody's trigger may have left it out.
-  recorded AND event_id IN (SELECT id FROM written) AS recorded
+  recorded AND event_id IN (SELECT id FROM written) AS recorded,
+  CASE WHEN (SELECT last FROM tail) IS NOT NULL THEN pg_current_xact_id()::text END AS placed_by
 FROM found`;
 
 export const readAheadStatement: Statement = { name: "read_ahead", text };

@@ -2,11 +2,12 @@
 // answers and records what is there, and who may no longer read is told nothing. The oracle is a store that has never
 // read anything.
 import { expect, test } from "vitest";
+import type { Subject } from "../../src/domain/audit.ts";
 import type { PresentedToken } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
-import { auditQuery, openFixture, path, putSetting } from "./fixture.ts";
-import { PATHS, readOf, readingWorld, warm } from "./reading.ts";
+import { type Fixture, auditQuery, openFixture, path, putSetting } from "./fixture.ts";
+import { PATHS, keptWorld, readOf, readingWorld, warm } from "./reading.ts";
 
 test.each(["list", "decrypt"] as const)(
   "a page that is kept to %s is the very one that a store without any answers, after every kind of change",
@@ -102,6 +103,57 @@ test("each read of a kept page is on record once, with the versions that it show
     if (each % 4 === 3) await f.setting(key, at, { sealed: Buffer.from(`${each}`) });
   }
   expect(versions).toEqual([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+});
+
+/** What the log has of these reads, in their order. */
+async function namedIn(f: Fixture, reads: readonly Ahead[]): Promise<readonly (readonly Subject[])[]> {
+  const ids = reads.map(({ event }) => event.id);
+  const { rows } = await f.driver.query<{ id: string; settings: Subject[] }>(
+    "SELECT id, settings FROM audit_events WHERE id = ANY ($1)",
+    [ids],
+  );
+  return ids.map((id) => rows.find((row) => row.id === id)?.settings ?? []);
+}
+
+test.each(["list", "decrypt"] as const)(
+  "each reading to %s of many settings at once names all of them in the log, beside readings of one",
+  async (action) => {
+    const f = await openFixture();
+    const { key, presented } = await readingWorld(f);
+    const subjects: Subject[] = [];
+    for (const each of PATHS) subjects.push({ id: (await f.setting(key, each)).id, path: each, version: 1 });
+    for (let round = 0; round < 4; round++) {
+      const reads = [undefined, PATHS[1], undefined, PATHS[5]].map((at) =>
+        readOf(presented, key, action, f.time.now, at),
+      );
+      const found = await Promise.all(reads.map((each) => f.store.readAhead(each)));
+      const expected = [subjects, [subjects[1]], subjects, [subjects[5]]];
+      expect(found.map((each) => each?.recorded?.settings)).toEqual(expected);
+      expect(await namedIn(f, reads)).toEqual(expected);
+      if (round < 3) continue;
+      const statements = "SELECT DISTINCT xmin::text FROM audit_events WHERE id = ANY ($1)";
+      const { rows } = await f.driver.query(statements, [reads.map(({ event }) => event.id)]);
+      expect(rows).toHaveLength(1);
+    }
+  },
+);
+
+test.each([
+  ["written anew", "UPDATE audit_events SET settings = '[]'"],
+  ["written anew as it was", "UPDATE audit_events SET count = count"],
+  ["taken out", "DELETE FROM audit_events"],
+])("what the log says of earlier readings is not believed once it was %s by hand", async (_what, by) => {
+  const f = await openFixture();
+  const { ahead } = await keptWorld(f);
+  const before = (await f.store.readAhead(ahead()))?.recorded?.settings;
+  expect(before).toHaveLength(PATHS.length);
+  await f.driver.query("ALTER TABLE audit_events DISABLE TRIGGER USER");
+  await f.driver.query(by);
+  for (let round = 0; round < 3; round++) {
+    const read = ahead();
+    expect((await f.store.readAhead(read))?.recorded?.settings).toEqual(before);
+    expect(await namedIn(f, [read])).toEqual([before]);
+  }
 });
 
 test("who may no longer read is told nothing of a page that is kept, nor does asking drop it", async () => {
