@@ -3,7 +3,10 @@ import type { RotationRecord } from "./lifecycle-ports.ts";
 import { ACCESS_NOTED_SECONDS } from "./ports.ts";
 import type { VersionRecord } from "./setting.ts";
 
-/** What other replicas noted of the last reads is in the database by then: a note that is due waits a minute at most. */
+/**
+ * What other replicas noted of the last reads is in the database by then: one that is due waits for its turn, little more
+ * than a minute where all are due at once (store/access-notes-table.ts), and the rest is for a slow database.
+ */
 const NOTES_SECONDS = ACCESS_NOTED_SECONDS + 120;
 
 export const later = (at: Date, seconds: number): Date => new Date(at.getTime() + seconds * 1_000);

@@ -1,7 +1,7 @@
 // The values of a page that stays in memory, as one sealed piece. To open twenty values one by one is most of what
 // reading them takes, and nearly all of that is not AES but what comes with each: once they were opened so, they are
-// sealed again together, and open together from then on. Nothing is in memory that was not there before: a piece opens
-// only under a key that goes with the data key that its values rest under (key-cache.ts), and only for the very rows.
+// sealed again together, and open together from then on. No value is in clear that was not before: a piece opens only
+// under a key that goes with the data key that its values rest under (key-cache.ts), and only for the very rows.
 import { KeptRow } from "../domain/kept-row.ts";
 import { Plaintext } from "../domain/plaintext.ts";
 import type { Opened } from "../domain/sealing-ports.ts";
@@ -47,15 +47,18 @@ export function createOpenedPages(keyring: Pick<Keyring, "cached">) {
     /** To be called once they were opened, under one data key. A page of one opens as fast as it is. */
     keep(rows: readonly SettingRow[], data_key_id: string, held: HeldKey, opened: readonly Opened[]): void {
       const page = KeptRow.pageOf(rows);
-      if (page === null || rows.length < 2) return;
+      if (page === null || rows.length < 2 || opened.some(({ kind }) => kind !== "opened")) return;
       const values = opened.flatMap((each) => (each.kind === "opened" ? each.plaintext.bytes() : []));
-      if (values.length < rows.length) return;
       let end = 0;
       const ends = values.map((value) => (end += value.toString("utf8").length));
       const bytes = Buffer.concat(values);
-      const sealed = sealBytes(held.pageKey(), ASSOCIATED, bytes);
-      for (const plain of [...values, bytes]) plain.fill(0);
-      page.opened = { data_key_id, sealed, ends } satisfies Piece;
+      try {
+        // In memory of its own: a piece of Node's pool would keep all 64 KB of that.
+        const sealed = Uint8Array.from(sealBytes(held.pageKey(), ASSOCIATED, bytes));
+        page.opened = { data_key_id, sealed, ends } satisfies Piece;
+      } finally {
+        for (const plain of [...values, bytes]) plain.fill(0);
+      }
     },
   };
 }

@@ -10,11 +10,11 @@ const hurryAt = 5_000;
 /** More are several writes: making one is done in one go, which everybody else waits for. */
 const settingsAWrite = 250;
 /**
- * And so many of them at most that were written before. After a busy minute thousands are due once more at the same time,
- * and are in no hurry: one write behind the other, they were in the way of everything else for a second or two. At ten
- * writes a second all that are remembered (ROWS_MAX) take their turn in one interval.
+ * And so many rows, of those that were written before. After a busy minute thousands are due once more at the same time,
+ * and are in no hurry: one write behind the other, they were in the way of everything else for a second or two. All that
+ * are remembered (ROWS_MAX) take 667 writes: at ten a second, less what each takes, little more than a minute.
  */
-const againAWrite = 100;
+const rowsAgainAWrite = 300;
 /** A row that is read all the time is not written each second: an update of a row costs as much as reading it. */
 const rewriteMs = ACCESS_NOTED_SECONDS * 1_000;
 
@@ -26,8 +26,9 @@ export type Seen = { at: number; written: number; missedAt: number | null };
 type Readers = Map<string, Seen>;
 type VersionNote = Seen & { readonly version: number; readonly readers: Readers };
 /**
- * A setting or a token, with all that is noted of it: written together. `fresh`: some of it was never written. `isDirty`:
- * it is among those of which something is to be written. `isGone`: it was given up.
+ * A setting or a token, with all that is noted of it: written together. `fresh`: some of it was never written. `isMissed`:
+ * some of it could not be written the last time. `isDirty`: it is among those of which something is to be written.
+ * `isGone`: it was given up.
  */
 export type Note = Seen & {
   readonly tenant_id: string;
@@ -35,6 +36,7 @@ export type Note = Seen & {
   readonly isToken: boolean;
   readonly versions: VersionNote[];
   fresh: boolean;
+  isMissed: boolean;
   isDirty: boolean;
   isGone: boolean;
 };
@@ -80,7 +82,7 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
       return known;
     }
     if (rows >= rowsMax) return null;
-    const flags = { fresh: true, isDirty: false, isGone: false };
+    const flags = { fresh: true, isMissed: false, isDirty: false, isGone: false };
     const note: Note = { ...firstSeen(at), tenant_id, id, isToken, versions: [], ...flags };
     notes.set(id, note);
     toBeWritten(note);
@@ -158,14 +160,16 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
       if (!all && now < dueFrom) return [];
       const due: Note[] = [];
       dueFrom = Number.POSITIVE_INFINITY;
-      let again = 0;
+      let rowsAgain = 0;
       let isFreshLeft = false;
       for (const note of dirty) {
         const from = dueAt(note);
-        const hasRoom = due.length < settingsAWrite && (all || note.fresh || again < againAWrite);
+        // One that is missed for long is given up: it is tried as often as can be until then.
+        const isSoon = all || note.fresh || note.isMissed;
+        const hasRoom = due.length < settingsAWrite && (isSoon || rowsAgain < rowsAgainAWrite);
         if (hasRoom && (all || from <= now)) {
           due.push(note);
-          if (!note.fresh) again += 1;
+          if (!isSoon) rowsAgain += partsOf(note).length;
           continue;
         }
         dueFrom = Math.min(dueFrom, from);
@@ -183,6 +187,7 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
       for (const note of due) {
         // Noted once more while it was written: due when that is old enough, and not at once.
         note.fresh = partsOf(note).some(({ written }) => written === 0);
+        note.isMissed = partsOf(note).some(({ missedAt }) => missedAt !== null);
         dirty.delete(note);
         note.isDirty = false;
         // Behind those that were not written yet.

@@ -2,8 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { inspect } from "node:util";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { KeptRow } from "../../src/domain/kept-row.ts";
+import { Plaintext } from "../../src/domain/plaintext.ts";
 import type { OwnerKey } from "../../src/domain/ports.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
 import { type Replica, ownerKey, permit, replica, resigned, settingOf, written } from "./fixture.ts";
@@ -50,6 +51,27 @@ test("opens to the same values each time, whatever they are and however many", a
     { numRuns: 50 },
   );
   expect(broker.alerts).toEqual([]);
+});
+
+test("is kept in memory of its own, and leaves no bytes of a value behind, also where one does not open", async () => {
+  const broker = replica();
+  const key = ownerKey();
+  const page = await pageOf(broker, key, [CANARY, `${CANARY}-2`]);
+  const [one, two] = await Promise.all(["one", "two"].map((value) => written(broker, key, value)));
+  const { version, setting } = two as SettingRow;
+  const cut = resigned(broker, {
+    setting,
+    version: { ...version, sealed: version.sealed?.slice(1) ?? null },
+  });
+  const damaged = KeptRow.pageOfRows([one as SettingRow, cut]);
+  const bytes = vi.spyOn(Plaintext.prototype, "bytes");
+  onTestFinished(() => bytes.mockRestore());
+  for (let time = 0; time < 2; time++) await Promise.all([openedOf(broker, page), openedOf(broker, damaged)]);
+  const made = bytes.mock.results.map(({ value }) => value as Buffer);
+  expect(made.length).toBeGreaterThan(0);
+  expect(made.every((each) => each.every((byte) => byte === 0))).toBe(true);
+  const { sealed } = keptOf(page) as { readonly sealed: Uint8Array };
+  expect(sealed.buffer.byteLength).toBe(sealed.length);
 });
 
 test("what is kept of it shows no value, printed or as bytes, and each opening's plaintexts say [redacted]", async () => {
