@@ -44,14 +44,14 @@ const shared: readonly Cells[] = [
 ];
 const eventNames = eventColumns.map(([name]) => `"${name}"`);
 
-/** How what an event names comes into the log. */
+/** How what an event names comes into the log. `join`: of the parameters of columns, by their names. */
 type Naming = {
   readonly columns: readonly Cells[];
-  readonly join: string;
+  readonly join: (parameter: (name: string) => string) => string;
   readonly settings: string;
   readonly isThere: string;
 };
-const SENT: Naming = { columns: [], join: "", settings: "q.settings", isThere: "TRUE" };
+const SENT: Naming = { columns: [], join: () => "", settings: "q.settings", isThere: "TRUE" };
 /**
  * Copied from an event that names it already, as it lies there, packed: the very row that was written as the page was
  * found. One that somebody has written anew is by another transaction, and the read is not current then.
@@ -61,10 +61,8 @@ const COPIED: Naming = {
     ["named_in", "uuid", ({ page: { named } }) => ("event_id" in named ? named.event_id : null)],
     ["placed_by", "text", ({ page: { named } }) => ("event_id" in named ? named.placed_by : null)],
   ],
-  join: `LEFT JOIN LATERAL (
-    SELECT e.settings FROM audit_events e
-    WHERE e.tenant_id = q.tenant_id AND e.id = q.named_in AND e.xmin = q.placed_by::xid8::xid
-  ) twin ON q.named_in IS NOT NULL`,
+  join: (parameter) => `LEFT JOIN coffer_settings_named(
+    ${["tenant_id", "named_in", "placed_by"].map(parameter).join(", ")}) twin ON twin.n = q.n`,
   settings: "coalesce(twin.settings, q.settings)",
   isThere: "(q.named_in IS NULL OR twin.settings IS NOT NULL)",
 };
@@ -73,6 +71,7 @@ const COPIED: Naming = {
 function confirmation(name: string, { columns: more, join, settings, isThere }: Naming) {
   const columns = [...shared, ...more];
   const [positions, about, from, many] = [1, 2, 3, 4].map((n) => `$${columns.length + n}`);
+  const parameter = (each: string): string => `$${columns.findIndex(([of]) => of === each) + 1}`;
   const kept = columns.map(([each]) => (each === "settings" ? `${settings} AS settings` : `q."${each}"`));
   const text = `
 WITH written AS MATERIALIZED (
@@ -80,7 +79,8 @@ WITH written AS MATERIALIZED (
     SELECT r.written_by FROM recent_writes r WHERE r.about = a.id AND r.written_by >= ${from}::bigint
     ORDER BY r.written_by DESC LIMIT 1) w
 ), current AS MATERIALIZED (
-  SELECT ${kept.join(", ")} FROM ${unnested(columns)} AS q (${namesOf(columns)}) ${join}
+  SELECT ${kept.join(", ")} 
+  FROM ${unnested(columns)} WITH ORDINALITY AS q (${namesOf(columns)}, n) ${join(parameter)}
   WHERE q.server = (SELECT ${server}) AND (SELECT ${areNoted}) AND ${isThere}
     AND least(q.standing_from, q.page_from) >= (SELECT f.written_by FROM recent_writes_from f WHERE f.id = 1)
     AND NOT EXISTS (SELECT FROM written w WHERE

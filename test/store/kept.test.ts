@@ -156,6 +156,25 @@ test.each([
   }
 });
 
+test("what is copied is looked up by its key, also in months of the log that were empty when it was planned", async () => {
+  const f = await openFixture();
+  const { ahead } = await keptWorld(f);
+  const { event } = ahead();
+  const scans = async (): Promise<number> => {
+    await f.driver.query("SELECT pg_stat_force_next_flush()");
+    const { rows } = await f.driver.query<{ many: number }>(
+      "SELECT sum(seq_scan)::int AS many FROM pg_stat_user_tables WHERE relname LIKE 'audit%'",
+    );
+    return rows[0]?.many ?? Number.NaN;
+  };
+  await f.driver.query("VACUUM ANALYZE audit_events");
+  await f.driver.query("SET plan_cache_mode = force_generic_plan");
+  const before = await scans();
+  const look = "SELECT * FROM coffer_settings_named(ARRAY[$1]::uuid[], ARRAY[$2]::uuid[], ARRAY['3'])";
+  await f.driver.query(look, [event.tenant_id, event.id]);
+  expect(await scans()).toBe(before);
+});
+
 test("who may no longer read is told nothing of a page that is kept, nor does asking drop it", async () => {
   const f = await openFixture();
   const { key, reader, tokenId, presented } = await readingWorld(f);
