@@ -4,7 +4,7 @@ import pg from "pg";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { until } from "../harness/until.ts";
 import { openFixture } from "./fixture.ts";
-import { PATHS, bothOf, connected, keptWorld, warm } from "./reading.ts";
+import { PATHS, bothOf, connected, keptWorld, readOf, warm } from "./reading.ts";
 
 test("what rests on what is forgotten is found again, and is good again then", async () => {
   const f = await openFixture();
@@ -85,7 +85,9 @@ test("a number that a dump had is not forgotten while a transaction that has it 
 
 test("a look for writes goes by the index, also where a vacuum found that nothing was written", async () => {
   const f = await openFixture();
-  const { pageNow } = await keptWorld(f);
+  const { key, presented, pageNow } = await keptWorld(f);
+  const one = () => readOf(presented, key, "decrypt", f.time.now, PATHS[0]);
+  await warm(f, one);
   const texts = new Set<string>();
   const { submit } = pg.Query.prototype;
   const spy = vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (
@@ -93,19 +95,22 @@ test("a look for writes goes by the index, also where a vacuum found that nothin
     connection,
   ) {
     const { name, text } = this as unknown as { readonly name?: string; readonly text: string };
-    if (name === "confirm_reads") texts.add(text);
+    if (name?.startsWith("confirm_reads")) texts.add(text);
     return submit.call(this, connection);
   });
   onTestFinished(() => spy.mockRestore());
   await pageNow();
-  const [text = ""] = texts;
+  await f.store.readAhead(one());
+  expect(texts.size).toBe(2);
   await until("all is forgotten", async () => {
     await f.driver.query("SELECT coffer_forget_writes(9007199254740991)");
     return (await f.driver.query("SELECT FROM recent_writes WHERE written_by > 0")).rowCount === 0;
   });
   await f.driver.query("VACUUM ANALYZE recent_writes");
-  const { rows } = await f.driver.query<{ "QUERY PLAN": string }>(`EXPLAIN (GENERIC_PLAN) ${text}`);
-  const plan = rows.map((row) => row["QUERY PLAN"]).join("\n");
-  expect(plan).toMatch(/recent_writes_pkey on recent_writes r/);
-  expect(plan).not.toMatch(/Seq Scan on recent_writes r\b/);
+  for (const text of texts) {
+    const { rows } = await f.driver.query<{ "QUERY PLAN": string }>(`EXPLAIN (GENERIC_PLAN) ${text}`);
+    const plan = rows.map((row) => row["QUERY PLAN"]).join("\n");
+    expect(plan).toMatch(/recent_writes_pkey on recent_writes r/);
+    expect(plan).not.toMatch(/Seq Scan on recent_writes r\b/);
+  }
 });
