@@ -32,6 +32,7 @@ BEGIN
   EXECUTE format('GRANT SELECT, INSERT ON %I.removed_tenants TO %I', schema_name, serving);
   EXECUTE format('GRANT SELECT ON %I._prisma_migrations TO %I', schema_name, serving);
   EXECUTE format('GRANT EXECUTE ON FUNCTION %I.coffer_audit_months(integer) TO %I', schema_name, serving);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION %I.coffer_settings_named(uuid[], uuid[], text[], uuid, uuid) TO %I', schema_name, serving);
   -- A trigger notes what is written, as the owner: nobody who serves can take a note away before its time.
   EXECUTE format('GRANT SELECT ON %1$I.recent_writes, %1$I.recent_writes_from TO %2$I', schema_name, serving);
   EXECUTE format('GRANT EXECUTE ON FUNCTION %I.coffer_forget_writes(bigint) TO %I', schema_name, serving);

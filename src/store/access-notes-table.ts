@@ -43,7 +43,7 @@ export type Note = Seen & {
 
 const firstSeen = (at: number): Seen => ({ at, written: 0, missedAt: null });
 export const isUnwritten = ({ at, written }: Seen): boolean => at > written;
-const dueAt = ({ fresh, written }: Note): number => (fresh ? 0 : written + rewriteMs);
+const dueAt = ({ fresh, isMissed, written }: Note): number => (fresh || isMissed ? 0 : written + rewriteMs);
 
 const partsOf = (note: Note): readonly Seen[] => [
   note,
@@ -187,7 +187,7 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
       for (const note of due) {
         // Noted once more while it was written: due when that is old enough, and not at once.
         note.fresh = partsOf(note).some(({ written }) => written === 0);
-        note.isMissed = partsOf(note).some(({ missedAt }) => missedAt !== null);
+        note.isMissed = partsOf(note).some((part) => part.missedAt !== null && isUnwritten(part));
         dirty.delete(note);
         note.isDirty = false;
         // Behind those that were not written yet.

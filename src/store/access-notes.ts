@@ -84,7 +84,9 @@ export function createAccessNotes(db: Db, onBackgroundError: (error: unknown) =>
     for (const [index, { seen, at }] of sent.entries()) {
       if (done.has(index + 1)) seen.missedAt = null;
       else seen.missedAt ??= now;
-      if (seen.missedAt === null || now - seen.missedAt >= patienceMs) seen.written = at;
+      if (seen.missedAt !== null && now - seen.missedAt < patienceMs) continue;
+      seen.written = at;
+      seen.missedAt = null;
     }
   }
 

@@ -6,7 +6,7 @@ import type { AuditEvent } from "../domain/audit.ts";
 import { takePositions } from "./audit-place.ts";
 import { columns as eventColumns } from "./audit-write.ts";
 import { type Cell, type Column, type Written, arrayOf, namesOf, unnested } from "./columns.ts";
-import type { Db, Statement } from "./db.ts";
+import type { Db, Param, Statement } from "./db.ts";
 import type { KnownPage, KnownStanding } from "./kept.ts";
 import { ALLOWED } from "./read-ahead-sql.ts";
 import { areNoted, server, unseen } from "./recent-writes.ts";
@@ -44,14 +44,21 @@ const shared: readonly Cells[] = [
 ];
 const eventNames = eventColumns.map(([name]) => `"${name}"`);
 
-/** How what an event names comes into the log. `join`: of the parameters of columns, by their names. */
+/** How what an event names comes into the log. `join`: of parameters, by their names. `more` of those, after all others. */
 type Naming = {
   readonly columns: readonly Cells[];
   readonly join: (parameter: (name: string) => string) => string;
   readonly settings: string;
   readonly isThere: string;
+  readonly more: (asks: readonly Confirmable[]) => readonly Param[];
 };
-const SENT: Naming = { columns: [], join: () => "", settings: "q.settings", isThere: "TRUE" };
+const SENT: Naming = {
+  columns: [],
+  join: () => "",
+  settings: "q.settings",
+  isThere: "TRUE",
+  more: () => [],
+};
 /**
  * Copied from an event that names it already, as it lies there, packed: the very row that was written as the page was
  * found. One that somebody has written anew is by another transaction, and the read is not current then.
@@ -62,24 +69,30 @@ const COPIED: Naming = {
     ["placed_by", "text", ({ page: { named } }) => ("event_id" in named ? named.placed_by : null)],
   ],
   join: (parameter) => `LEFT JOIN coffer_settings_named(
-    ${["tenant_id", "named_in", "placed_by"].map(parameter).join(", ")}) twin ON twin.n = q.n`,
+    ${["tenant_id", "named_in", "placed_by", "first", "last"].map(parameter).join(", ")}) twin ON twin.n = q.n`,
   settings: "coalesce(twin.settings, q.settings)",
   isThere: "(q.named_in IS NULL OR twin.settings IS NOT NULL)",
+  /** The first and last of those events: ids are in the order of time, and months of the log are by them. */
+  more: (asks) => {
+    const ids = asks.flatMap(({ page: { named } }) => ("event_id" in named ? named.event_id : [])).toSorted();
+    return [ids[0] ?? null, ids.at(-1) ?? null];
+  },
 };
 
 /** Of each whom or what the batch rests on, the newest write alone: however many there are, it is one look. */
-function confirmation(name: string, { columns: more, join, settings, isThere }: Naming) {
-  const columns = [...shared, ...more];
-  const [positions, about, from, many] = [1, 2, 3, 4].map((n) => `$${columns.length + n}`);
-  const parameter = (each: string): string => `$${columns.findIndex(([of]) => of === each) + 1}`;
+function confirmation(name: string, { columns: own, join, settings, isThere, more }: Naming) {
+  const columns = [...shared, ...own];
+  const names = [...columns.map(([each]) => each), "positions", "about", "since", "many", "first", "last"];
+  const parameter = (each: string): string => `$${names.indexOf(each) + 1}`;
+  const [positions, about, since, many] = ["positions", "about", "since", "many"].map(parameter);
   const kept = columns.map(([each]) => (each === "settings" ? `${settings} AS settings` : `q."${each}"`));
   const text = `
 WITH written AS MATERIALIZED (
   SELECT a.id, w.written_by FROM unnest(${about}::uuid[]) AS a (id) CROSS JOIN LATERAL (
-    SELECT r.written_by FROM recent_writes r WHERE r.about = a.id AND r.written_by >= ${from}::bigint
+    SELECT r.written_by FROM recent_writes r WHERE r.about = a.id AND r.written_by >= ${since}::bigint
     ORDER BY r.written_by DESC LIMIT 1) w
 ), current AS MATERIALIZED (
-  SELECT ${kept.join(", ")} 
+  SELECT ${kept.join(", ")}
   FROM ${unnested(columns)} WITH ORDINALITY AS q (${namesOf(columns)}, n) ${join(parameter)}
   WHERE q.server = (SELECT ${server}) AND (SELECT ${areNoted}) AND ${isThere}
     AND least(q.standing_from, q.page_from) >= (SELECT f.written_by FROM recent_writes_from f WHERE f.id = 1)
@@ -95,7 +108,7 @@ WITH written AS MATERIALIZED (
   FROM current LEFT JOIN tail ON TRUE RETURNING id
 )
 SELECT CASE WHEN count(*) < ${many}::int THEN coalesce(array_agg(id::text), '{}') END AS ids FROM recorded`;
-  return { statement: { name, text } satisfies Statement, columns };
+  return { statement: { name, text } satisfies Statement, columns, more };
 }
 const sending = confirmation("confirm_reads", SENT);
 const copying = confirmation("confirm_reads_copying", COPIED);
@@ -117,7 +130,7 @@ export async function confirmReads(
   asks: readonly Confirmable[],
   after: number,
 ): Promise<ReadonlySet<string> | null> {
-  const { statement, columns } = asks.some(({ page }) => "event_id" in page.named) ? copying : sending;
+  const { statement, columns, more } = asks.some(({ page }) => "event_id" in page.named) ? copying : sending;
   const cells = columns.map(([, , of]) => arrayOf(asks.map(of)));
   const rows = new Set(asks.flatMap(rowsOf));
   rows.delete(null);
@@ -127,6 +140,7 @@ export async function confirmReads(
     arrayOf([...rows]),
     String(Math.min(...asks.map(seenFrom))),
     asks.length,
+    ...more(asks),
   ]);
   return row === undefined || row.ids !== null ? new Set(row?.ids) : null;
 }
