@@ -187,7 +187,9 @@ export function createNotesTable(rowsMax = ROWS_MAX) {
       for (const note of due) {
         // Noted once more while it was written: due when that is old enough, and not at once.
         note.fresh = partsOf(note).some(({ written }) => written === 0);
-        note.isMissed = partsOf(note).some((part) => part.missedAt !== null && isUnwritten(part));
+        note.isMissed = partsOf(note).some(
+          (part) => isUnwritten(part) && (hasFailed || part.missedAt !== null),
+        );
         dirty.delete(note);
         note.isDirty = false;
         // Behind those that were not written yet.

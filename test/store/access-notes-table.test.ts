@@ -174,3 +174,17 @@ test.each([0, 1, 2])(
     }
   },
 );
+
+test("where a write fails half way, what is left of it is not due five minutes later, but with the next", () => {
+  vi.useFakeTimers({ toFake: ["Date"], now: 1_000_000_000 });
+  const table = createNotesTable();
+  table.noteDisclosure(rowOf("s"), "p", Date.now());
+  write(table);
+  vi.setSystemTime(Date.now() + rewriteMs);
+  table.noteDisclosure(rowOf("s"), "p", Date.now());
+  const due = table.takeDue(false);
+  for (const note of due) note.written = note.at;
+  table.putBack(due, true);
+  expect(write(table)).toEqual(["s"]);
+  expect(table.isAllWritten()).toBe(true);
+});
