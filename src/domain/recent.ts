@@ -53,6 +53,8 @@ export function createRecent<Value>(weightMax: number, weightOf: (value: Value) 
       weight += more;
     },
     drop,
+    /** Whether nothing would have to go for it. */
+    hasRoomFor: (more: number): boolean => weight + more <= weightMax,
     /** Drops all that it is true of. */
     dropWhere: (isGone: (value: Value) => boolean): void => {
       for (const [key, { value }] of entries) if (isGone(value)) drop(key);

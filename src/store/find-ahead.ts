@@ -164,7 +164,8 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     const { rows: json, at_path, recorded, placed_by } = answered;
     if (json === null) return null;
     const facts = JSON.parse(json) as readonly RowFacts[];
-    const isKept = recorded && facts.length > 0 && pages.isWanted(pageKey);
+    const weight = weightOf(json.length, facts.length) + answered.snapshot.length;
+    const isKept = recorded && facts.length > 0 && pages.isWanted(pageKey, weight);
     const rows = isKept
       ? toKeptRows(facts, tenantId, ahead)
       : facts.map((each) => toRow(each, tenantId, ahead));
@@ -175,7 +176,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
         ...page,
         seen: seenIn(answered),
         since: performance.now(),
-        weight: weightOf(json.length, rows.length) + answered.snapshot.length,
+        weight,
         named:
           placed_by === null || subjects.length < NAMED_FROM
             ? writtenOf(JSON.stringify(subjects))

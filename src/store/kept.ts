@@ -51,12 +51,13 @@ export const whoWeightOf = (jsonLength: number): number => 2 * jsonLength + 1_02
 /** @param weightMax bytes of memory that all of it may take, by and large */
 export function createKept<Known extends Kept>(weightMax: number) {
   const all = createRecent<Known>(weightMax, ({ weight }) => weight);
-  // What is read once is not worth the room: it is kept from its second reading on.
+  // Once there is no more room, what is read once is not worth any: it is kept from its second reading on.
   let [glimpsed, glimpsedBefore] = [new Set<string>(), new Set<string>()];
 
-  /** Whether it is worth keeping, as far as is known; asking is a reading. */
-  function isWanted(key: string): boolean {
-    if (all.get(key) !== undefined || glimpsed.has(key) || glimpsedBefore.has(key)) return true;
+  /** Whether it is worth keeping, as far as is known; asking is a reading. @param weight about what it would weigh */
+  function isWanted(key: string, weight: number): boolean {
+    if (all.hasRoomFor(weight) || all.get(key) !== undefined) return true;
+    if (glimpsed.has(key) || glimpsedBefore.has(key)) return true;
     glimpse(key);
     return false;
   }

@@ -7,6 +7,7 @@ import type { PresentedToken } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
 import { type Fixture, auditQuery, openFixture, path, putSetting } from "./fixture.ts";
+import { createKept } from "../../src/store/kept.ts";
 import { PATHS, keptWorld, readOf, readingWorld, warm } from "./reading.ts";
 
 test.each(["list", "decrypt"] as const)(
@@ -243,4 +244,19 @@ test("writers and readers at once: no answer is older than what was committed be
   };
   await Promise.all([write(), ...Array.from({ length: 8 }, read)]);
   await replica.close();
+});
+
+test("while there is room, what is read is kept at once; once there is none, what is read a second time", () => {
+  const kept = createKept<{ readonly weight: number }>(10);
+  expect(kept.isWanted("first", 6)).toBe(true);
+  kept.put("first", { weight: 6 });
+  expect(kept.isWanted("small", 4)).toBe(true);
+  expect(kept.isWanted("large", 5)).toBe(false);
+  expect(kept.isWanted("large", 5)).toBe(true);
+  expect(kept.isWanted("another", 5)).toBe(false);
+  expect(kept.isWanted("first", 9)).toBe(true);
+  // What is kept and has changed is still worth it.
+  kept.drop("first");
+  kept.put("large", { weight: 5 });
+  expect(kept.isWanted("first", 6)).toBe(true);
 });

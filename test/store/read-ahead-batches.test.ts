@@ -26,7 +26,7 @@ test("what waits for a statement is on its way before anything is made of the an
   const order: string[] = [];
   const { submit } = pg.Query.prototype;
   vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
-    if ((this as { name?: string }).name === "read_ahead") order.push("sent");
+    if (/^(read_ahead|confirm_reads)$/.test((this as { name?: string }).name ?? "")) order.push("sent");
     return submit.call(this, connection);
   });
   // One more than go together.
