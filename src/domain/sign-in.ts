@@ -8,7 +8,7 @@ import type { RequestContext } from "./audit.ts";
 import { bindingMatches } from "./binding.ts";
 import { BrokerError } from "./errors.ts";
 import type { Gate } from "./gate.ts";
-import { nothing, type SignedIn } from "./steps.ts";
+import type { SignedIn } from "./steps.ts";
 import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
 import type { NewId, PrincipalRecord, Store } from "./ports.ts";
 import type { TokenMaker } from "./tokens.ts";
@@ -36,7 +36,8 @@ export function createSignIn(
 ) {
   /**
    * OAuth 2.0 client credentials: a service account's id and one of its API tokens. The token is presented to the gate
-   * like any other, so it is judged, limited and counted like any other.
+   * like any other, so it is judged, limited and counted like any other. Nothing is changed by it: what an access token is
+   * good for is found out at each use, from the rows behind it.
    */
   async function clientCredentials(
     context: RequestContext,
@@ -48,23 +49,24 @@ export function createSignIn(
     const caller: Caller = { credential, context, client: `client:${input.client_id}` };
     const need: Need = { ask: { action: "sign_in" }, place: { kind: "self" } };
     try {
-      return await gate.change(caller, need, {
-        prepare: nothing,
-        lock: nothing,
-        apply: async (_tx, { principal, token, at }) => {
+      return await gate.read(
+        caller,
+        need,
+        async ({ principal, token, at }) => {
+          const who = { principal_id: principal.id, token_id: token.id };
           if (principal.kind !== "service_account" || principal.id !== input.client_id.toLowerCase())
-            throw new Refused("wrong_client", { principal_id: principal.id, token_id: token.id });
+            throw new Refused("wrong_client", who);
           const claims = {
+            ...who,
             id: newId(),
-            principal_id: principal.id,
-            token_id: token.id,
             provider: null,
             scopes: narrowed(input.scope, principal.ceilings, []),
-            ...lifetime(at, token.expires_at, { principal_id: principal.id, token_id: token.id }),
+            ...lifetime(at, token.expires_at, who),
           };
-          return { result: claims, details: { grant: "client_credentials", ...traceOf(claims) } };
+          return { found: claims, details: { grant: "client_credentials", ...traceOf(claims) } };
         },
-      });
+        async (claims) => claims,
+      );
     } catch (error) {
       if (!(error instanceof BrokerError) || error.code !== "unauthenticated") throw error;
       throw new BrokerError("invalid_client", "The client's credentials are not good.");
