@@ -1,5 +1,6 @@
 // The statement of read-ahead-sql.ts, asked for many reads at once: what it is told, and what is made of its answers. Who
 // reads, where they stand and the page that they get are kept, for when the same is asked again (confirm.ts).
+import { hash } from "node:crypto";
 import { ceilingCovers } from "../domain/access.ts";
 import { rangeUnder } from "../domain/address.ts";
 import type { AuditEvent } from "../domain/audit.ts";
@@ -127,9 +128,9 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     return { event, standing, page, tokenId: token?.id ?? standIn ?? null, providerId: providerId ?? null };
   }
 
-  /** What turned out not to be so any more; what was found anew meanwhile stays. */
+  /** What turned out not to be so any more; what was found anew meanwhile stays. The page's rows may still be the same. */
   function forget({ pageKey, standingKey }: Asked, { page, standing }: Confirmable): void {
-    if (pages.get(pageKey) === page) pages.drop(pageKey);
+    if (pages.get(pageKey) === page) pages.put(pageKey, { ...page, since: Number.NEGATIVE_INFINITY });
     if (standings.get(standingKey) === standing) standings.drop(standingKey);
   }
 
@@ -163,17 +164,23 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   ): Pick<KnownPage, "page" | "subjects"> | null {
     const { rows: json, at_path, recorded, placed_by } = answered;
     if (json === null) return null;
-    const facts = JSON.parse(json) as readonly RowFacts[];
-    const weight = weightOf(json.length, facts.length) + answered.snapshot.length;
-    const isKept = recorded && facts.length > 0 && pages.isWanted(pageKey, weight);
-    const rows = isKept
-      ? toKeptRows(facts, tenantId, ahead)
-      : facts.map((each) => toRow(each, tenantId, ahead));
-    const subjects = rows.map(subjectOf);
+    const digest = hash("sha256", `${tenantId} ${json}`, "base64");
+    const known = pages.get(pageKey);
+    const same = known?.digest === digest ? known : null;
+    const facts = same === null ? (JSON.parse(json) as readonly RowFacts[]) : [];
+    const count = same?.page.rows.length ?? facts.length;
+    const weight = weightOf(json.length, count) + answered.snapshot.length;
+    const isKept = recorded && count > 0 && pages.isWanted(pageKey, weight);
+    const make = (): readonly SettingRow[] =>
+      isKept ? toKeptRows(facts, tenantId, ahead) : facts.map((each) => toRow(each, tenantId, ahead));
+    // Rows that are the very same come with all that was found out of them, by whomever they are read.
+    const rows = same?.page.rows ?? make();
+    const subjects = same?.subjects ?? rows.map(subjectOf);
     const page = { page: { rows, more: false, exact: at_path }, subjects };
     if (isKept)
       pages.put(pageKey, {
         ...page,
+        digest,
         seen: seenIn(answered),
         since: performance.now(),
         weight,

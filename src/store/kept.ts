@@ -20,6 +20,8 @@ export type KnownPage = Kept & {
   /** By `performance.now()`. */
   readonly since: number;
   readonly page: SettingPage;
+  /** Of what its rows were made of, as the database gave it. */
+  readonly digest: string;
   /** What an event that shows all of it names. */
   readonly subjects: readonly Subject[];
   /** The same for the database. */
@@ -58,23 +60,15 @@ export function createKept<Known extends Kept>(weightMax: number) {
   function isWanted(key: string, weight: number): boolean {
     if (all.hasRoomFor(weight) || all.get(key) !== undefined) return true;
     if (glimpsed.has(key) || glimpsedBefore.has(key)) return true;
-    glimpse(key);
-    return false;
-  }
-
-  function glimpse(key: string): void {
     if (glimpsed.size >= GLIMPSES_MAX) [glimpsed, glimpsedBefore] = [new Set(), glimpsed];
     glimpsed.add(key);
+    return false;
   }
 
   return {
     isWanted,
     get: (key: string): Known | null => all.get(key) ?? null,
     put: all.put,
-    /** What is not so any more is still worth keeping as it is now. */
-    drop: (key: string): void => {
-      all.drop(key);
-      glimpse(key);
-    },
+    drop: all.drop,
   };
 }
