@@ -107,7 +107,7 @@ export class Denied extends Error {
     this.required = required;
   }
 }
-type Denial = Extract<Decision, { verdict: "deny" }>;
+export type Denial = Extract<Decision, { verdict: "deny" }>;
 
 /** Decides whether one more refused credential from an address is still answered 401 or already 429. */
 export type RefusalLimit = {

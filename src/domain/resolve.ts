@@ -2,10 +2,9 @@
 // had is an error for that item, never a missing value, and the reference is never handed back as one. References to
 // one owner are decided together and share an event; a value that several of them name is opened once.
 import { type Owner, type SettingPath, commonPlace, formatRef, parseSettingPath } from "./address.ts";
-import { type Caller, type Grant, type Need, forbidden, keyOf } from "./admission.ts";
+import { type Caller, type Grant, type Need, forbidden } from "./admission.ts";
 import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
-import { notedRow } from "./noted-row.ts";
 import type { Gate } from "./gate.ts";
 import type { Found, Undisclosed, Withholding } from "./steps.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
@@ -13,8 +12,9 @@ import type { SettingValue } from "./plaintext.ts";
 import type { Reader, Store } from "./ports.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
 import { type Reference, parseReference } from "./reference.ts";
+import { type Item, lookUp } from "./referenced-rows.ts";
 import type { SettingRow } from "./setting.ts";
-import { assertFieldFits, fieldOf, strictRow } from "./value-read.ts";
+import { assertFieldFits, fieldOf } from "./value-read.ts";
 
 /** What became of one reference. With `explain` there is no value, and `setting_id` says whose it would be. */
 export type Outcome =
@@ -27,8 +27,6 @@ export type Outcome =
   | { readonly kind: "failed"; readonly error: BrokerError };
 export type Resolved = { readonly ref: string; readonly outcome: Outcome };
 
-/** `note`: what was given is a note of a cloud's secret, and the reference one to a setting that may hold it. */
-type Item = { readonly at: number; readonly reference: Reference; readonly note?: CometTarget };
 type NotedItem = { readonly at: number; readonly note: CometTarget };
 /** A value, and the references that name it or a field of it. */
 type Target = { readonly row: SettingRow; readonly items: readonly Item[] };
@@ -55,24 +53,17 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       tell(job, items, error);
       withheld.push({ outcome: "failed", action, reason: error.code, path, subjects: [] });
     };
-    for (const items of byValue(all)) {
-      const { path, version } = items[0].reference;
-      const decision = grant.decide("decrypt", path);
-      if (decision.verdict === "deny") {
-        tell(job, items, forbidden({ decision, required: "decrypt" }));
+    for (const [items, row] of await lookUp(all, grant, reader, vault)) {
+      const { path } = items[0].reference;
+      if ("verdict" in row) {
+        tell(job, items, forbidden({ decision: row, required: "decrypt" }));
         // Who may list there and asks what would be is told, and has asked for no value.
         if (job.explain && grant.decide("list", path).verdict === "allow") continue;
         // Versions of one path are denied alike, and once.
         if (!withheld.some((each) => each.outcome === "denied" && each.path === path))
-          withheld.push({ outcome: "denied", action, reason: decision.reason, path, subjects: [] });
+          withheld.push({ outcome: "denied", action, reason: row.reason, path, subjects: [] });
         continue;
       }
-      const { note } = items[0];
-      const row = await found(
-        note === undefined
-          ? strictRow(reader, vault, keyOf(grant), path, version, grant.at)
-          : notedRow(reader, vault, keyOf(grant), path, note, grant.at),
-      );
       if (row instanceof BrokerError) {
         fail(items, path, row);
         continue;
@@ -243,17 +234,6 @@ function asBrokerError(error: unknown): BrokerError {
   throw error;
 }
 
-/** A row, or why this one is not to be had. A database that is away is the whole request's failure. */
-async function found(row: Promise<SettingRow>): Promise<SettingRow | BrokerError> {
-  try {
-    return await row;
-  } catch (error) {
-    const known = asBrokerError(error);
-    if (known.code === "unavailable") throw known;
-    return known;
-  }
-}
-
 /** Why a reference does not fit the setting that it names; null when it does. */
 function misfitOf(row: SettingRow, { field }: Reference, explain: boolean, vault: Vault): BrokerError | null {
   try {
@@ -264,16 +244,6 @@ function misfitOf(row: SettingRow, { field }: Reference, explain: boolean, vault
   } catch (error) {
     return asBrokerError(error);
   }
-}
-
-type Some<Each> = readonly [Each, ...Each[]];
-
-/** References by the value that they name. */
-function byValue(items: readonly Item[]): readonly Some<Item>[] {
-  const groups = Map.groupBy(items, ({ reference: { path, version } }) => `${path}?${version ?? ""}`);
-  return [...groups.values()].flatMap(([first, ...rest]) =>
-    first === undefined ? [] : [[first, ...rest] as const],
-  );
 }
 
 const identityOf = ({ setting, version }: SettingRow) => ({

@@ -1,0 +1,65 @@
+// The settings that references to one owner name. Those that several name are looked up once, and all at once: a job
+// has its references resolved as it starts, and would wait for one round trip after the other.
+import { type Denial, type Grant, keyOf } from "./admission.ts";
+import type { CometTarget } from "./comet.ts";
+import { BrokerError } from "./errors.ts";
+import { notedRow } from "./noted-row.ts";
+import type { Reader } from "./ports.ts";
+import type { Vault } from "./sealing-ports.ts";
+import type { Reference } from "./reference.ts";
+import type { SettingRow } from "./setting.ts";
+import { strictRow } from "./value-read.ts";
+
+/** `note`: what was given is a note of a cloud's secret, and the reference one to a setting that may hold it. */
+export type Item = { readonly at: number; readonly reference: Reference; readonly note?: CometTarget };
+type Some<Each> = readonly [Each, ...Each[]];
+/** References to one value, and its row, or why it is not to be had. */
+export type Looked = readonly [items: Some<Item>, row: SettingRow | BrokerError | Denial];
+
+/** One request's: a version that is not the current one takes a statement of its own. */
+const AT_ONCE_MAX = 32;
+
+/**
+ * In the order in which they were first named. Nothing is looked up of what the caller may not decrypt.
+ * @throws BrokerError `unavailable` when the database is away: that is the whole request's failure
+ */
+export async function lookUp(
+  items: readonly Item[],
+  grant: Grant,
+  reader: Reader,
+  vault: Vault,
+): Promise<readonly Looked[]> {
+  const all = byValue(items);
+  const looked: Looked[] = [];
+  for (let start = 0; start < all.length; start += AT_ONCE_MAX) {
+    const some = all.slice(start, start + AT_ONCE_MAX);
+    looked.push(...(await Promise.all(some.map((each) => lookUpOne(each, grant, reader, vault)))));
+  }
+  return looked;
+}
+
+async function lookUpOne(items: Some<Item>, grant: Grant, reader: Reader, vault: Vault): Promise<Looked> {
+  const { reference, note } = items[0];
+  const { path, version } = reference;
+  const decision = grant.decide("decrypt", path);
+  if (decision.verdict === "deny") return [items, decision];
+  const key = keyOf(grant);
+  try {
+    const row =
+      note === undefined
+        ? await strictRow(reader, vault, key, path, version, grant.at)
+        : await notedRow(reader, vault, key, path, note, grant.at);
+    return [items, row];
+  } catch (error) {
+    if (!(error instanceof BrokerError) || error.code === "unavailable") throw error;
+    return [items, error];
+  }
+}
+
+/** References by the value that they name. */
+function byValue(items: readonly Item[]): readonly Some<Item>[] {
+  const groups = Map.groupBy(items, ({ reference: { path, version } }) => `${path}?${version ?? ""}`);
+  return [...groups.values()].flatMap(([first, ...rest]) =>
+    first === undefined ? [] : [[first, ...rest] as const],
+  );
+}
