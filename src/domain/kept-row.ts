@@ -43,7 +43,9 @@ export class KeptRow implements SettingRow {
   static pageOf(rows: readonly SettingRow[]): KeptPage | null {
     const [first] = rows;
     if (first === undefined || !(#page in first)) return null;
-    return first.#page?.rows === rows ? first.#page : null;
+    const page = first.#page;
+    const isWhole = page?.rows.length === rows.length && page.rows.every((row, index) => row === rows[index]);
+    return isWhole ? page : null;
   }
 
   /** Whether the row's MACs were found true before. */

@@ -100,7 +100,8 @@ export async function atVersion(
     if (first === undefined || version > first.version) throw altered(row);
     throw destroyed();
   }
-  const versioned = { setting: row.setting, version: found };
+  // The very row, where it is that: what was found out of one that stays in memory is known of that alone.
+  const versioned = found === row.version ? row : { setting: row.setting, version: found };
   if (found.state === "enabled") return versioned;
   assertGenuine(vault, versioned);
   throw destroyed();

@@ -2,7 +2,7 @@
 // trip, shared with whoever else is waiting. Nothing is decided there for good: the gate judges the facts that came
 // back and words the event itself, and whatever the statement put on record must be that very event.
 import { type OwnerAction, ceilingCovers } from "./access.ts";
-import type { Owner } from "./address.ts";
+import type { Owner, SettingPath } from "./address.ts";
 import type { Caller, Need, Source } from "./admission.ts";
 import { type AuditEvent, INSTANCE_TENANT } from "./audit.ts";
 import { type BrokerError, unavailable } from "./errors.ts";
@@ -10,12 +10,12 @@ import type { Events } from "./events.ts";
 import type { Admission, PresentedToken, Reader, SettingPage, SettingQuery, Store } from "./ports.ts";
 import type { SettingRow } from "./setting.ts";
 
-/** The rows that a read will ask for, live ones at or under a path, and what it does with them. */
+/** The rows that a read will ask for, live ones at or under a path or at each of some, and what it does with them. */
 export type Plan = {
-  readonly select: SettingQuery["select"];
+  readonly select: SettingQuery["select"] | { readonly kind: "each"; readonly paths: readonly SettingPath[] };
   /** `decrypt`: values are to be opened, and all of them may be. */
   readonly action: Extract<OwnerAction, "list" | "decrypt">;
-  /** True where one setting has to stand at the path. */
+  /** True where a setting has to stand at the path, or at each of them. */
   readonly strict: boolean;
   readonly limit: number;
 };
@@ -118,10 +118,8 @@ function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reade
   const settings: Reader["settings"] = (query) =>
     isPlanned(query, plan, page) ? Promise.resolve(page) : reader.settings(query);
   const setting: Reader["setting"] = (key, path) => {
-    const [row] = page.rows;
-    return plan.strict && row?.setting.path === path
-      ? Promise.resolve<SettingRow>(row)
-      : reader.setting(key, path);
+    const row = plan.strict ? page.rows.find(({ setting }) => setting.path === path) : undefined;
+    return row === undefined ? reader.setting(key, path) : Promise.resolve<SettingRow>(row);
   };
   // The reader's methods are functions by themselves: none of them knows of the object.
   const planned = Object.create(reader) as { -readonly [Name in keyof Reader]: Reader[Name] };

@@ -1,7 +1,14 @@
 // Resolving many references at once. Each has an outcome of its own, as the strict read would give it; what cannot be
 // had is an error for that item, never a missing value, and the reference is never handed back as one. References to
 // one owner are decided together and share an event; a value that several of them name is opened once.
-import { type Owner, type SettingPath, commonPlace, formatRef, parseSettingPath } from "./address.ts";
+import {
+  type Owner,
+  type SettingPath,
+  commonPlace,
+  formatRef,
+  parseSettingPath,
+  typeOfPath,
+} from "./address.ts";
 import { type Caller, type Grant, type Need, forbidden } from "./admission.ts";
 import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
@@ -10,11 +17,12 @@ import type { Found, Undisclosed, Withholding } from "./steps.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
 import type { Reader, Store } from "./ports.ts";
+import type { Plan } from "./read-ahead.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
 import { type Reference, parseReference } from "./reference.ts";
 import { type Item, lookUp } from "./referenced-rows.ts";
 import type { SettingRow } from "./setting.ts";
-import { assertFieldFits, fieldOf } from "./value-read.ts";
+import { assertFieldFits, fieldOf, hasField } from "./value-read.ts";
 
 /** What became of one reference. With `explain` there is no value, and `setting_id` says whose it would be. */
 export type Outcome =
@@ -135,6 +143,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
           for (const { at } of each) job.outcomes.set(at, { kind: "resolved", ...identityOf(row) });
         return { undisclosed: [] };
       },
+      job.explain ? null : planOf(items, paths),
     );
     await unlessForbidden(job, items, read);
   }
@@ -208,6 +217,14 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       return { results, opened: job.opened };
     },
   };
+}
+
+/** Values as they are now, of which it is known beforehand that each reference fits. Others are asked for step by step. */
+function planOf(items: readonly Item[], paths: readonly SettingPath[]): Plan | null {
+  const isPlain = ({ note, reference: { path, version, field } }: Item): boolean =>
+    note === undefined && version === null && (field === null || hasField(typeOfPath(path), field));
+  if (!items.every(isPlain)) return null;
+  return { select: { kind: "each", paths }, action: "decrypt", strict: true, limit: paths.length };
 }
 
 function tell(job: Job, items: readonly Pick<Item, "at">[], error: BrokerError): void {

@@ -110,6 +110,12 @@ export async function strictRow(
   return versioned;
 }
 
+/** The names of a type's fields: none where the value is one text. */
+function fieldsOf(type: SettingType): readonly string[] {
+  return type === "custom" ? [] : FIELDS[type].map(({ name }) => name);
+}
+export const hasField = (type: SettingType, field: string): boolean => fieldsOf(type).includes(field);
+
 /** @throws BrokerError `invalid_value` for a field that the type has not */
 export function assertFieldFits(type: SettingType, { field, as }: Pick<ValueInput, "field" | "as">): void {
   const bad = (detail: string): BrokerError => badInput("invalid_value", "query", "/field", detail);
@@ -117,7 +123,7 @@ export function assertFieldFits(type: SettingType, { field, as }: Pick<ValueInpu
     if (as === "text" && type !== "custom") throw bad(`For plain text, name one field of the type ${type}.`);
     return;
   }
-  const known = type === "custom" ? [] : FIELDS[type].map(({ name }) => name);
+  const known = fieldsOf(type);
   if (!known.includes(field))
     throw bad(known.length === 0 ? "A custom value has no fields." : `The fields are ${known.join(", ")}.`);
 }

@@ -57,8 +57,11 @@ export type Asked = {
   readonly standingKey: string;
 };
 
-const pathOf = ({ select }: Ahead): string =>
-  select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+/** What is asked for, as its page is kept by. */
+function nameOf({ select }: Ahead): string {
+  if (select.kind === "each") return JSON.stringify(select.paths);
+  return select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+}
 
 /** With its event as it will rest, and its keys. */
 export function askedOf(ahead: Ahead): Asked {
@@ -67,7 +70,7 @@ export function askedOf(ahead: Ahead): Asked {
   const [hash, token, ...others] = presented;
   const whoKey = hash ?? token ?? others.join(" ");
   const place = `${owner.owner_type}/${owner.owner_id}`;
-  const pageKey = `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${place}/${pathOf(ahead)}`;
+  const pageKey = `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${place}/${nameOf(ahead)}`;
   const event = cleanEvent(ahead.event);
   return { ahead, event, presented, pageKey, whoKey, standingKey: `${action} ${place} ${whoKey}` };
 }
@@ -75,7 +78,7 @@ export function askedOf(ahead: Ahead): Asked {
 /** Whether no ceiling hides any of what is asked for. One that cannot be made out is left to the gate, which says so. */
 function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean {
   const covers = (scopes: readonly string[]): boolean =>
-    ceilingCovers(scopes, ahead.action, ahead.owner, pathOf(ahead));
+    ceilingCovers(scopes, ahead.action, ahead.owner, ahead.event.path);
   try {
     return covers(principal.scopes) && (token === null || covers(token.scopes));
   } catch {
@@ -85,16 +88,19 @@ function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean {
 
 function cellsOf({ ahead, event, presented }: Asked, n: number, known: KnownWho | null): readonly Cell[] {
   const { select, action, strict, limit } = ahead;
-  const path = pathOf(ahead);
-  const range = select.kind === "at" && select.match === "exact" ? null : rangeUnder(path);
+  const range =
+    select.kind === "each" || (select.kind === "at" && select.match === "exact")
+      ? null
+      : rangeUnder(nameOf(ahead));
   return [
     String(n),
     ...presented,
     action,
     String(strict),
-    select.kind === "at" ? path : null,
+    select.kind === "at" ? select.path : null,
     range?.from ?? null,
     range?.before ?? null,
+    select.kind === "each" ? JSON.stringify(select.paths) : null,
     String(Math.min(limit, ROWS_MAX)),
     known?.stamp ?? null,
     String(known !== null && coversAll(known, ahead)),

@@ -28,6 +28,7 @@ export const ASKED = [
   ["exact", "text"],
   ["low", "text"],
   ["high", "text"],
+  ["each", "jsonb"],
   ["most", "int"],
   ["known_who", "text"],
   ["covered", "boolean"],
@@ -81,12 +82,17 @@ const bytes =
   "coalesce(octet_length(v.sealed), 0) + octet_length(s.labels::text) + coalesce(octet_length(s.description), 0)";
 const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.version)";
 
+/** One at a time, by its key, whatever else the owner has. */
+const atEach = `jsonb_array_elements_text(f.each) WITH ORDINALITY AS e (path, place)
+        CROSS JOIN LATERAL (SELECT * FROM settings s WHERE ${ofOwner} AND s.path = e.path OFFSET 0) s`;
+
 const source = (
   at: boolean,
+  from = "settings s",
 ): string => `SELECT ${at} AS at_path, s.path, v.version, ${row} AS facts, ${subject} AS subject,
           v.state = 'enabled' AND (s.expires_at IS NULL OR s.expires_at > f.at) AS is_open,
           ${bytes} AS bytes
-        FROM settings s LEFT JOIN setting_versions v
+        FROM ${from} LEFT JOIN setting_versions v
           ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version
         WHERE ${ofOwner}`;
 
@@ -148,9 +154,10 @@ WITH server AS (SELECT ${server} AS server), q AS (
 ), found AS MATERIALIZED (
   SELECT f.*, r.at_path, r.subjects,
     CASE WHEN f.allowed AND r.is_whole THEN r.rows::text END AS rows,
-    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict) AS recorded
+    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict)
+      AND (f.each IS NULL OR r.many = jsonb_array_length(f.each)) AS recorded
   FROM asked f CROSS JOIN LATERAL (
-    SELECT count(*) <= f.most AND coalesce(sum(bytes) <= ${BYTES_MAX} AND max(bytes) <= ${BYTES_EACH_MAX}, TRUE)
+    SELECT count(*) AS many, count(*) <= f.most AND coalesce(sum(bytes) <= ${BYTES_MAX} AND max(bytes) <= ${BYTES_EACH_MAX}, TRUE)
         AND coalesce(bool_and(version IS NOT NULL), TRUE) AS is_whole,
       coalesce(bool_and(is_open), TRUE) AS all_open, coalesce(bool_or(at_path), FALSE) AS at_path,
       coalesce(json_agg(facts), '[]') AS rows, coalesce(jsonb_agg(subject), '[]') AS subjects
@@ -160,6 +167,8 @@ WITH server AS (SELECT ${server} AS server), q AS (
       (${source(false)} AND s.path > f.low AND s.path < f.high AND NOT EXISTS (
           SELECT FROM settings s WHERE ${ofOwner} AND s.path = f.exact)
         ORDER BY s.path LIMIT ${ROWS_MAX + 1})
+      UNION ALL
+      (${source(true, atEach)} ORDER BY e.place)
     ) beneath
   ) r
 ), tail AS (${takePositions("SELECT count(*) AS n FROM found WHERE recorded", `$${ASKED.length + EVENT.length + 1}::bigint`)}

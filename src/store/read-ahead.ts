@@ -3,7 +3,7 @@
 // nobody waiting for long. Those whose answer is known go together, and so do those that are to be found. A batch that
 // fails for what is in it is sent again one by one, so that members fail singly.
 import type { Store } from "../domain/ports.ts";
-import type { FoundAhead } from "../domain/read-ahead.ts";
+import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import type { SealedUpTo } from "./audit-place.ts";
 import type { AuditObserver } from "./audit-write.ts";
 import { type Confirmable, confirmReads } from "./confirm.ts";
@@ -11,6 +11,11 @@ import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
 import { type Asked, askedOf, createFinding } from "./find-ahead.ts";
 import { takeOverdue } from "./overdue.ts";
+import { ROWS_MAX } from "./read-ahead-sql.ts";
+
+/** A page of all that an owner has may be of any length. */
+const isBounded = (select: Ahead["select"]): boolean =>
+  select.kind === "each" ? select.paths.length <= ROWS_MAX : select.kind !== "all";
 
 const batchMax = 32;
 const statementsMax = 2;
@@ -163,8 +168,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
   }
 
   const readAhead: Store["readAhead"] = (ahead) => {
-    // A page of all that an owner has may be of any length.
-    if (ahead.select.kind === "all") return Promise.resolve(null);
+    if (!isBounded(ahead.select)) return Promise.resolve(null);
     return new Promise((done, failed) => {
       const ask = askedOf(ahead);
       const known = finding.known(ask);

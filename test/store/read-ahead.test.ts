@@ -10,13 +10,13 @@ import {
   judge,
   parseScope,
 } from "../../src/domain/access.ts";
-import type { Owner } from "../../src/domain/address.ts";
+import { type Owner, type PathQuery, type SettingPath, commonPlace } from "../../src/domain/address.ts";
 import type { OwnerKey, PresentedToken, PrincipalRecord } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import { type Fixture, auditQuery, event, newId, openFixture, path, prefix } from "./fixture.ts";
 
 const PATHS = ["connect/S3/a", "connect/S3/b", "connect/S3/b/c", "connect/S3-old/a"];
-const SELECTS: readonly Ahead["select"][] = [
+const SELECTS: readonly PathQuery[] = [
   { kind: "at", path: path("connect/S3/a"), match: "auto" },
   { kind: "at", path: path("connect/S3/b"), match: "exact" },
   { kind: "at", path: path("connect/S3/none"), match: "exact" },
@@ -24,8 +24,16 @@ const SELECTS: readonly Ahead["select"][] = [
   { kind: "under", prefix: prefix("connect/S3/b") },
 ];
 
-const placeOf = (select: Ahead["select"]): string =>
-  select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+/** In an order of their own; of the second ones, one is not there. */
+const EACH: readonly Ahead["select"][] = [
+  { kind: "each", paths: ["connect/S3/b/c", "connect/S3/a", "connect/S3/b"].map(path) },
+  { kind: "each", paths: ["connect/S3/b", "connect/S3/none"].map(path) },
+];
+
+function placeOf(select: Ahead["select"]): string {
+  if (select.kind === "each") return commonPlace(select.paths) ?? "";
+  return select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
+}
 
 function aheadOf(
   presented: PresentedToken,
@@ -39,7 +47,7 @@ function aheadOf(
     owner,
     select,
     action,
-    strict: select.kind === "at" && select.match === "exact",
+    strict: select.kind === "each" || (select.kind === "at" && select.match === "exact"),
     limit: 1000,
     event: { ...worded, ...owner },
   };
@@ -109,7 +117,7 @@ describe("read ahead", () => {
     const { owners, tokens } = await world(f);
     const all = tokens.flatMap(({ hash }, index) =>
       owners.flatMap((owner) =>
-        SELECTS.flatMap((select, which) => {
+        [...SELECTS, ...EACH].flatMap((select, which) => {
           const action = (index + which) % 2 === 0 ? ("decrypt" as const) : ("list" as const);
           const { owner_type, owner_id } = owner;
           return [aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, action)];
@@ -127,7 +135,8 @@ describe("read ahead", () => {
     const wrong = all.filter((ahead, index) => {
       const answer = found[index];
       if (answer === null || answer === undefined) return true;
-      const stands = !ahead.strict || (answer.page?.rows.length ?? 0) === 1;
+      const many = ahead.select.kind === "each" ? ahead.select.paths.length : 1;
+      const stands = !ahead.strict || (answer.page?.rows.length ?? 0) === many;
       // Whoever may not has no page, so whether something stands there is only known of those who may.
       return (answer.recorded !== null) !== (allowedBy(ahead, answer) && stands);
     });
@@ -172,6 +181,33 @@ describe("read ahead", () => {
         });
         expect(found?.page).toEqual(page);
       }
+  });
+
+  test("settings at each of some paths are those that stand there, in the order in which they are asked for", async () => {
+    const f = await openFixture();
+    const { key } = await f.organization();
+    for (const at of PATHS) await f.setting(key, at);
+    const { id } = await f.principal();
+    await f.member(key, id, "write");
+    const { hash } = await f.token(id);
+    const { owner_type, owner_id } = key;
+    const read = (paths: readonly SettingPath[]) => {
+      const select = { kind: "each", paths } as const;
+      return f.store.readAhead(aheadOf({ kind: "api", hash }, { owner_type, owner_id }, select, "decrypt"));
+    };
+    const paths = ["connect/S3/b", "connect/S3-old/a", "connect/S3/b/c"].map(path);
+    // Found at first, and known then.
+    for (let round = 0; round < 3; round++) {
+      const found = await read(paths);
+      expect(found?.page?.rows).toEqual(
+        await Promise.all(paths.map((at) => f.store.reader.setting(key, at))),
+      );
+      expect(found?.recorded?.settings.map((each) => each.path)).toEqual(paths);
+    }
+    const fewer = await read([...paths, path("connect/S3/none")]);
+    expect(fewer).toMatchObject({ recorded: null });
+    expect(fewer?.page?.rows).toHaveLength(paths.length);
+    expect(await read(Array.from({ length: 65 }, (_, n) => path(`connect/S3/${n}`)))).toBeNull();
   });
 
   test("what is not plain is left to the gate, with nothing on record", async () => {
