@@ -1,7 +1,15 @@
 // What is measured: each case's requests, spread over tenants, owners and settings, and the answer that a bare
 // Fastify gives in its place, byte for byte.
 import type { BareAnswer } from "./bare.ts";
-import { BATCH_PREFIX, type Furnished, SINGLES, type Tenant, accessToken, pathOf } from "./furnish.ts";
+import {
+  BATCH_OF,
+  BATCH_PREFIX,
+  type Furnished,
+  SINGLES,
+  type Tenant,
+  accessToken,
+  pathOf,
+} from "./furnish.ts";
 import type { Shot } from "./load.ts";
 import type { Started } from "./processes.ts";
 
@@ -21,6 +29,7 @@ const SHOTS = 4_000;
 const SHARES: Readonly<Record<string, number>> = {
   "20 values": 0.5,
   "list of 20": 0.5,
+  "20 references": 0.5,
   write: 0.2,
   "sign-in": 0.2,
 };
@@ -86,6 +95,16 @@ export async function casesOf(
     spread(({ tokens }, id) => get(at(id, BATCH_PREFIX, "&decrypt=true"), tokens[by])),
   );
   add("list of 20", 200, (by) => spread(({ tokens }, id) => get(at(id, BATCH_PREFIX), tokens[by])));
+  add("20 references", 200, (by) =>
+    spread(({ tokens }, id) => ({
+      method: "POST" as const,
+      path: "/settings/resolve",
+      headers: { authorization: `Bearer ${tokens[by]}`, "content-type": "application/json" },
+      body: JSON.stringify({
+        refs: Array.from({ length: BATCH_OF }, (_, n) => `project/${id}/${pathOf(SINGLES + n)}`),
+      }),
+    })),
+  );
   add("304", 304, async (by) => {
     const few = spread(({ tokens }, id) => get(at(id, single(), "&decrypt=true"), tokens[by])).slice(0, 300);
     const known: Shot[] = [];

@@ -27,10 +27,12 @@ export type Tenant = {
 };
 export type Furnished = { readonly tenants: readonly Tenant[] };
 
-/** The path of a project's n-th single setting, and the prefix of its twenty. */
-export const pathOf = (index: number): string => `secret/Custom/app/key-${index}`;
+/** A project's single settings come first, and then its twenty, under a prefix. */
 export const BATCH_PREFIX = "connect/S3/batch";
 export const SINGLES = SETTINGS_EACH - BATCH_OF;
+/** The path of a project's n-th setting. */
+export const pathOf = (index: number): string =>
+  index < SINGLES ? `secret/Custom/app/key-${index}` : `${BATCH_PREFIX}/bucket-${index - SINGLES}`;
 
 export async function furnish(
   broker: Started,
@@ -140,7 +142,7 @@ function settingAt(
   sealer: Awaited<ReturnType<ReturnType<typeof openVault>["sealer"]>>,
 ): { readonly setting: SettingRecord; readonly version: VersionRecord } {
   const type = index < SINGLES ? ("custom" as const) : ("s3" as const);
-  const path = index < SINGLES ? pathOf(index) : `${BATCH_PREFIX}/bucket-${index - SINGLES}`;
+  const path = pathOf(index);
   const value =
     type === "custom"
       ? `value of ${path}, not a real one`
