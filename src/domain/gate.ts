@@ -24,6 +24,7 @@ import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
 import { type Answer, type Find, Stale } from "./steps.ts";
 
+const UNCOUNTED: ReadonlySet<ErrorCode> = new Set(["unavailable", "rate_limited"]);
 const SELF: Need = { ask: { action: "identify" }, place: { kind: "self" } };
 
 export type GateDeps = {
@@ -94,12 +95,12 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     throw told;
   }
 
-  /** Runs the whole of a request; one that ends in 503 is no use of the caller's token. */
+  /** Runs the whole of a request; one that ends in 503 or 429 is no use of the caller's token. */
   async function counted<Result>(caller: Caller, work: () => Promise<Result>): Promise<Result> {
     try {
       return await work();
     } catch (error) {
-      if (error instanceof BrokerError && error.code === "unavailable") await uncount(caller);
+      if (error instanceof BrokerError && UNCOUNTED.has(error.code)) await uncount(caller);
       throw error;
     }
   }

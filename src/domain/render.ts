@@ -11,7 +11,15 @@ import type { Reader, Store } from "./ports.ts";
 import { type RenderFormat, renderAs, renderComet } from "./render-formats.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type SettingRow, valueBytes } from "./setting.ts";
-import { type Choice, assertFits, breadthOf, chooseRows, placeOf } from "./settings-read.ts";
+import {
+  type Choice,
+  type RowsInput,
+  assertFits,
+  breadthOf,
+  chooseRows,
+  placeOf,
+  planOf,
+} from "./settings-read.ts";
 
 const RENDER_BYTES_MAX = 1_048_576;
 const SETTINGS_MAX = 1000;
@@ -41,7 +49,7 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
     grant: Grant,
     reader: Reader,
   ): Promise<readonly Choice[]> {
-    const query = { ...input, decrypt: true, include_deleted: false, limit: SETTINGS_MAX };
+    const query = queryOf(input);
     const all: Choice[] = [];
     let bytes = 0;
     for (let from: { readonly cursor?: string } = {}; ; ) {
@@ -94,10 +102,19 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
           store.noteAccess(rows, grant.at, grant.principal.id);
           return { text, opened: rows.length };
         },
+        // A note is made before it is on record, and may not fit.
+        format === "comet" ? null : planOf(queryOf(input), select),
       );
     },
   };
 }
+
+const queryOf = (input: Omit<RenderInput, "format" | "prefix">): RowsInput => ({
+  ...input,
+  decrypt: true,
+  include_deleted: false,
+  limit: SETTINGS_MAX,
+});
 
 /** Whether the caller may comes first; then whether there is still a value. */
 function assertNoneWithheld(choices: readonly Choice[], grant: Grant): void {

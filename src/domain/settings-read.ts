@@ -175,7 +175,7 @@ export function createSettingsRead(
 }
 
 /** What is read all day: live settings at or under a path, as they are. Anything else is asked for step by step. */
-function planOf(input: ListInput, select: PathQuery): Plan | null {
+export function planOf(input: RowsInput, select: PathQuery): Plan | null {
   const { decrypt, version, cursor, type, label, include_deleted, limit } = input;
   const isPlain = version === undefined && cursor === undefined && type === undefined && label === undefined;
   if (!isPlain || include_deleted || select.kind === "all") return null;

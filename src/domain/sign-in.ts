@@ -36,7 +36,7 @@ export function createSignIn(
 ) {
   /**
    * OAuth 2.0 client credentials: a service account's id and one of its API tokens. The token is presented to the gate
-   * like any other, so it is judged, limited and counted like any other. Nothing is changed by it: what an access token is
+   * like any other, so it is judged, limited and counted like any other. No right is changed by it: what an access token is
    * good for is found out at each use, from the rows behind it.
    */
   async function clientCredentials(

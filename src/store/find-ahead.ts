@@ -134,7 +134,10 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     return { event, standing, page, tokenId: token?.id ?? standIn ?? null, providerId: providerId ?? null };
   }
 
-  /** What turned out not to be so any more; what was found anew meanwhile stays. The page's rows may still be the same. */
+  /**
+   * What turned out not to be so any more; what was found anew meanwhile stays. The page is not believed any more, and stays
+   * until it was found anew: its rows may still be the same.
+   */
   function forget({ pageKey, standingKey }: Asked, { page, standing }: Confirmable): void {
     if (pages.get(pageKey) === page) pages.put(pageKey, { ...page, since: Number.NEGATIVE_INFINITY });
     if (standings.get(standingKey) === standing) standings.drop(standingKey);
@@ -170,6 +173,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   ): Pick<KnownPage, "page" | "subjects"> | null {
     const { rows: json, at_path, recorded, placed_by } = answered;
     if (json === null) return null;
+    // Of all that a row's MACs are over, the tenant is in neither the text nor the page's key.
     const digest = hash("sha256", `${tenantId} ${json}`, "base64");
     const known = pages.get(pageKey);
     const same = known?.digest === digest ? known : null;
@@ -196,6 +200,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
             : { event_id: event.id, placed_by },
         openUntil: firstExpiry(rows),
       });
+    else if (same === null) pages.drop(pageKey);
     return page;
   }
 

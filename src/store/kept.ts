@@ -1,6 +1,6 @@
 // What was made of rows as they were read last, kept so that a hit moves no rows. Nothing here is ever believed by
 // itself: the statement that records a read finds whether anything that its answer rests on was written since, or names
-// the rows' versions, as of its own snapshot. Ciphertext alone is kept, no decision, and all of it within a bound.
+// the rows' versions, as of its own snapshot; or it answers rows whose text is the very same. Ciphertext alone is kept, no decision, and all of it within a bound.
 import type { Subject } from "../domain/audit.ts";
 import type { Admission, PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
 import { createRecent } from "../domain/recent.ts";
@@ -20,7 +20,7 @@ export type KnownPage = Kept & {
   /** By `performance.now()`. */
   readonly since: number;
   readonly page: SettingPage;
-  /** Of what its rows were made of, as the database gave it. */
+  /** Of what its rows were made of: the tenant, and their text as the database gave it. */
   readonly digest: string;
   /** What an event that shows all of it names. */
   readonly subjects: readonly Subject[];

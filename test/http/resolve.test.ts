@@ -84,6 +84,21 @@ describe("resolving", () => {
     ]);
   });
 
+  test("a field that the type has not is that reference's error alone, also where another names it rightly", async () => {
+    const s3 = ref("connect/S3/a");
+    const refs = [
+      ref("secret/Custom/c"),
+      `${s3}#nope`,
+      `${s3}#secret_access_key`,
+      `${ref("secret/Custom/c")}#x`,
+    ];
+    for (const reading of [1, 2])
+      expect([reading, await statusesOf(resolve(world.writer.api, refs))]).toEqual([
+        reading,
+        [200, 422, 200, 422],
+      ]);
+  });
+
   test("Copy ID's ref resolves as it is", async () => {
     const { body } = await writer.list("secret/Custom/c");
     expect(await onlyOf(resolve(world.writer.api, [body.settings[0].ref]))).toMatchObject({

@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => broker.close());
 
-/** By its third reading a page is kept, by its fourth its text is. */
+/** A page is kept from its first reading on, and its text from the second: the others are of that. */
 const READINGS = 4;
 
 async function textsOf(path: string, decrypt: boolean): Promise<string[]> {

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type TestBroker, type World, client, furnish, settingsUrl, startBroker } from "../harness/broker.ts";
 import { narrower, statuses } from "./rights-kit.ts";
+import { withCredentials } from "./sign-in-kit.ts";
 
 let broker: TestBroker;
 let beside: TestBroker;
@@ -74,6 +75,14 @@ test("every refusal is one counted event per address, reason and minute", async 
   );
   // A minute may have ended meanwhile: then each reason has two.
   expect(seen.length).toBeLessThanOrEqual(4);
+});
+
+test("a good token with another's client id is told so too, and that is no use of it", async () => {
+  const { reader, writer } = world;
+  const { api, id } = await narrower(broker, writer.api, { max_uses: 5 });
+  const { status, body } = await withCredentials(broker, reader.id, api.token);
+  expect([status, body.error]).toEqual([429, "slow_down"]);
+  expect((await writer.api.get(`/tokens/${id}`)).body.uses_left).toBe(5);
 });
 
 test("RateLimit-* headers tell a token what is left; past it 429 with Retry-After, which is no use of it", async () => {

@@ -1,4 +1,5 @@
 // POST /auth/token with client credentials, and the documents beside it: what RFC 6749 and 8414 have clients expect.
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { registerRoutes } from "../../src/http/routes.ts";
 import {
@@ -97,6 +98,43 @@ describe("client credentials", () => {
     expect(refused[0]).toMatchObject({ status: 401, body: { error: "invalid_client" } });
     expect(refused[0].headers.get("www-authenticate")).toBe('Basic realm="coffer"');
     expect(new Set(refused.map(({ text }) => text.length)).size).toBe(1);
+  });
+
+  test("are on record with whose they are, also where they are refused, and tell no listener of a change", async () => {
+    const { writer, reader, organization } = world;
+    const changes = async (): Promise<number> => {
+      const direct = new pg.Client({ connectionString: broker.databaseUrl });
+      await direct.connect();
+      try {
+        return (await direct.query("SELECT count(*)::int AS n FROM change_events")).rows[0].n;
+      } finally {
+        await direct.end();
+      }
+    };
+    const before = await changes();
+    const signedIn = await withCredentials(broker, writer.id, writer.api.token);
+    const refused = await signIn(
+      broker,
+      { ...grant, client_id: reader.id, client_secret: writer.api.token },
+      from("198.51.100.91"),
+    );
+    expect([signedIn.status, refused.status, await changes()]).toEqual([200, 401, before]);
+    const about = { principal_id: writer.id, token_id: writer.token_id };
+    const { body } = await world.owner.api.get(
+      `/audit?owner_type=organization&owner_id=${organization.id}&action=sign_in&limit=1`,
+    );
+    const { payload } = partsOf(signedIn.body.access_token);
+    expect(body.events[0]).toMatchObject({
+      ...about,
+      outcome: "allowed",
+      details: { grant: "client_credentials", access_token_id: payload.jti, scopes: "" },
+    });
+    const denied = await broker.admin.get(
+      "/audit?owner_type=instance&action=sign_in&outcome=denied&limit=1000",
+    );
+    expect(denied.body.events).toContainEqual(
+      expect.objectContaining({ ...about, ip: "198.51.100.91", reason: "wrong_client" }),
+    );
   });
 
   test("of a token that is revoked, expired, or used from elsewhere are invalid_client", async () => {

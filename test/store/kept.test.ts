@@ -1,7 +1,9 @@
 // Pages that are kept in memory: whatever happens to their rows, by whichever replica or by hand, the next read
 // answers and records what is there, and who may no longer read is told nothing. The oracle is a store that has never
 // read anything.
-import { expect, test } from "vitest";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { expect, test, vi } from "vitest";
 import type { Subject } from "../../src/domain/audit.ts";
 import type { PresentedToken } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
@@ -210,6 +212,9 @@ test("what expires while its page is kept is not put on record as disclosed", as
   const ahead = (): Ahead => readOf(presented, key, "decrypt", f.time.now);
   await warm(f, ahead);
   expect((await f.store.readAhead(ahead()))?.recorded).not.toBeNull();
+  // Found anew, and the same.
+  await f.setting(key, "connect/elsewhere");
+  await warm(f, ahead);
   f.time.now = expires_at;
   expect((await f.store.readAhead(ahead()))?.recorded).toBeNull();
 });
@@ -264,6 +269,38 @@ test("rows that are as they were are found out about once, whoever reads them an
     rows?.map(({ setting }) => setting.revision + (setting.path === PATHS[3] ? 1 : 0)),
   );
   expect((await pageNow())?.rows).toBe(changed);
+});
+
+test("rows that are the same but for their tenant are others", async () => {
+  const f = await openFixture();
+  const { key, pageNow } = await keptWorld(f);
+  const { org: other } = await f.organization();
+  await f.driver.query("UPDATE projects SET name = 'moved', organization_id = $1 WHERE id = $2", [
+    other,
+    key.owner_id,
+  ]);
+  for (const table of ["setting_versions", "settings", "memberships"])
+    await f.driver.query(`UPDATE ${table} SET tenant_id = $1 WHERE tenant_id = $2`, [other, key.tenant_id]);
+  const rows = (await pageNow())?.rows;
+  expect(rows?.map(({ setting }) => setting.tenant_id)).toEqual(PATHS.map(() => other));
+  expect(rows?.map(({ version }) => version.tenant_id)).toEqual(PATHS.map(() => other));
+});
+
+test("of settings that are gone nothing stays in memory once that was found", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const f = await openFixture();
+  const { key, pageNow } = await keptWorld(f);
+  const rows = new WeakRef<object>((await pageNow())?.rows ?? []);
+  for (const each of PATHS)
+    await f.transact(async (tx) =>
+      tx.purgeSetting(((await tx.setting(key, path(each))) as SettingRow).setting),
+    );
+  expect((await pageNow())?.rows).toEqual([]);
+  await vi.waitFor(() => {
+    collect();
+    expect(rows.deref()).toBeUndefined();
+  });
 });
 
 test("while there is room, what is read is kept at once; once there is none, what is read a second time", () => {

@@ -39,7 +39,7 @@ export function readOf(
   };
 }
 
-/** Three readings: the second is kept, the third is of what is kept. */
+/** Three readings: the first is kept, the others are of what is kept. */
 export async function warm(f: Fixture, ahead: () => Ahead): Promise<void> {
   for (let each = 0; each < 3; each++) await f.store.readAhead(ahead());
 }
