@@ -57,9 +57,9 @@ export type Asked = {
   readonly standingKey: string;
 };
 
-/** What is asked for, as its page is kept by. */
+/** What is asked for, as its page is kept by: short, however many paths there are, since keys are in no weight. */
 function nameOf({ select }: Ahead): string {
-  if (select.kind === "each") return JSON.stringify(select.paths);
+  if (select.kind === "each") return hash("sha256", JSON.stringify(select.paths), "base64");
   return select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
 }
 
