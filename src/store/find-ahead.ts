@@ -67,8 +67,8 @@ function nameOf({ select }: Ahead): string {
 export function askedOf(ahead: Ahead): Asked {
   const { action, strict, owner, limit, select } = ahead;
   const presented = presentedCells(ahead.presented);
-  const [hash, token, ...others] = presented;
-  const whoKey = hash ?? token ?? others.join(" ");
+  const [tokenHash, tokenId, ...others] = presented;
+  const whoKey = tokenHash ?? tokenId ?? others.join(" ");
   const place = `${owner.owner_type}/${owner.owner_id}`;
   const pageKey = `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${place}/${nameOf(ahead)}`;
   const event = cleanEvent(ahead.event);
