@@ -144,7 +144,7 @@ export function createAdmission(store: Pick<Store, "takeUse" | "returnUse" | "no
   /** Callers whose use of a token with `max_uses` is already taken, with its id: one request is one use. */
   const counted = new WeakMap<Caller, string>();
 
-  /** A request that is answered 503 is no use of its token. When even this fails, the token has one use less. */
+  /** A request that is answered 503 or 429 is no use of its token. When even this fails, the token has one use less. */
   async function uncount(caller: Caller): Promise<void> {
     const tokenId = counted.get(caller);
     counted.delete(caller);

@@ -252,9 +252,15 @@ function asBrokerError(error: unknown): BrokerError {
 }
 
 /** Why a reference does not fit the setting that it names; null when it does. */
-function misfitOf(row: SettingRow, { field }: Reference, explain: boolean, vault: Vault): BrokerError | null {
+function misfitOf(
+  row: SettingRow,
+  { field, path }: Reference,
+  explain: boolean,
+  vault: Vault,
+): BrokerError | null {
   try {
-    if (field !== null) assertFieldFits(row.setting.type, { field, as: "json" });
+    // By the path, as the plan does: a row that says otherwise was altered, which is found when it is opened.
+    if (field !== null) assertFieldFits(typeOfPath(path), { field, as: "json" });
     // What would be opened is checked then; nothing is opened to explain it.
     if (explain) assertGenuine(vault, row);
     return null;

@@ -7,6 +7,7 @@ import {
   type Owner,
   type SettingsApi,
   attack,
+  eventsOf,
   inSeconds,
   later,
   scoped,
@@ -97,6 +98,19 @@ describe("resolving", () => {
         reading,
         [200, 422, 200, 422],
       ]);
+  });
+
+  test("the same references in another order are another answer, and another record", async () => {
+    const paths = ["secret/Custom/c", "secret/Custom/deep/er", "connect/ContainerRegistry/r"];
+    for (const order of [paths, paths, paths.toReversed(), paths]) {
+      const answer = await resolve(
+        world.writer.api,
+        order.map((each) => ref(each)),
+      );
+      expect(resultsOf(answer).map(({ setting_id }) => setting_id)).toEqual(order.map((each) => ids[each]));
+      const [event] = await eventsOf(world, answer);
+      expect(event?.settings.map(({ path }: { path: string }) => path)).toEqual(order);
+    }
   });
 
   test("Copy ID's ref resolves as it is", async () => {
@@ -281,5 +295,17 @@ describe("what does not resolve is an error of that item, as the strict read's",
     expect(await statusesOf(resolve(world.writer.api, refs))).toEqual([502, 200]);
     expect(await statusesOf(explain(world.writer.api, refs))).toEqual([502, 200]);
     await made(settingsOf(world.keeper.api, world.project).purge(path));
+  });
+
+  test("so is one whose type was, by itself and by a field", async () => {
+    const path = "connect/S3/altered";
+    await made(writer.put(path, S3));
+    await attack(broker, "UPDATE settings SET type = 'custom' WHERE path = $1", [path]);
+    for (const altered of [ref(path), `${ref(path)}#access_key_id`])
+      for (const reading of [1, 2])
+        expect([
+          reading,
+          await statusesOf(resolve(world.writer.api, [altered, ref("secret/Custom/c")])),
+        ]).toEqual([reading, [502, 200]]);
   });
 });
