@@ -1,6 +1,7 @@
 // What was made of rows as they were read last, kept so that a hit moves no rows. Nothing here is ever believed by
 // itself: the statement that records a read finds whether anything that its answer rests on was written since, or names
-// the rows' versions, as of its own snapshot; or it answers rows whose text is the very same. Ciphertext alone is kept, no decision, and all of it within a bound.
+// the rows' versions, as of its own snapshot; or it answers rows whose text is the very same. Ciphertext alone is kept,
+// no decision, and all of it within a bound.
 import type { Subject } from "../domain/audit.ts";
 import type { Admission, PrincipalRecord, SettingPage, TokenRecord } from "../domain/ports.ts";
 import { createRecent } from "../domain/recent.ts";
