@@ -1,16 +1,14 @@
 // The statement of read-ahead-sql.ts, asked for many reads at once: what it is told, and what is made of its answers. Who
 // reads, where they stand and the page that they get are kept, for when the same is asked again (confirm.ts).
 import { hash } from "node:crypto";
-import { ceilingCovers } from "../domain/access.ts";
-import { rangeUnder } from "../domain/address.ts";
 import type { AuditEvent } from "../domain/audit.ts";
 import { subjectOf } from "../domain/opening.ts";
 import { ACCESS_NOTED_SECONDS } from "../domain/ports.ts";
-import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
+import type { FoundAhead } from "../domain/read-ahead.ts";
 import type { SettingRow } from "../domain/setting.ts";
+import { type Asked, cellsOf, coversAll } from "./asked-ahead.ts";
 import type { SealedUpTo } from "./audit-place.ts";
-import { cleanEvent } from "./audit-write.ts";
-import { type Cell, arrayOf, writtenOf } from "./columns.ts";
+import { arrayOf, writtenOf } from "./columns.ts";
 import type { Confirmable } from "./confirm.ts";
 import type { Db } from "./db.ts";
 import {
@@ -21,7 +19,6 @@ import {
   weightOf,
   whoWeightOf,
 } from "./kept.ts";
-import { presentedCells } from "./lookups.ts";
 import {
   type Answered,
   type RowFacts,
@@ -31,7 +28,7 @@ import {
   toRow,
   toToken,
 } from "./read-ahead-rows.ts";
-import { ASKED, EVENT, ROWS_MAX, readAheadStatement } from "./read-ahead-sql.ts";
+import { ASKED, EVENT, readAheadStatement } from "./read-ahead-sql.ts";
 import { seenIn } from "./recent-writes.ts";
 
 /** Bytes of memory for pages of rows that are kept, for tokens and principals, and for who stands where. */
@@ -42,71 +39,15 @@ const standingWeight = 1_024;
 /** A page is found anew after so long: that a row was read by way of another replica is no write, and would never be seen. */
 const pageMs = ACCESS_NOTED_SECONDS * 1_000;
 
-/** So many settings are dearer to send, parse and pack than to copy from an event that names them. */
-const NAMED_FROM = 5;
+/**
+ * So many settings are dear to send, parse and pack. An event that names them copies the list from one that did; and where
+ * the page is known and its reader is not, two statements that move none of them cost less than one that does.
+ */
+const MANY = 5;
 
-/** A read as it is asked for. */
-export type Asked = {
-  readonly ahead: Ahead;
-  /** As it will rest, but for who, whose log it is in, and which settings. */
-  readonly event: AuditEvent;
-  readonly presented: readonly Cell[];
-  /** By what its page, who reads it, and where they stand, are kept. */
-  readonly pageKey: string;
-  readonly whoKey: string;
-  readonly standingKey: string;
-};
-
-/** What is asked for, as its page is kept by: short, however many paths there are, since keys are in no weight. */
-function nameOf({ select }: Ahead): string {
-  if (select.kind === "each") return hash("sha256", JSON.stringify(select.paths), "base64");
-  return select.kind === "at" ? select.path : select.kind === "under" ? select.prefix : "";
-}
-
-/** With its event as it will rest, and its keys. */
-export function askedOf(ahead: Ahead): Asked {
-  const { action, strict, owner, limit, select } = ahead;
-  const presented = presentedCells(ahead.presented);
-  const [tokenHash, tokenId, ...others] = presented;
-  const whoKey = tokenHash ?? tokenId ?? others.join(" ");
-  const place = `${owner.owner_type}/${owner.owner_id}`;
-  const pageKey = `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${place}/${nameOf(ahead)}`;
-  const event = cleanEvent(ahead.event);
-  return { ahead, event, presented, pageKey, whoKey, standingKey: `${action} ${place} ${whoKey}` };
-}
-
-/** Whether no ceiling hides any of what is asked for. One that cannot be made out is left to the gate, which says so. */
-function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean {
-  const covers = (scopes: readonly string[]): boolean =>
-    ceilingCovers(scopes, ahead.action, ahead.owner, ahead.event.path);
-  try {
-    return covers(principal.scopes) && (token === null || covers(token.scopes));
-  } catch {
-    return false;
-  }
-}
-
-function cellsOf({ ahead, event, presented }: Asked, n: number, known: KnownWho | null): readonly Cell[] {
-  const { select, action, strict, limit } = ahead;
-  const range =
-    select.kind === "each" || (select.kind === "at" && select.match === "exact")
-      ? null
-      : rangeUnder(nameOf(ahead));
-  return [
-    String(n),
-    ...presented,
-    action,
-    String(strict),
-    select.kind === "at" ? select.path : null,
-    range?.from ?? null,
-    range?.before ?? null,
-    select.kind === "each" ? JSON.stringify(select.paths) : null,
-    String(Math.min(limit, ROWS_MAX)),
-    known?.stamp ?? null,
-    String(known !== null && coversAll(known, ahead)),
-    ...EVENT.map(([, , of]) => of(event)),
-  ];
-}
+/** Of a read: all of it, or what it shows to whom it may; it goes by that if nothing was written since. */
+export type Known = { readonly whole: Confirmable | null; readonly page: KnownPage | null };
+export const NOTHING_KNOWN: Known = { whole: null, page: null };
 
 const isPast = (end: Date | null, now: Date): boolean => end !== null && end <= now;
 
@@ -121,17 +62,38 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   const whos = createKept<KnownWho>(whoWeightMax);
   const standings = createKept<KnownStanding>(standingsWeightMax);
 
-  /** What is known of a read that would be put on record now, if nothing was written since; null: it is to be found. */
-  function known({ ahead, event, presented, pageKey, standingKey }: Asked): Confirmable | null {
-    const page = pages.get(pageKey);
-    const standing = page === null ? null : standings.get(standingKey);
-    if (page === null || standing === null || page.seen.server !== standing.seen.server) return null;
-    if (performance.now() - Math.min(page.since, standing.since) >= pageMs) return null;
-    const { token } = standing.who;
-    if (isPast(token?.expires_at ?? null, event.at) || !coversAll(standing.who, ahead)) return null;
-    if (ahead.action === "decrypt" && isPast(page.openUntil, event.at)) return null;
+  /** Of a read that would be put on record now, if nothing was written since. */
+  function known(ask: Asked): Known {
+    const page = knownPage(ask);
+    const standing = page === null ? null : knownStanding(ask);
+    if (page === null) return NOTHING_KNOWN;
+    const whole = standing === null ? null : confirmable(ask, page, standing);
+    return { whole, page: page.subjects.length < MANY ? null : page };
+  }
+
+  /** Null where the two were seen on two servers. */
+  function confirmable(
+    { event, presented }: Asked,
+    page: KnownPage,
+    standing: KnownStanding,
+  ): Confirmable | null {
+    if (page.seen.server !== standing.seen.server) return null;
     const [, , , providerId, , standIn] = presented;
-    return { event, standing, page, tokenId: token?.id ?? standIn ?? null, providerId: providerId ?? null };
+    const tokenId = standing.who.token?.id ?? standIn ?? null;
+    return { event, standing, page, tokenId, providerId: providerId ?? null };
+  }
+
+  function knownPage({ ahead, event, pageKey }: Asked): KnownPage | null {
+    const page = pages.get(pageKey);
+    if (page === null || performance.now() - page.since >= pageMs) return null;
+    return ahead.action === "decrypt" && isPast(page.openUntil, event.at) ? null : page;
+  }
+
+  function knownStanding({ ahead, event, standingKey }: Asked): KnownStanding | null {
+    const standing = standings.get(standingKey);
+    if (standing === null || performance.now() - standing.since >= pageMs) return null;
+    const { who } = standing;
+    return isPast(who.token?.expires_at ?? null, event.at) || !coversAll(who, ahead) ? null : standing;
   }
 
   /**
@@ -143,17 +105,25 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     if (standings.get(standingKey) === standing) standings.drop(standingKey);
   }
 
-  /** @returns what was found for the n-th of them */
-  async function find(asks: readonly Asked[]): Promise<(n: number) => FoundAhead> {
-    const knownWhos = asks.map(({ whoKey }) => whos.get(whoKey));
-    const rows = asks.map((ask, n) => cellsOf(ask, n, knownWhos[n] ?? null));
+  /**
+   * @param asks of one whose page is known it is found alone who reads it
+   * @returns what was found for the n-th of them, or what is known of it now
+   */
+  async function find(
+    asks: readonly { readonly ask: Asked; readonly known: Known }[],
+  ): Promise<(n: number) => FoundAhead | Known> {
+    const knownWhos = asks.map(({ ask }) => whos.get(ask.whoKey));
+    const rows = asks.map(({ ask, known }, n) => cellsOf(ask, n, knownWhos[n] ?? null, known.page !== null));
     const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
       arrayOf(rows.map((row) => row[column] ?? null)),
     );
     const answers = await db.query<Answered>(readAheadStatement, [...columns, sealed.position]);
     // In any order; nothing comes of a credential that nobody has.
     const byNumber = new Map(answers.map((answered) => [answered.n, answered]));
-    return (n) => foundIn(asks[n] as Asked, byNumber.get(n), knownWhos[n] ?? null);
+    return (n) => {
+      const { ask, known } = asks[n] as (typeof asks)[number];
+      return foundIn(ask, known.page, byNumber.get(n), knownWhos[n] ?? null);
+    };
   }
 
   function whoOf({ whoKey }: Asked, json: string | null, known: KnownWho | null): KnownWho {
@@ -195,7 +165,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
         since: performance.now(),
         weight,
         named:
-          placed_by === null || subjects.length < NAMED_FROM
+          placed_by === null || subjects.length < MANY
             ? writtenOf(JSON.stringify(subjects))
             : { event_id: event.id, placed_by },
         openUntil: firstExpiry(rows),
@@ -204,24 +174,29 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     return page;
   }
 
-  function foundIn(ask: Asked, answered: Answered | undefined, known: KnownWho | null): FoundAhead {
+  function foundIn(
+    ask: Asked,
+    known: KnownPage | null,
+    answered: Answered | undefined,
+    knownWho: KnownWho | null,
+  ): FoundAhead | Known {
     if (answered === undefined) return { admission: null, page: null, recorded: null };
     const { owner } = ask.ahead;
-    const { tenant_id, role_at_owner, role_at_organization, recorded } = answered;
-    const who = whoOf(ask, answered.who, known);
+    const { tenant_id, role_at_owner, role_at_organization, allowed, recorded } = answered;
+    const who = whoOf(ask, answered.who, knownWho);
     if (tenant_id === null) return { admission: admissionOf(who, null), page: null, recorded: null };
     const standing = { owner, tenant_id, role_at_owner, role_at_organization };
-    const admission = admissionOf(who, standing);
     const page = pageOf(ask, tenant_id, answered);
-    if (page === null || !recorded) return { admission, page: page?.page ?? null, recorded: null };
-    standings.put(ask.standingKey, {
-      seen: seenIn(answered),
-      since: performance.now(),
+    if (recorded || (allowed && known !== null)) {
+      const seen = seenIn(answered);
       // It holds on to who it is, also where that is dropped.
-      weight: standingWeight + answered.snapshot.length + who.weight,
-      who,
-      standing,
-    });
+      const weight = standingWeight + answered.snapshot.length + who.weight;
+      const stands = { seen, since: performance.now(), weight, who, standing };
+      standings.put(ask.standingKey, stands);
+      if (known !== null) return { whole: confirmable(ask, known, stands), page: null };
+    }
+    const admission = admissionOf(who, standing);
+    if (page === null || !recorded) return { admission, page: page?.page ?? null, recorded: null };
     return { admission, page: page.page, recorded: recordedOf(ask, who, tenant_id, page.subjects) };
   }
 

@@ -73,6 +73,8 @@ export type Answered = {
   readonly tenant_id: string | null;
   readonly role_at_owner: Role | null;
   readonly role_at_organization: Role | null;
+  /** As a whole, of a read that is plain. */
+  readonly allowed: boolean;
   readonly recorded: boolean;
   readonly at_path: boolean;
   /** Null where there are none to give. */

@@ -1,6 +1,7 @@
 // The one statement for all reads that wait: who calls, where they stand, the rows, and the audit events, in one
 // snapshot and one commit. It evaluates access.ts's table to see whether a read is plain and allowed as a whole; only
-// then is anything found and put on record, with its position where nobody else is giving any. Whether a ceiling covers
+// then is anything found and put on record, with its position where nobody else is giving any. Of a read whose page is
+// known nothing is: that is confirmed next (confirm.ts). Whether a ceiling covers
 // all of the place is known beforehand, of the very versions of token and principal that it finds. Whether it was
 // right, the gate decides again.
 import { ACTIONS_BY_ROLE, type OwnerAction, ROLES } from "../domain/access.ts";
@@ -32,6 +33,7 @@ export const ASKED = [
   ["most", "int"],
   ["known_who", "text"],
   ["covered", "boolean"],
+  ["known_page", "boolean"],
 ] as const;
 
 /** The columns of an event that are the same for every read that is allowed as a whole. */
@@ -77,7 +79,7 @@ const row = rowFacts(
 );
 
 const ofOwner = `s.tenant_id = f.tenant_id AND s.owner_type = f.owner_type AND s.owner_id = f.owner_id
-          AND s.deleted_at IS NULL AND f.allowed`;
+          AND s.deleted_at IS NULL AND f.looks`;
 const bytes =
   "coalesce(octet_length(v.sealed), 0) + octet_length(s.labels::text) + coalesce(octet_length(s.description), 0)";
 const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.version)";
@@ -153,10 +155,10 @@ WITH server AS (SELECT ${server} AS server), q AS (
   ) k
 ), found AS MATERIALIZED (
   SELECT f.*, r.at_path, r.subjects,
-    CASE WHEN f.allowed AND r.is_whole THEN r.rows::text END AS rows,
-    f.allowed AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict)
+    CASE WHEN f.looks AND r.is_whole THEN r.rows::text END AS rows,
+    f.looks AND r.is_whole AND (f.wanted = 'list' OR r.all_open) AND (r.at_path OR NOT f.strict)
       AND (f.each IS NULL OR r.many = jsonb_array_length(f.each)) AS recorded
-  FROM asked f CROSS JOIN LATERAL (
+  FROM (SELECT *, allowed AND NOT known_page AS looks FROM asked) f CROSS JOIN LATERAL (
     SELECT count(*) AS many, count(*) <= f.most AND coalesce(sum(bytes) <= ${BYTES_MAX} AND max(bytes) <= ${BYTES_EACH_MAX}, TRUE)
         AND coalesce(bool_and(version IS NOT NULL), TRUE) AS is_whole,
       coalesce(bool_and(is_open), TRUE) AS all_open, coalesce(bool_or(at_path), FALSE) AS at_path,
@@ -178,7 +180,7 @@ WITH server AS (SELECT ${server} AS server), q AS (
     last + row_number() OVER ()
   FROM found LEFT JOIN tail ON TRUE WHERE recorded RETURNING id
 )
-SELECT n, who, tenant_id, role_at_owner, role_at_organization, at_path, rows, server, ${snapshot} AS snapshot,
+SELECT n, who, tenant_id, role_at_owner, role_at_organization, allowed, at_path, rows, server, ${snapshot} AS snapshot,
   -- Somebody's trigger may have left it out.
   recorded AND event_id IN (SELECT id FROM written) AS recorded,
   CASE WHEN (SELECT last FROM tail) IS NOT NULL THEN pg_current_xact_id()::text END AS placed_by

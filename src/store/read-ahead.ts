@@ -4,12 +4,13 @@
 // fails for what is in it is sent again one by one, so that members fail singly.
 import type { Store } from "../domain/ports.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
+import { type Asked, askedOf } from "./asked-ahead.ts";
 import type { SealedUpTo } from "./audit-place.ts";
 import type { AuditObserver } from "./audit-write.ts";
 import { type Confirmable, confirmReads } from "./confirm.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
-import { type Asked, askedOf, createFinding } from "./find-ahead.ts";
+import { type Known, NOTHING_KNOWN, createFinding } from "./find-ahead.ts";
 import { takeOverdue } from "./overdue.ts";
 import { ROWS_MAX } from "./read-ahead-sql.ts";
 
@@ -25,14 +26,14 @@ const patienceMs = 20;
 
 type Waiting = {
   readonly ask: Asked;
-  /** Its answer, if nothing was written since; null: it is to be found. */
-  readonly known: Confirmable | null;
+  /** Its answer is known, if nothing was written since, or what it shows is; the rest is to be found. */
+  readonly known: Known;
   readonly since: number;
   readonly done: (found: FoundAhead | null) => void;
   readonly failed: (error: unknown) => void;
 };
-/** What became of the n-th of a batch; null: it has to be found. */
-type Answers = (n: number) => FoundAhead | null;
+/** What became of the n-th of a batch; what is known of it now, where it has to be asked again. */
+type Answers = (n: number) => FoundAhead | Known;
 
 /** `isAway`: there is nothing to be had of the database. */
 type Left = { readonly isAway: boolean; readonly handOut: () => void };
@@ -107,7 +108,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
       }
       const [only, ...others] = batch;
       if (only !== undefined && others.length === 0) {
-        if (only.known !== null) finding.forget(only.ask, only.known);
+        if (only.known.whole !== null) finding.forget(only.ask, only.known.whole);
         return { isAway: false, handOut: () => only.done(null) };
       }
       return eachAlone(batch);
@@ -116,7 +117,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
       isAway: false,
       handOut: () => {
         const outcomes = batch.map((waiting, n) => answer(waiting, answers, n));
-        findAfterAll(batch.filter((_, n) => outcomes[n] === "unknown"));
+        askAgain(outcomes.filter((outcome) => typeof outcome === "object"));
         const recorded = outcomes.filter((outcome) => outcome === "recorded").length;
         const [first] = batch;
         if (first !== undefined && recorded > 0)
@@ -135,23 +136,24 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
     return { isAway: false, handOut: () => undefined };
   }
 
-  /** All of a batch are known, or none. */
+  /** All of a batch are known as a whole, or none. */
   async function askedTogether(batch: readonly Waiting[]): Promise<Answers> {
-    const known = batch.flatMap(({ known }) => known ?? []);
-    if (known.length < batch.length) return finding.find(batch.map(({ ask }) => ask));
-    const recorded = await confirmReads(db, known, sealed.position);
+    const wholes = batch.flatMap(({ known }) => known.whole ?? []);
+    if (wholes.length < batch.length) return finding.find(batch);
+    const recorded = await confirmReads(db, wholes, sealed.position);
     return (n) => {
-      const [waiting, answer] = [batch[n] as Waiting, known[n] as Confirmable];
-      const isRecorded = recorded === null || recorded.has(waiting.ask.event.id);
-      return isRecorded ? finding.confirmed(waiting.ask, answer) : null;
+      const [{ ask }, whole] = [batch[n] as Waiting, wholes[n] as Confirmable];
+      if (recorded === null || recorded.has(ask.event.id)) return finding.confirmed(ask, whole);
+      finding.forget(ask, whole);
+      return NOTHING_KNOWN;
     };
   }
 
   /** What is committed is never sent again, whatever is wrong with it. */
-  function answer(waiting: Waiting, answers: Answers, n: number): "recorded" | "told" | "unknown" {
+  function answer(waiting: Waiting, answers: Answers, n: number): "recorded" | "told" | Waiting {
     try {
       const found = answers(n);
-      if (found === null) return "unknown";
+      if ("whole" in found) return { ...waiting, known: found };
       if (found.recorded !== null) observer.recorded?.(found.recorded);
       waiting.done(found);
       return found.recorded === null ? "told" : "recorded";
@@ -161,9 +163,10 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
     }
   }
 
-  function findAfterAll(refused: readonly Waiting[]): void {
-    for (const { ask, known } of refused) if (known !== null) finding.forget(ask, known);
-    toFind.unshift(...refused.map((waiting) => ({ ...waiting, known: null })));
+  /** Before all others, that came later. */
+  function askAgain(all: readonly Waiting[]): void {
+    toConfirm.unshift(...all.filter(({ known }) => known.whole !== null));
+    toFind.unshift(...all.filter(({ known }) => known.whole === null));
     schedule();
   }
 
@@ -172,7 +175,13 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
     return new Promise((done, failed) => {
       const ask = askedOf(ahead);
       const known = finding.known(ask);
-      (known === null ? toFind : toConfirm).push({ ask, known, since: performance.now(), done, failed });
+      (known.whole === null ? toFind : toConfirm).push({
+        ask,
+        known,
+        since: performance.now(),
+        done,
+        failed,
+      });
       schedule();
     });
   };

@@ -12,11 +12,16 @@ import { type Fixture, auditQuery, openFixture, path, putSetting } from "./fixtu
 import { createKept } from "../../src/store/kept.ts";
 import { PATHS, keptWorld, readOf, readingWorld, warm } from "./reading.ts";
 
-test.each(["list", "decrypt"] as const)(
-  "a page that is kept to %s is the very one that a store without any answers, after every kind of change",
-  async (action) => {
+test.each([
+  ["list", "who read it"],
+  ["decrypt", "who read it"],
+  ["list", "another"],
+  ["decrypt", "another"],
+] as const)(
+  "a page that is kept to %s is, for %s, the very one that a store without any answers, after every kind of change",
+  async (action, whom) => {
     const f = await openFixture();
-    const { key, presented } = await readingWorld(f);
+    const { key, reader, presented } = await readingWorld(f);
     const replica = f.open();
     const changes: Readonly<Record<string, () => Promise<unknown>>> = {
       "a new version": () => f.setting(key, PATHS[2] ?? "", { sealed: Buffer.from("another") }),
@@ -47,11 +52,13 @@ test.each(["list", "decrypt"] as const)(
     };
     for (const each of PATHS) await f.setting(key, each);
     for (const [name, change] of Object.entries(changes)) {
-      const ahead = (): Ahead => readOf(presented, key, action, f.time.now);
-      await warm(f, ahead);
+      const ahead = (by: PresentedToken): Ahead => readOf(by, key, action, f.time.now);
+      await warm(f, () => ahead(presented));
+      const another: PresentedToken = { kind: "api", hash: (await f.token(reader.id)).hash };
+      const asked = (): Ahead => ahead(whom === "another" ? another : presented);
       await change();
       const fresh = f.open();
-      const [kept, oracle] = [await f.store.readAhead(ahead()), await fresh.store.readAhead(ahead())];
+      const [kept, oracle] = [await f.store.readAhead(asked()), await fresh.store.readAhead(asked())];
       await fresh.close();
       const told = (found: FoundAhead | null) => ({
         name,
