@@ -45,9 +45,9 @@ const pageMs = ACCESS_NOTED_SECONDS * 1_000;
  */
 const MANY = 5;
 
-/** Of a read: all of it, or what it shows to whom it may; it goes by that if nothing was written since. */
-export type Known = { readonly whole: Confirmable | null; readonly page: KnownPage | null };
-export const NOTHING_KNOWN: Known = { whole: null, page: null };
+/** `whole`: the answer, to be confirmed. Null: it is to be found, or, where its page is known, who reads it alone. */
+export type Known = { readonly whole: Confirmable | null; readonly isPageKnown: boolean };
+export const NOTHING_KNOWN: Known = { whole: null, isPageKnown: false };
 
 const isPast = (end: Date | null, now: Date): boolean => end !== null && end <= now;
 
@@ -62,13 +62,13 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   const whos = createKept<KnownWho>(whoWeightMax);
   const standings = createKept<KnownStanding>(standingsWeightMax);
 
-  /** Of a read that would be put on record now, if nothing was written since. */
+  /** What is known of a read that may be put on record now, if nothing was written since. */
   function known(ask: Asked): Known {
     const page = knownPage(ask);
-    const standing = page === null ? null : knownStanding(ask);
     if (page === null) return NOTHING_KNOWN;
+    const standing = knownStanding(ask);
     const whole = standing === null ? null : confirmable(ask, page, standing);
-    return { whole, page: page.subjects.length < MANY ? null : page };
+    return { whole, isPageKnown: page.subjects.length >= MANY };
   }
 
   /** Null where the two were seen on two servers. */
@@ -106,14 +106,14 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   }
 
   /**
-   * @param asks of one whose page is known it is found alone who reads it
+   * @param asks where the page is known nothing is found but who reads, and whether they may
    * @returns what was found for the n-th of them, or what is known of it now
    */
   async function find(
     asks: readonly { readonly ask: Asked; readonly known: Known }[],
   ): Promise<(n: number) => FoundAhead | Known> {
     const knownWhos = asks.map(({ ask }) => whos.get(ask.whoKey));
-    const rows = asks.map(({ ask, known }, n) => cellsOf(ask, n, knownWhos[n] ?? null, known.page !== null));
+    const rows = asks.map(({ ask, known }, n) => cellsOf(ask, n, knownWhos[n] ?? null, known.isPageKnown));
     const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
       arrayOf(rows.map((row) => row[column] ?? null)),
     );
@@ -122,7 +122,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     const byNumber = new Map(answers.map((answered) => [answered.n, answered]));
     return (n) => {
       const { ask, known } = asks[n] as (typeof asks)[number];
-      return foundIn(ask, known.page, byNumber.get(n), knownWhos[n] ?? null);
+      return foundIn(ask, known.isPageKnown, byNumber.get(n), knownWhos[n] ?? null);
     };
   }
 
@@ -176,7 +176,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
 
   function foundIn(
     ask: Asked,
-    known: KnownPage | null,
+    isPageKnown: boolean,
     answered: Answered | undefined,
     knownWho: KnownWho | null,
   ): FoundAhead | Known {
@@ -187,13 +187,17 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     if (tenant_id === null) return { admission: admissionOf(who, null), page: null, recorded: null };
     const standing = { owner, tenant_id, role_at_owner, role_at_organization };
     const page = pageOf(ask, tenant_id, answered);
-    if (recorded || (allowed && known !== null)) {
+    if (recorded || (allowed && isPageKnown)) {
       const seen = seenIn(answered);
       // It holds on to who it is, also where that is dropped.
       const weight = standingWeight + answered.snapshot.length + who.weight;
       const stands = { seen, since: performance.now(), weight, who, standing };
       standings.put(ask.standingKey, stands);
-      if (known !== null) return { whole: confirmable(ask, known, stands), page: null };
+      if (isPageKnown) {
+        // Not as it was when the read came: it may have been found anew meanwhile, or not be believed any more.
+        const newest = knownPage(ask);
+        return { whole: newest === null ? null : confirmable(ask, newest, stands), isPageKnown: false };
+      }
     }
     const admission = admissionOf(who, standing);
     if (page === null || !recorded) return { admission, page: page?.page ?? null, recorded: null };

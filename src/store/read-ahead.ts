@@ -26,7 +26,6 @@ const patienceMs = 20;
 
 type Waiting = {
   readonly ask: Asked;
-  /** Its answer is known, if nothing was written since, or what it shows is; the rest is to be found. */
   readonly known: Known;
   readonly since: number;
   readonly done: (found: FoundAhead | null) => void;
@@ -163,7 +162,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
     }
   }
 
-  /** Before all others, that came later. */
+  /** Before all others: nearly all of those came later. */
   function askAgain(all: readonly Waiting[]): void {
     toConfirm.unshift(...all.filter(({ known }) => known.whole !== null));
     toFind.unshift(...all.filter(({ known }) => known.whole === null));

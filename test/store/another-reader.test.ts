@@ -3,6 +3,7 @@
 // never read anything.
 import pg from "pg";
 import { expect, onTestFinished, test, vi } from "vitest";
+import type { Subject } from "../../src/domain/audit.ts";
 import type { NewToken, PresentedToken } from "../../src/domain/ports.ts";
 import type { Ahead, FoundAhead } from "../../src/domain/read-ahead.ts";
 import type { SettingRow } from "../../src/domain/setting.ts";
@@ -91,7 +92,8 @@ test("whoever may not see it is told nothing of it, and nothing is on record", a
     { allowed_cidrs: ["192.0.2.0/24"] },
     { revoked_at: until },
     { expires_at: until },
-    { scopes: [`decrypt:project/${key.owner_id}:connect/S3/0`] },
+    { scopes: [`decrypt:project/${key.owner_id}/connect/S3/0`] },
+    { scopes: ["no ceiling"] },
   ];
   const reads = [
     await of(outsider),
@@ -127,35 +129,95 @@ const betweens: Readonly<Record<string, Between>> = {
     await f.driver.query("ALTER TABLE audit_events DISABLE TRIGGER USER");
     await f.driver.query("UPDATE audit_events SET settings = '[]'");
   },
-  "nothing that is written is noted any more": (f) =>
-    f.driver.query("ALTER TABLE settings DISABLE TRIGGER USER"),
+  "something is written that is not noted": async (f) => {
+    await f.driver.query("ALTER TABLE settings DISABLE TRIGGER USER");
+    await f.driver.query("UPDATE settings SET description = 'unseen'");
+  },
 };
+
+/** A store's reading, of which each statement and its answer can be seen to. */
+function readingBy(f: Fixture) {
+  const asker = driverAsker(f.driver);
+  const on = {
+    statements: [] as string[],
+    asked: (_name: string): unknown => undefined,
+    answered: (_name: string, _rows: readonly object[]): unknown => undefined,
+  };
+  const query = async <Row extends object>(statement: Statement, params: Parameters<Db["query"]>[1]) => {
+    on.statements.push(statement.name);
+    await on.asked(statement.name);
+    const rows = await asker.query<Row>(statement, params);
+    await on.answered(statement.name, rows);
+    return rows;
+  };
+  return { on, ...createReadAhead({ query } as unknown as Db, { position: 0 }) };
+}
 
 test.each(Object.entries(betweens))(
   "between finding who reads and recording it, %s",
   async (_what, between) => {
     const f = await openFixture();
     const world = await visitedWorld(f);
-    let isFound = (): unknown => undefined;
-    const asker = driverAsker(f.driver);
-    const query = async <Row>(statement: Statement, params: Parameters<Db["query"]>[1]) => {
-      const rows = await asker.query<Row>(statement, params);
-      if (statement.name === "read_ahead") await isFound();
-      return rows;
-    };
-    const { readAhead } = createReadAhead({ query } as Db, { position: 0 });
-    for (let each = 0; each < 3; each++) await readAhead(world.ahead());
+    const { on, readAhead } = readingBy(f);
+    await warm({ store: { readAhead } }, world.ahead);
     const { tokenId, ahead } = await world.newcomer();
-    isFound = async () => {
-      isFound = () => undefined;
+    on.answered = async (name) => {
+      if (name !== "read_ahead") return;
+      on.answered = () => undefined;
       await between(f, world, tokenId);
     };
     const fresh = f.open(1);
     onTestFinished(() => fresh.close());
-    const found = await readAhead(ahead());
+    const read = ahead();
+    const found = await readAhead(read);
     expect(told(found)).toEqual(told(await fresh.store.readAhead(ahead())));
+    const text = "SELECT settings FROM audit_events WHERE id = $1";
+    const { rows } = await f.driver.query<{ settings: Subject[] }>(text, [read.event.id]);
+    const recorded = found?.recorded ?? null;
+    expect(rows.map(({ settings }) => settings)).toEqual(recorded === null ? [] : [recorded.settings]);
   },
 );
+
+test("a page and who reads it go together only where both were seen on one server", async () => {
+  const f = await openFixture();
+  const { key, reader, ahead, newcomer } = await visitedWorld(f);
+  const { on, readAhead } = readingBy(f);
+  const seenOn = (server: string | null): void => {
+    on.answered = (_name, rows) => {
+      for (const row of rows) if (server !== null && "server" in row) Object.assign(row, { server });
+    };
+    on.statements.length = 0;
+  };
+  seenOn("another");
+  await readAhead(ahead());
+  seenOn(null);
+  expect((await readAhead((await newcomer()).ahead()))?.recorded).not.toBeNull();
+  expect(on.statements).toEqual(["read_ahead", "read_ahead"]);
+  // The page is of this server by now; that he might read it was seen on the other.
+  await f.transact((tx) => tx.removeMember(key, reader.id));
+  on.statements.length = 0;
+  expect((await readAhead(ahead()))?.recorded).toBeNull();
+  expect(on.statements).toEqual(["read_ahead"]);
+});
+
+test("those who come while a page turns out to be another are not sent to be confirmed with the old one", async () => {
+  const f = await openFixture();
+  const { key, ahead, newcomer } = await visitedWorld(f);
+  const { on, readAhead } = readingBy(f);
+  await warm({ store: { readAhead } }, ahead);
+  const comers = await Promise.all(Array.from({ length: 20 }, () => newcomer()));
+  await f.setting(key, PATHS[0] ?? "", { sealed: Buffer.from("another") });
+  let later: Promise<FoundAhead | null>[] = [];
+  on.asked = (name) => {
+    if (name === "confirm_reads_copying" && later.length === 0)
+      later = comers.map((each) => readAhead(each.ahead()));
+  };
+  on.statements.length = 0;
+  await readAhead(ahead());
+  for (const found of await Promise.all(later))
+    expect(found?.page?.rows[0]?.version.sealed?.toString()).toBe("another");
+  expect(on.statements).toEqual(["confirm_reads_copying", "read_ahead", "read_ahead", "read_ahead"]);
+});
 
 test("after whatever was written, and whoever else reads beside them, all see what is there", async () => {
   const f = await openFixture();

@@ -40,7 +40,10 @@ export function readOf(
 }
 
 /** Three readings: the first is kept, the others are of what is kept. */
-export async function warm(f: Fixture, ahead: () => Ahead): Promise<void> {
+export async function warm(
+  f: { readonly store: Pick<Fixture["store"], "readAhead"> },
+  ahead: () => Ahead,
+): Promise<void> {
   for (let each = 0; each < 3; each++) await f.store.readAhead(ahead());
 }
 
