@@ -1,5 +1,6 @@
-// One PostgreSQL for the whole run: an embedded one in a temporary folder, or COFFER_TEST_DATABASE_URL's (whose role
-// must be allowed to create databases). The migrations are applied once, to a template that tests clone.
+// One PostgreSQL for the whole run: an embedded one in a temporary folder (in memory, if there is room), or
+// COFFER_TEST_DATABASE_URL's (whose role must be allowed to create databases). The migrations are applied once, to a
+// template that tests clone.
 // Nothing of it is left when the run ends; should the run be killed, the embedded server ends by itself.
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
