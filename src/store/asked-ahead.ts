@@ -52,6 +52,12 @@ export function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean
   }
 }
 
+/**
+ * A cell for each column of ASKED and EVENT, in their order.
+ * @param n by which its answer is told from others'
+ * @param known who reads, if anybody has found that out; believed by the statement of the very versions alone
+ * @param isPageKnown nothing is to be found but who reads, and whether they may
+ */
 export function cellsOf(
   { ahead, event, presented }: Asked,
   n: number,

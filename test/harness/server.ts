@@ -4,7 +4,7 @@
 // Nothing of it is left when the run ends; should the run be killed, the embedded server ends by itself.
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
-import { mkdtemp, rm, statfs } from "node:fs/promises";
+import { access, constants, mkdtemp, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
@@ -78,10 +78,11 @@ const ROOM_BYTES_MIN = 4e9;
  */
 async function quickFolder(): Promise<string> {
   try {
+    await access(MEMORY, constants.W_OK | constants.X_OK);
     const { bavail, bsize } = await statfs(MEMORY);
     if (bavail * bsize >= ROOM_BYTES_MIN) return MEMORY;
   } catch {
-    // There is none.
+    // There is none, or it is nobody's to write to.
   }
   return tmpdir();
 }
