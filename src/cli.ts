@@ -11,7 +11,7 @@ import { Misuse, asksForHelp, misuseOf, optionFault, usageOf, usageOfAll } from 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 
 /** Loaded by the commands that are the server's alone: without it a client starts in a quarter of the time. */
-const server = () => import("./compose.ts");
+const keys = () => import("./compose-keys.ts");
 const operator = () => import("./operate.ts");
 const operations = () => import("./operations.ts");
 const backups = () => import("./backup.ts");
@@ -146,7 +146,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   keygen: {
     usage: "",
     does: "print a new master key, for COFFER_MASTER_KEY_FILE",
-    run: async () => print((await server()).generateMasterKey()),
+    run: async () => print((await keys()).generateMasterKey()),
   },
   "check-config": {
     usage: "",

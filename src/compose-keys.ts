@@ -1,10 +1,12 @@
-// Where a configuration says that the master keys are, and what is derived from them for the log; part of compose.ts.
+// Where a configuration says that the master keys are, and what is derived from them for the log; part of compose-broker.ts.
 import type { Config } from "./config.ts";
 import type { NewId } from "./domain/ports.ts";
 import type { SealSeeds } from "./sealing/audit-seal.ts";
 import type { KeySource } from "./sealing/key-source.ts";
 import type { Managers } from "./sealing/managers.ts";
 import type { MasterKeyRing } from "./sealing/master-key-ring.ts";
+
+export { generateMasterKey } from "./sealing/master-key.ts";
 
 export function keySourcesOf(
   config: Config,

@@ -1,49 +1,22 @@
-// The composition root: a Config becomes a running service. The only file that names every implementation.
+// The composition root: a Config becomes a running service, HTTP on top of what compose-broker.ts puts together. These two
+// are the only files that name every implementation.
 // What was started is stopped in the reverse order, also when a later part fails to start.
 import { join } from "node:path";
 import type { Logger } from "pino";
 import packageJson from "../package.json" with { type: "json" };
-import { tokenMaker } from "./auth/api-token.ts";
-import { createIdentityVerifier } from "./auth/foreign-identity.ts";
-import { createValueGenerator } from "./auth/generated-values.ts";
-import { askDns } from "./auth/outbound.ts";
-import { createRefusalLimit } from "./auth/refusals.ts";
-import { createSigningKeys } from "./auth/signing-keys.ts";
-import { createWebhookSender } from "./auth/webhook-sender.ts";
-import { createWake, startBackground } from "./background.ts";
-import { keySourcesOf, sealSeedsOf } from "./compose-keys.ts";
-import { type Config, ConfigError, silenceGoogle } from "./config.ts";
-import type { SealMaker } from "./domain/audit-chain.ts";
-import { type SealAlert, type Sealing, createSealing } from "./domain/audit-sealing.ts";
-import { createEventHashes } from "./domain/event-hashes.ts";
-import { type Broker, createBroker } from "./domain/broker.ts";
-import { createDeliveries } from "./domain/deliver.ts";
-import type { IdentityVerifier } from "./domain/federation-ports.ts";
-import type { Clock } from "./domain/ports.ts";
-import { startEmbeddedPostgres } from "./embedded/postgres.ts";
+import { startBackground } from "./background.ts";
+import { clock, openBroker } from "./compose-broker.ts";
+import type { Config } from "./config.ts";
+import type { Broker } from "./domain/broker.ts";
 import { type App, buildApp } from "./http/app.ts";
 import { DEFAULT_LIMITS } from "./http/limits.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { registerRoutes } from "./http/routes.ts";
 import { newId } from "./ids.ts";
-import { openTracing, tracedStore } from "./observe.ts";
 import { sealRegularly } from "./sealer.ts";
-import { createSealMaker, hashEvent } from "./sealing/audit-seal.ts";
 import { keepPrivately } from "./private-file.ts";
-import { openMasterKeys } from "./sealing/key-source.ts";
-import { createLifecycleSealer } from "./sealing/lifecycle-sealer.ts";
-import { createManagerHealth, openManagers } from "./sealing/managers.ts";
-import type { MasterKeys } from "./sealing/master-key.ts";
-import { createSigningKeySealer } from "./sealing/signing-key-sealer.ts";
-import { openVault } from "./sealing/open-vault.ts";
-import type { VaultAlert } from "./sealing/vault.ts";
-import { applyMigrations } from "./store/migrate.ts";
-import { type OpenStore, createStore } from "./store/store.ts";
 
 const DRAIN_SECONDS = 10;
-
-export { createLogger } from "./http/logging.ts";
-export { generateMasterKey } from "./sealing/master-key.ts";
 
 export type Service = {
   readonly app: App;
@@ -53,9 +26,6 @@ export type Service = {
   /** Lets what is in flight finish, then ends everything. May be called more than once. */
   close(): Promise<void>;
 };
-
-const clock: Clock = { now: () => new Date() };
-const ticks = (): number => performance.now();
 
 /**
  * Starts all but the listening.
@@ -75,23 +45,17 @@ export async function compose(config: Config, logger: Logger): Promise<Service> 
   }
 }
 
-/** What who has the machine needs beside the broker. */
-export type Tools = Pick<OpenStore, "auditStream"> & {
-  readonly maker: SealMaker;
-  readonly sealing: Sealing;
-  readonly keys: MasterKeys;
-  readonly databaseUrl: string;
-};
-
 async function start(
   config: Config,
   logger: Logger,
   started: (() => Promise<void>)[],
 ): Promise<Omit<Service, "close">> {
-  const { broker, metrics, signingKeys, tools, ping, managersHealth, tracing, ...background } = await open(
+  const metrics = createMetrics({ ofProcess: true });
+  const { broker, signingKeys, tools, ping, managersHealth, tracing, ...background } = await openBroker(
     config,
     logger,
     started,
+    metrics,
   );
   const adminTokenFile = join(config.home, "admin.token");
   const admin = await broker.createFirstAdmin((token) => keepPrivately(adminTokenFile, token));
@@ -119,162 +83,6 @@ async function start(
   );
   started.push(() => app.close());
   return { app, broker, adminTokenFile: admin === null ? null : adminTokenFile };
-}
-
-/** The broker and what it stands on, the database first. */
-export async function open(config: Config, logger: Logger, started: (() => Promise<void>)[]) {
-  const verifier = createIdentityVerifier({
-    clock,
-    allowedPrivate: config.privateAddressesAllowed,
-    onFetchFailure: (host, flaw) => logger.warn({ host, flaw }, "an identity provider's keys cannot be had"),
-  });
-  assertIssuers(config, verifier);
-  const databaseUrl = await databaseOf(config, logger, started);
-  await applyMigrations(databaseUrl);
-  const metrics = createMetrics({ ofProcess: true });
-  const tracing = await openTracing(config.tracing, packageJson.version, logger);
-  started.push(() => tracing.close());
-  const onBackgroundError = (error: unknown): void =>
-    logger.error({ err: error }, "a background task failed");
-  const wake = createWake();
-  const hashes = createEventHashes(hashEvent);
-  const opened = createStore({
-    databaseUrl,
-    poolSize: config.databasePoolSize,
-    clock,
-    onBackgroundError,
-    onAnnounced: wake.announced,
-    observer: {
-      ...metrics,
-      recorded: (event) => {
-        metrics.recorded(event);
-        hashes.remember(event);
-      },
-    },
-  });
-  metrics.watchPool(() => opened.pool());
-  started.push(() => opened.close());
-  const { keys } = opened;
-  const store = tracedStore(tracing, opened.store);
-  const managers = await openManagers(config.clouds, {
-    now: ticks,
-    onCall: (event) => {
-      metrics.managerCall(event);
-      tracing.called(event);
-    },
-    onAway: (name, error) => logger.warn({ manager: name, err: error }, "a secret manager cannot be reached"),
-    silenceGoogle,
-  });
-  started.push(async () => {
-    for (const manager of managers.values()) await manager.close();
-  });
-  const masterKeys = await openMasterKeys(keySourcesOf(config, managers, newId), keys);
-  const onAlert = (alert: VaultAlert | SealAlert): void => {
-    metrics.alert(alert.kind);
-    logger.error(alert, "ALERT: what is stored is damaged, or was altered outside the broker");
-  };
-  const maker = createSealMaker(sealSeedsOf(masterKeys), config.auditEarlierKeys);
-  const sealing = createSealing({ seals: opened.seals, maker, hashes, keys: masterKeys, clock, onAlert });
-  const vault = openVault({
-    masterKeys,
-    managers,
-    keyStore: keys,
-    clock,
-    newId,
-    versionNow: ({ setting, version }) => store.reader.version(setting, version.version),
-    onAlert,
-    onKeyLookedFor: (found) => metrics.keyLookedFor(found),
-    allow: config.externalAllow,
-    cacheSeconds: config.valueCacheSeconds,
-    defaults: { storage: config.storage, manager: config.manager },
-    enabled: config.managersEnabled,
-  });
-  const sealer = createSigningKeySealer(masterKeys);
-  const signingKeys = createSigningKeys(() => keys.signingKeys(), sealer, clock, newId);
-  const lifecycle = createLifecycleSealer(masterKeys);
-  const webhookSender = createWebhookSender({
-    clock,
-    rules: { allowedPrivate: config.privateAddressesAllowed, resolve: askDns },
-    sealer: lifecycle.webhookSecret,
-  });
-  const made = createBroker({
-    store,
-    changes: opened.changes,
-    values: createValueGenerator(lifecycle.publicPart),
-    webhookSender,
-    lifecycle,
-    vault,
-    verifier,
-    instanceIssuers: config.identityProviders,
-    signingKeys,
-    tokens: tokenMaker,
-    refusals: createRefusalLimit(clock),
-    clock,
-    newId,
-    auditRetention: { seals: opened.seals, maker, months: config.auditRetentionMonths },
-    recoveryDays: config.recoveryDays,
-    ticks,
-    quotas: { settings: config.limits.settingsMax, versions: config.limits.versionsMax },
-    onBackgroundError,
-  });
-  const broker = tracing.around("broker", made);
-  started.push(() => broker.drain());
-  const managersHealth = createManagerHealth(managers, ticks);
-  const deliveries = createDeliveries({
-    queue: opened.deliveries,
-    sender: webhookSender,
-    clock,
-    random: Math.random,
-    keyChecks: () => masterKeys.all().map(({ keyCheck }) => keyCheck),
-    onError: onBackgroundError,
-    onEnded: wake.delivered,
-  });
-  const tools: Tools = {
-    auditStream: () => opened.auditStream(),
-    maker,
-    sealing,
-    keys: masterKeys.current(),
-    databaseUrl,
-  };
-  return {
-    broker,
-    metrics,
-    signingKeys,
-    tools,
-    managersHealth,
-    tracing,
-    deliveries,
-    wake,
-    changes: opened.changes,
-    forgetWrites: () => opened.forgetWrites(),
-    ping: () => opened.ping(),
-  };
-}
-
-/** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */
-function assertIssuers({ identityProviders }: Config, verifier: IdentityVerifier): void {
-  const problems = identityProviders.flatMap((issuer, index) => {
-    try {
-      verifier.assertUsable(issuer);
-      return [];
-    } catch (error) {
-      return [
-        `COFFER_IDENTITY_PROVIDERS, entry ${index + 1}: ${error instanceof Error ? error.message : ""}`,
-      ];
-    }
-  });
-  if (problems.length > 0) throw new ConfigError(problems);
-}
-
-export async function databaseOf(
-  config: Config,
-  logger: Logger,
-  started: (() => Promise<void>)[],
-): Promise<string> {
-  if (config.databaseUrl !== null) return config.databaseUrl.reveal();
-  const postgres = await startEmbeddedPostgres({ home: config.home, logger });
-  started.push(() => postgres.stop());
-  return postgres.url;
 }
 
 /** What the app needs to know of the configuration. */

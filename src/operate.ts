@@ -2,7 +2,7 @@
 // ended, well or not.
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type Tools, createLogger, databaseOf, open } from "./compose.ts";
+import { type Tools, createLogger, databaseOf, openBroker } from "./compose-broker.ts";
 import type { Config } from "./config.ts";
 import type { Broker } from "./domain/broker.ts";
 
@@ -20,9 +20,11 @@ export async function operate<Result>(
     // A database made up in a wrong folder would be nobody's.
     if (config.databaseUrl === null)
       await stat(join(config.home, "postgres")).catch(() => noBrokerAt(config.home));
-    const { broker, tools } = await open(config, createLogger("silent"), started).catch((error: unknown) => {
-      throw config.databaseUrl === null ? withAdvice(error) : error;
-    });
+    const { broker, tools } = await openBroker(config, createLogger("silent"), started).catch(
+      (error: unknown) => {
+        throw config.databaseUrl === null ? withAdvice(error) : error;
+      },
+    );
     const result = await work(broker, tools);
     // What it did is done, whether or not this goes well: a replica seals what is left.
     if (afterwards === "seal") await tools.sealing.seal().catch(() => null);

@@ -12,7 +12,8 @@ const STOP_TIMEOUT_MS = 25_000;
  */
 export async function serve(config: Config, print: (text: string) => void): Promise<number> {
   const stopped = stopSignal();
-  const { compose, createLogger } = await import("./compose.ts");
+  const { compose } = await import("./compose.ts");
+  const { createLogger } = await import("./compose-broker.ts");
   const logger = createLogger(config.logLevel);
   const service = await compose(config, logger);
   try {

@@ -26,6 +26,18 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "background.ts": ["domain", "repeat.ts"],
   "compose.ts": [
     "..",
+    "background.ts",
+    "compose-broker.ts",
+    "config.ts",
+    "domain",
+    "http",
+    "ids.ts",
+    "private-file.ts",
+    "sealer.ts",
+  ],
+  // Of http the types of metrics, and the logger: see "what an operator's command loads".
+  "compose-broker.ts": [
+    "..",
     "auth",
     "background.ts",
     "compose-keys.ts",
@@ -35,8 +47,6 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "http",
     "ids.ts",
     "observe.ts",
-    "private-file.ts",
-    "sealer.ts",
     "sealing",
     "store",
   ],
@@ -49,10 +59,10 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "repeat.ts": [],
   "usage.ts": [],
   "sealer.ts": ["domain"],
-  "operate.ts": ["compose.ts", "config.ts", "domain"],
+  "operate.ts": ["compose-broker.ts", "config.ts", "domain"],
   "operations.ts": ["config.ts", "domain", "operate.ts", "sealing", "store", "usage.ts"],
   "backup.ts": ["config.ts", "domain", "operate.ts", "sealing", "store"],
-  "serve.ts": ["compose.ts", "config.ts"],
+  "serve.ts": ["compose-broker.ts", "compose.ts", "config.ts"],
   client: ["client", "usage.ts"],
   "cli.ts": [
     "..",
@@ -61,7 +71,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "config-describe.ts",
     "option-values.ts",
     "config.ts",
-    "compose.ts",
+    "compose-keys.ts",
     "openapi-document.ts",
     "operate.ts",
     "operations.ts",
@@ -75,7 +85,7 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(fastify|@fastify\/.*|typebox(\/.*)?|prom-client|yaml)$/, ["http"]],
   [/^(pg|@prisma\/.*)$/, ["store"]],
   [/^(@aws-sdk\/.*|@google-cloud\/.*)$/, ["sealing"]],
-  [/^pino$/, ["http", "background.ts", "compose.ts", "observe.ts", "sealer.ts"]],
+  [/^pino$/, ["http", "background.ts", "compose-broker.ts", "compose.ts", "observe.ts", "sealer.ts"]],
   [/^jose$/, ["auth"]],
   [/^age-encryption$/, ["client"]],
   [/^uuid$/, ["backup.ts"]],
@@ -84,14 +94,24 @@ const PACKAGES: readonly (readonly [RegExp, readonly string[]])[] = [
 /** Of Node's own modules the rules may use those that are pure. */
 const PURE_NODE = new Set(["node:net", "node:util"]);
 
-type Import = { readonly file: string; readonly layer: string; readonly from: string };
+type Import = {
+  readonly file: string;
+  readonly layer: string;
+  readonly from: string;
+  /** As soon as the file is: neither for its types alone nor at a later call. */
+  readonly isLoaded: boolean;
+};
 
 const layerOf = (path: string): string => path.split("/")[0] ?? path;
 
 async function importsOf(file: string): Promise<readonly Import[]> {
   const text = await readFile(join(src, file), "utf8");
-  const found = text.matchAll(/(?:\bfrom\s*|\bimport\s*\(\s*|^import\s+)"([^"]+)"/gm);
-  return [...found].map(([, from = ""]) => ({ file, layer: layerOf(file), from }));
+  const found = text.matchAll(
+    /(?:^((?:im|ex)port type )?[^;"]*?)?(?:\bfrom\s*|\b(import)\s*\(\s*|^import\s+)"([^"]+)"/gm,
+  );
+  return [...found].map(([, types, later, from = ""]) => {
+    return { file, layer: layerOf(file), from, isLoaded: types === undefined && later === undefined };
+  });
 }
 
 const files = globSync("**/*.ts", { cwd: src }).filter((file) => !file.includes("generated/"));
@@ -99,6 +119,19 @@ const imports = (await Promise.all(files.map(importsOf))).flat();
 
 function targetLayer({ file, from }: Import): string {
   return layerOf(relative(src, join(src, dirname(file), from)));
+}
+
+/** The files and packages that are loaded with these files: not for types alone, nor later on. */
+function loadedFrom(entries: readonly string[]): ReadonlySet<string> {
+  const loaded = new Set(entries);
+  // A Set gives what is added while it is gone through.
+  for (const file of loaded)
+    for (const each of imports)
+      if (each.file === file && each.isLoaded)
+        loaded.add(
+          each.from.startsWith(".") ? relative(src, join(src, dirname(file), each.from)) : each.from,
+        );
+  return loaded;
 }
 
 describe("layers", () => {
@@ -127,6 +160,15 @@ describe("layers", () => {
       )
       .map(({ file, from }) => `${file} → ${from}`);
     expect(wrong).toEqual([]);
+  });
+
+  test("what an operator's command loads has no server in it", () => {
+    const loaded = loadedFrom(["operate.ts", "operations.ts", "backup.ts"]);
+    expect(loaded.size).toBeGreaterThan(100);
+    expect(loaded).toContain("pg");
+    expect(
+      [...loaded].filter((from) => /^(fastify|@fastify\/.*|typebox|prom-client|yaml)$/.test(from)),
+    ).toEqual([]);
   });
 
   test("the domain uses nothing of Node that has an effect", () => {

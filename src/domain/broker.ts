@@ -1,4 +1,4 @@
-// The broker: every use case, each taking the caller first, all behind the one gate. Made once, in compose.ts.
+// The broker: every use case, each taking the caller first, all behind the one gate. Made once, in compose-broker.ts.
 import { createAuditRead } from "./audit-read.ts";
 import { type RetentionDeps, createAuditRetention } from "./audit-retention.ts";
 import type { Caller, RefusalLimit } from "./admission.ts";

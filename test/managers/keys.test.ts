@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { compose } from "../../src/compose.ts";
 import { readConfig } from "../../src/config.ts";
-import { createLogger } from "../../src/compose.ts";
+import { createLogger } from "../../src/compose-broker.ts";
 import { type TestBroker, type World, furnish, startBroker } from "../harness/broker.ts";
 import { type SettingsApi, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud, idsIn } from "./clouds.ts";

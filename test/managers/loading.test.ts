@@ -11,7 +11,8 @@ import { CLOUDS } from "./clouds.ts";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const PROBE = `
 import Module from "node:module";
-import { compose, createLogger } from "./src/compose.ts";
+import { createLogger } from "./src/compose-broker.ts";
+import { compose } from "./src/compose.ts";
 import { readConfig } from "./src/config.ts";
 const service = await compose(readConfig(), createLogger("silent"));
 const loaded = Object.keys(Module._cache).filter((file) => /@aws-sdk|@smithy|@google-cloud|@grpc|google-gax/.test(file));
