@@ -1,6 +1,17 @@
 // Runs vitest and closes with the line `N passed, N failed[, N skipped]`, counted from vitest's own results.
 // The exit code is vitest's. Arguments are vitest's as well: `npm test -- test/domain -t "a name"`.
+import { rmSync } from "node:fs";
+import { chmod, mkdtemp } from "node:fs/promises";
+import { join } from "node:path";
 import { parseCLI, startVitest } from "vitest/node";
+import { quickFolder } from "./quick-folder.ts";
+
+// All that tests write is in here, and goes with the run: after Ctrl-C, too, when vitest calls nobody back.
+const folder = await mkdtemp(join(await quickFolder(), "coffer-test-"));
+// Root's PostgreSQL is another user's, who has to get to his own folder in it.
+await chmod(folder, 0o711);
+process.env["TMPDIR"] = folder;
+process.once("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
 
 const { filter, options } = parseCLI(["vitest", ...process.argv.slice(2)]);
 const vitest = await startVitest("test", filter, { ...options, watch: false });

@@ -3,8 +3,8 @@
 // No redirect is followed, no proxy, cookie or credential used, and size and time are bounded.
 // An answer's content reaches nobody but the caller, and no error quotes it.
 import { Resolver } from "node:dns/promises";
-import { type IncomingMessage, type RequestOptions, request as httpRequest } from "node:http";
-import { request as httpsRequest } from "node:https";
+import type { IncomingMessage, RequestOptions } from "node:http";
+import https from "node:https";
 import { type LookupFunction, isIP } from "node:net";
 import { isWithin } from "../domain/cidr.ts";
 
@@ -166,7 +166,7 @@ export async function post(
   }
 }
 
-function ask(
+async function ask(
   url: URL,
   addresses: readonly string[],
   signal: AbortSignal,
@@ -192,8 +192,10 @@ function ask(
     },
     rejectUnauthorized: true,
   };
+  // Loaded where it is needed: see http/status-codes.ts.
+  const { request: send } = url.protocol === "https:" ? https : await import("node:http");
   return new Promise((resolve, reject) => {
-    const request = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, options);
+    const request = send(url, options);
     request.on("response", resolve);
     request.on("error", reject);
     // An answer that is none, such as a change of protocol, ends without an error.

@@ -1,10 +1,11 @@
 // What holds for the connection, before and beside the routes: how long a client may take, what every answer's
 // headers say, and what is told to whoever does not speak HTTP.
-import { type IncomingMessage, STATUS_CODES } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { BrokerError } from "../domain/errors.ts";
 import { PROBLEMS, problemBody } from "./problem.ts";
+import { STATUS_CODES } from "./status-codes.ts";
 
 const HEADER_BYTES_MAX = 16_384;
 

@@ -1,13 +1,13 @@
 // openapi.yaml, made from the very schemas that validate and serialize. OpenAPI 3.0.3, which the most generators
 // read well; schemas/kit.ts writes in its dialect, so that little is translated here. The same routes always give
 // the same text: the committed file is this function's answer, and a check sees that it stays so.
-import { STATUS_CODES } from "node:http";
 import type { App } from "./app.ts";
 import { type Contract, type Operation, isSchema } from "./contract.ts";
 import { DESCRIPTION, TAGS } from "./openapi-texts.ts";
 import { isProblemResponse } from "./problem.ts";
 import { EXAMPLE } from "./schemas/common.ts";
 import { COMPONENTS, published } from "./schemas/kit.ts";
+import { STATUS_CODES } from "./status-codes.ts";
 
 type Node = { [key: string]: unknown };
 export type Document = {

@@ -148,8 +148,12 @@ describe("a server whose disk is full", () => {
     });
   }, 120_000);
   afterAll(async () => {
-    await stand.server.stop("immediate");
-    unmount();
+    try {
+      await stand.server.stop("immediate");
+    } finally {
+      // Also where there is no server: the folder cannot go before.
+      unmount();
+    }
     await stand.close();
   });
 

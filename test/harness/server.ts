@@ -1,10 +1,8 @@
-// One PostgreSQL for the whole run: an embedded one in a temporary folder (in memory, if there is room), or
-// COFFER_TEST_DATABASE_URL's (whose role must be allowed to create databases). The migrations are applied once, to a
-// template that tests clone.
+// One PostgreSQL for the whole run: an embedded one in a temporary folder, or COFFER_TEST_DATABASE_URL's (whose role must
+// be allowed to create databases). The migrations are applied once, to a template that tests clone.
 // Nothing of it is left when the run ends; should the run be killed, the embedded server ends by itself.
 import { randomBytes } from "node:crypto";
-import { rmSync } from "node:fs";
-import { access, constants, mkdtemp, rm, statfs } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
@@ -50,9 +48,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 async function openServer(): Promise<{ url: string; close(): Promise<void> }> {
   const given = process.env["COFFER_TEST_DATABASE_URL"];
   if (given) return { url: given, close: async () => undefined };
-  const home = await mkdtemp(join(await quickFolder(), "coffer-test-"));
-  // After Ctrl-C vitest exits without calling back; the server ends by itself then.
-  process.once("exit", () => rmSync(home, { recursive: true, force: true, maxRetries: 5 }));
+  const home = await mkdtemp(join(tmpdir(), "coffer-server-"));
   // What a test kills is the broker, not the machine: the kernel keeps what was written, flushed or not.
   // An autovacuum worker is the superuser's, and would keep a test's database from being dropped.
   const settings = { fsync: "off", max_connections: "200", autovacuum: "off", max_wal_size: "256MB" };
@@ -66,23 +62,4 @@ async function openServer(): Promise<{ url: string; close(): Promise<void> }> {
     await rm(home, { recursive: true, force: true });
   };
   return { url: server.url, close };
-}
-
-const MEMORY = "/dev/shm";
-/** Several times what a run takes there. */
-const ROOM_BYTES_MIN = 4e9;
-
-/**
- * In memory where there is room: each database is 500 files to make and to remove, and on a disk that takes six times the
- * work. Elsewhere (macOS, a container with a small `/dev/shm`), the folder for temporary files.
- */
-async function quickFolder(): Promise<string> {
-  try {
-    await access(MEMORY, constants.W_OK | constants.X_OK);
-    const { bavail, bsize } = await statfs(MEMORY);
-    if (bavail * bsize >= ROOM_BYTES_MIN) return MEMORY;
-  } catch {
-    // There is none, or it is nobody's to write to.
-  }
-  return tmpdir();
 }
