@@ -183,7 +183,8 @@ test("what a broker compiled is there after it was killed, and every other comma
     const debug = { ...cached, COFFER_HOME: own.path, NODE_DEBUG_NATIVE: "COMPILE_CACHE" };
     const { code, stderr } = await coffer(["audit", "verify"], debug);
     expect(code).toBe(0);
-    expect(stderr.match(/ was accepted/g)?.length).toBeGreaterThan(500);
+    // Of a command, which loads no server.
+    expect(stderr.match(/ was accepted/g)?.length).toBeGreaterThan(200);
     expect(stderr).not.toContain(" was rejected");
   } finally {
     await own.remove();

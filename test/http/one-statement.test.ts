@@ -44,14 +44,13 @@ async function statementsOf(ask: () => Promise<Answer>): Promise<readonly string
 const at = (path: string, query: Record<string, string>, route?: string) => () =>
   world.writer.api.get(settingsUrl(world.project, path, query, route));
 
-test.each<[string, () => () => Promise<Answer>, string]>([
-  ["a list", () => at("connect/S3/", { decrypt: "true" }), "confirm_reads_copying"],
-  ["a strict read", () => at("connect/S3/a", {}, "/settings/value"), "confirm_reads"],
-  [
-    "rendering",
-    () => at("secret/Custom/env/", { format: "json" }, "/settings/render"),
-    "confirm_reads_copying",
-  ],
+// A list is copied from an earlier event, and sent where that had no place in the log yet: a seal was just being made.
+const COPYING = /^confirm_reads(_copying)?$/;
+
+test.each<[string, () => () => Promise<Answer>, RegExp]>([
+  ["a list", () => at("connect/S3/", { decrypt: "true" }), COPYING],
+  ["a strict read", () => at("connect/S3/a", {}, "/settings/value"), /^confirm_reads$/],
+  ["rendering", () => at("secret/Custom/env/", { format: "json" }, "/settings/render"), COPYING],
   [
     "resolving many references",
     () => () =>
@@ -59,10 +58,10 @@ test.each<[string, () => () => Promise<Answer>, string]>([
         world.writer.api,
         [...PATHS.toReversed(), `${PATHS[1]}#region`].map((path) => refOf(path, world.project)),
       ),
-    "confirm_reads_copying",
+    COPYING,
   ],
 ])("%s takes one statement, at first as well as later", async (_what, make, later) => {
   expect(await statementsOf(make())).toEqual(["read_ahead"]);
   await statementsOf(make());
-  expect(await statementsOf(make())).toEqual([later]);
+  expect(await statementsOf(make())).toEqual([expect.stringMatching(later)]);
 });
