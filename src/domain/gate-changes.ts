@@ -67,6 +67,28 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
     });
   }
 
+  /**
+   * `work` throws Refused when what was presented is no good; it is counted against the address and, where one is named,
+   * against the client, and told as `failure`.
+   */
+  async function signingIn<Result>(
+    context: RequestContext,
+    client: string | null,
+    failure: ErrorCode,
+    work: () => Promise<Result>,
+  ): Promise<Result> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof Refused) throw await refuse(context, error, client ?? undefined, failure);
+      // Who they are was good, and what they asked for was not: that is on record too.
+      if (error instanceof BrokerError && error.code !== "unavailable") {
+        await store.record(eventOf(context, NOBODY, SIGN_IN, null, "failed", { reason: error.code }));
+      }
+      throw error;
+    }
+  }
+
   return {
     /**
      * A change of state. `prepare` may take its time (a network call); then, in one transaction: `lock` queues behind
@@ -145,30 +167,34 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
       });
     },
 
-    /**
-     * Somebody signs in. `apply` throws Refused when what they presented is no good; it is counted against their
-     * address and, where they name one, against the client, and told as `failure`.
-     */
-    async signIn<Result>(
+    /** Somebody signs in who is made by it, or uses something up. @throws as `signingIn` */
+    signIn<Result>(
       context: RequestContext,
       client: string | null,
       failure: ErrorCode,
       apply: (tx: Transaction, now: Date) => Promise<SignedIn<Result>>,
     ): Promise<Result> {
-      try {
-        return await store.transact(async (tx) => {
+      return signingIn(context, client, failure, () =>
+        store.transact(async (tx) => {
           const made = await apply(tx, clock.now());
           await tx.record(eventOf(context, made, SIGN_IN, made.key, "allowed", made));
           return made.result;
-        });
-      } catch (error) {
-        if (error instanceof Refused) throw await refuse(context, error, client ?? undefined, failure);
-        // Who they are was good, and what they asked for was not: that is on record too.
-        if (error instanceof BrokerError && error.code !== "unavailable") {
-          await store.record(eventOf(context, NOBODY, SIGN_IN, null, "failed", { reason: error.code }));
-        }
-        throw error;
-      }
+        }),
+      );
+    },
+
+    /** Somebody signs in who is there already: their event is all that is written. @throws as `signingIn` */
+    recognize<Result>(
+      context: RequestContext,
+      client: string | null,
+      failure: ErrorCode,
+      find: (now: Date) => Promise<SignedIn<Result>>,
+    ): Promise<Result> {
+      return signingIn(context, client, failure, async () => {
+        const found = await find(clock.now());
+        await store.record(eventOf(context, found, SIGN_IN, found.key, "allowed", found));
+        return found.result;
+      });
     },
 
     housekeep,

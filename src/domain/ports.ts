@@ -156,6 +156,8 @@ export type Reader = ManagerReads &
     member(owner: Owner, principalId: string): Promise<MemberView | null>;
     members(owner: Owner, page: PageQuery): Promise<Page<MemberView>>;
 
+    /** A service account, with what its organization trusts to vouch for it. */
+    workload(serviceAccountId: string): Promise<WorkloadRecord | null>;
     identityProvider(organizationId: string, id: string): Promise<IdentityProviderRecord | null>;
     identityProvidersOf(organizationId: string, page: PageQuery): Promise<Page<IdentityProviderRecord>>;
 
@@ -164,6 +166,12 @@ export type Reader = ManagerReads &
 
     audit(query: AuditQuery): Promise<AuditPage>;
   };
+
+/** As of one moment. */
+export type WorkloadRecord = {
+  readonly account: PrincipalRecord;
+  readonly providers: readonly IdentityProviderRecord[];
+};
 
 export type NewToken = TokenRecord & { readonly hash: Buffer };
 

@@ -15,7 +15,6 @@ import type { TokenMaker } from "./tokens.ts";
 
 /** No access token lives longer, nor longer than what it was had for. */
 const ACCESS_SECONDS_MAX = 900;
-const PROVIDERS_MAX = 20;
 const NAME_LENGTH_MAX = 128;
 
 export type ExchangeInput = {
@@ -79,19 +78,18 @@ export function createSignIn(
     clientId: string,
     input: ExchangeInput,
   ): Promise<AccessClaims> {
-    const account = isUuid(clientId) ? await store.reader.principal(clientId.toLowerCase()) : null;
-    const organizationId = account?.kind === "service_account" ? account.organization_id : null;
-    const everyone = { after: null, limit: PROVIDERS_MAX };
-    const providers =
-      organizationId === null ? [] : (await store.reader.identityProvidersOf(organizationId, everyone)).rows;
-    // A network call may be in here: before the transaction, never within.
+    const workloadNow = () =>
+      isUuid(clientId) ? store.reader.workload(clientId.toLowerCase()) : Promise.resolve(null);
+    const providers = (await workloadNow())?.providers ?? [];
+    // A network call may be in here.
     const vouching = await verifier.verify(providers, input.subject_token);
-    return gate.signIn(context, `client:${clientId}`, "invalid_grant", async (tx, now) => {
-      const principal = account === null ? null : await tx.principal(account.id);
-      if (principal === null || organizationId === null) throw new Refused("unknown_identity");
+    return gate.recognize(context, `client:${clientId}`, "invalid_grant", async (now) => {
+      const found = await workloadNow();
+      if (found === null) throw new Refused("unknown_identity");
+      const principal = found.account;
       const who = { principal_id: principal.id, token_id: null };
       for (const { provider, identity } of vouching) {
-        const trusted = await tx.identityProvider(organizationId, provider.id);
+        const trusted = found.providers.find(({ id }) => id === provider.id);
         // Changed while its keys were fetched: what was verified may not be what is trusted now.
         if (trusted?.revision !== provider.revision) continue;
         const binding = trusted.bindings.find(

@@ -1,9 +1,11 @@
 // Identity providers, the persons whom the instance's own vouch for, and the keys that access tokens are signed with.
 import type { IdentityProviderRecord, SigningKeyRecord } from "../domain/federation-ports.ts";
-import type { Reader, Transaction } from "../domain/ports.ts";
-import type { Db, Statement } from "./db.ts";
+import type { Reader, Transaction, WorkloadRecord } from "../domain/ports.ts";
+import type { Asker, Db, Statement } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 import type { IdentityProviderModel, SigningKeyModel } from "./generated/models.ts";
+import { type PrincipalFacts, time, toPrincipal } from "./read-ahead-rows.ts";
+import { principalFacts } from "./read-ahead-sql.ts";
 import { afterId, toPage, toPrincipalRecord } from "./rows.ts";
 
 function toRecord({ jwks, bindings, ...row }: IdentityProviderModel): IdentityProviderRecord {
@@ -14,8 +16,48 @@ function toRecord({ jwks, bindings, ...row }: IdentityProviderModel): IdentityPr
   };
 }
 
-export function federationReads({ prisma }: Db): Pick<Reader, "identityProvider" | "identityProvidersOf"> {
+type ProviderFacts = Omit<IdentityProviderRecord, "created_at" | "updated_at"> & {
+  readonly created_at: string;
+  readonly updated_at: string;
+};
+type WorkloadRow = {
+  readonly id: string;
+  readonly account: PrincipalFacts;
+  readonly providers: readonly ProviderFacts[];
+};
+const workloadsStatement: Statement = {
+  name: "workloads_many",
+  text: `SELECT p.id, ${principalFacts} AS account, ARRAY(SELECT to_json(i) FROM identity_providers i
+      WHERE i.organization_id = p.organization_id ORDER BY i.id) AS providers
+    FROM principals p WHERE p.id = ANY ($1::uuid[]) AND p.kind = 'service_account'`,
+};
+
+/** As Reader.workload, for many at once. */
+export async function workloadsMany(
+  db: Asker,
+  ids: readonly string[],
+): Promise<readonly (WorkloadRecord | null)[]> {
+  const rows = await db.query<WorkloadRow>(workloadsStatement, [[...new Set(ids)]]);
+  const found = new Map(
+    rows.map(({ id, account, providers }) => [
+      id,
+      {
+        account: toPrincipal(account),
+        providers: providers.map(({ created_at, updated_at, ...rest }) => {
+          return { ...rest, created_at: time(created_at), updated_at: time(updated_at) };
+        }),
+      },
+    ]),
+  );
+  return ids.map((id) => found.get(id) ?? null);
+}
+
+export function federationReads(
+  db: Db,
+): Pick<Reader, "identityProvider" | "identityProvidersOf" | "workload"> {
+  const { prisma } = db;
   return {
+    workload: async (id) => (await workloadsMany(db, [id]))[0] ?? null,
     async identityProvider(organization_id, id) {
       const row = await prisma.identityProvider.findUnique({
         where: { organization_id_id: { organization_id, id } },

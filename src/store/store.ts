@@ -19,7 +19,7 @@ import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { type Spot, ownerManagersMany, settingMany } from "./lookups.ts";
 import { rethrow, translated } from "./failures.ts";
-import { federationReads, federationWrites } from "./federation.ts";
+import { federationReads, federationWrites, workloadsMany } from "./federation.ts";
 import { keyReads, keyWrites } from "./key-rotation.ts";
 import { keyStore } from "./keys.ts";
 import { managedSecretReads, managedSecretWrites } from "./managed-secrets.ts";
@@ -100,12 +100,13 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock, seal
   };
 }
 
-/** What every write looks up before its transaction: those that wait share a statement. */
-function lookupsTogether(db: Db, notes: AccessNotes): Pick<Reader, "setting" | "ownerManagers"> {
+/** What every write looks up before its transaction, and each exchange of a token: those that wait share a statement. */
+function lookupsTogether(db: Db, notes: AccessNotes): Pick<Reader, "setting" | "ownerManagers" | "workload"> {
   const setting = createTogether((asks: readonly Spot[]) => settingMany(db, notes, asks));
   return {
     setting: (key, path) => setting({ key, path }),
     ownerManagers: createTogether((keys: readonly OwnerKey[]) => ownerManagersMany(db, keys)),
+    workload: createTogether((ids: readonly string[]) => workloadsMany(db, ids)),
   };
 }
 
