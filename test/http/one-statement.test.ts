@@ -1,10 +1,12 @@
-// What a job does as it starts: each is one statement of the database's, the event in it.
+// What a job does as it starts: each is one statement of the database's, the event in it; but for a foreign token.
 import pg from "pg";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Answer, S3, type TestBroker, type World } from "../harness/broker.ts";
 import { furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
+import { SUBJECT, bound, ci, register } from "./federation-kit.ts";
 import { refOf, resolve } from "./references-kit.ts";
 import { settingsOf } from "./settings-kit.ts";
+import { exchange } from "./sign-in-kit.ts";
 
 const PATHS = ["a", "b", "c", "d", "e", "f"].map((name) => `connect/S3/${name}`);
 let broker: TestBroker;
@@ -20,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => broker.close());
 
 /** All that admit, find or record; others come by themselves, now and then. */
-const OF_READING = /^(admit|confirm_reads|read_ahead|record|setting|standing)/;
+const OF_READING = /^(admit|confirm_reads|read_ahead|record|setting|standing|workloads)/;
 
 /** The statements that it takes. */
 async function statementsOf(ask: () => Promise<Answer>): Promise<readonly string[]> {
@@ -64,4 +66,10 @@ test.each<[string, () => () => Promise<Answer>, RegExp]>([
   expect(await statementsOf(make())).toEqual(["read_ahead"]);
   await statementsOf(make());
   expect(await statementsOf(make())).toEqual([expect.stringMatching(later)]);
+});
+
+test("exchanging a workload's token takes two look-ups and its event, in no transaction", async () => {
+  await register(world, bound(world.writer.id));
+  const ask = () => exchange(broker, ci.token({ sub: SUBJECT }), { client_id: world.writer.id });
+  expect(await statementsOf(ask)).toEqual(["workloads_many", "workloads_many", "record"]);
 });
