@@ -1,6 +1,6 @@
 // Where what tests write is quickest: a test's database or home is some hundreds of files to make and to remove.
 import { access, constants, statfs } from "node:fs/promises";
-import { freemem, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 
 const MEMORY = "/dev/shm";
 /** Several times what a run takes there. */
@@ -14,7 +14,7 @@ export async function quickFolder(): Promise<string> {
   try {
     await access(MEMORY, constants.W_OK | constants.X_OK);
     const { bavail, bsize } = await statfs(MEMORY);
-    if (Math.min(bavail * bsize, freemem()) >= ROOM_BYTES_MIN) return MEMORY;
+    if (Math.min(bavail * bsize, process.availableMemory()) >= ROOM_BYTES_MIN) return MEMORY;
   } catch {
     // There is none, or it is nobody's to write to.
   }

@@ -10,7 +10,7 @@ import { Misuse, asksForHelp, misuseOf, optionFault, usageOf, usageOfAll } from 
 
 const OPENAPI = fileURLToPath(new URL("../openapi.yaml", import.meta.url));
 
-/** Loaded by the commands that are the server's alone: without it a client starts in a quarter of the time. */
+/** Loaded by the commands that are not a client's, each what it needs: without them a client starts in a quarter of the time. */
 const keys = () => import("./compose-keys.ts");
 const operator = () => import("./operate.ts");
 const operations = () => import("./operations.ts");

@@ -1,5 +1,5 @@
-// The broker and what it stands on, without HTTP: what serves, and what an operator's command works with. Nothing of the
-// HTTP layer is loaded from here, which is most of what a start loads.
+// The broker and what it stands on, without HTTP: what serves, and what an operator's command works with. Of the HTTP layer
+// the logger alone is loaded from here: the rest is most of what a start loads.
 import type { Logger } from "pino";
 import packageJson from "../package.json" with { type: "json" };
 import { tokenMaker } from "./auth/api-token.ts";

@@ -1,5 +1,6 @@
 // What signing in needs of the world: who vouches for foreign identities, and what is to be signed for them.
 import type { Binding, Claims } from "./binding.ts";
+import type { PrincipalRecord } from "./ports.ts";
 
 /** An organization's identity provider. `revision` moves with every change, and ends what was had through it. */
 export type IdentityProviderRecord = {
@@ -14,6 +15,16 @@ export type IdentityProviderRecord = {
   readonly created_at: Date;
   readonly created_by: string;
   readonly updated_at: Date;
+};
+
+/** `row_version` names what was read: any change of the row, by whomever, makes another. */
+export type TrustedProvider = IdentityProviderRecord & { readonly row_version: string };
+
+/** A service account, and which versions there are of what its organization trusts, both of one moment. */
+export type WorkloadRecord = {
+  readonly account: PrincipalRecord;
+  /** The providers' row versions, by their ids. */
+  readonly trusted: ReadonlyMap<string, string>;
 };
 
 /** Whose keys are asked, and for which tokens. */

@@ -1,5 +1,5 @@
 // The gate's half that changes state: what it lets in commits together with its event, or not at all. Nothing else in
-// the tree is handed a Transaction.
+// the tree is handed a Transaction. Who signs in is let in here too, whether or not something is changed by it.
 import { judge } from "./access.ts";
 import { type Caller, Denied, type Grant, type Need, Refused, type createAdmission } from "./admission.ts";
 import type { RequestContext } from "./audit.ts";
@@ -167,7 +167,7 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
       });
     },
 
-    /** Somebody signs in who is made by it, or uses something up. @throws as `signingIn` */
+    /** Somebody signs in who may be made by it, or whose code it uses up: one transaction with their event. @throws as `signingIn` */
     signIn<Result>(
       context: RequestContext,
       client: string | null,
@@ -183,8 +183,12 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
       );
     },
 
-    /** Somebody signs in who is there already: their event is all that is written. @throws as `signingIn` */
-    recognize<Result>(
+    /**
+     * Somebody signs in, and nothing but their event is written: it is durable before this resolves. No lock is held: what
+     * `find` goes by may change at any time, as it may after any sign-in, so each use of what was had is judged anew.
+     * @throws as `signingIn`
+     */
+    signInKnown<Result>(
       context: RequestContext,
       client: string | null,
       failure: ErrorCode,

@@ -4,7 +4,13 @@ import type { MakeSeal } from "./audit-chain.ts";
 import type { PrincipalKind, Role, StandingFacts } from "./access.ts";
 import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
 import type { AuditEvent, Outcome } from "./audit.ts";
-import type { AccessClaims, IdentityProviderRecord, SigningKeyRecord } from "./federation-ports.ts";
+import type {
+  AccessClaims,
+  IdentityProviderRecord,
+  SigningKeyRecord,
+  TrustedProvider,
+  WorkloadRecord,
+} from "./federation-ports.ts";
 import type { KeyReads, KeyWrites } from "./key-ports.ts";
 import type { ManagerReads, ManagerWrites } from "./manager-store-ports.ts";
 import type { LifecycleReads, LifecycleWrites } from "./lifecycle-ports.ts";
@@ -156,8 +162,9 @@ export type Reader = ManagerReads &
     member(owner: Owner, principalId: string): Promise<MemberView | null>;
     members(owner: Owner, page: PageQuery): Promise<Page<MemberView>>;
 
-    /** A service account, with what its organization trusts to vouch for it. */
+    /** By a service account's id, in lower case; null where there is no such account. */
     workload(serviceAccountId: string): Promise<WorkloadRecord | null>;
+    trustedProviders(organizationId: string): Promise<readonly TrustedProvider[]>;
     identityProvider(organizationId: string, id: string): Promise<IdentityProviderRecord | null>;
     identityProvidersOf(organizationId: string, page: PageQuery): Promise<Page<IdentityProviderRecord>>;
 
@@ -166,12 +173,6 @@ export type Reader = ManagerReads &
 
     audit(query: AuditQuery): Promise<AuditPage>;
   };
-
-/** As of one moment. */
-export type WorkloadRecord = {
-  readonly account: PrincipalRecord;
-  readonly providers: readonly IdentityProviderRecord[];
-};
 
 export type NewToken = TokenRecord & { readonly hash: Buffer };
 

@@ -12,6 +12,7 @@ import type { SignedIn } from "./steps.ts";
 import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
 import type { NewId, PrincipalRecord, Store } from "./ports.ts";
 import type { TokenMaker } from "./tokens.ts";
+import { createTrustedProviders } from "./trusted-providers.ts";
 
 /** No access token lives longer, nor longer than what it was had for. */
 const ACCESS_SECONDS_MAX = 900;
@@ -33,6 +34,8 @@ export function createSignIn(
   tokens: Pick<TokenMaker, "hashToken">,
   newId: NewId,
 ) {
+  const providersFor = createTrustedProviders(store.reader);
+
   /**
    * OAuth 2.0 client credentials: a service account's id and one of its API tokens. The token is presented to the gate
    * like any other, so it is judged, limited and counted like any other. No right is changed by it: what an access token is
@@ -78,21 +81,21 @@ export function createSignIn(
     clientId: string,
     input: ExchangeInput,
   ): Promise<AccessClaims> {
-    const workloadNow = () =>
+    const look = () =>
       isUuid(clientId) ? store.reader.workload(clientId.toLowerCase()) : Promise.resolve(null);
-    const providers = (await workloadNow())?.providers ?? [];
-    // A network call may be in here.
+    const before = await look();
+    const providers = before === null ? [] : await providersFor(before);
+    // Keys may be fetched over the network for it, which takes seconds: what is decided by is looked up afterwards.
     const vouching = await verifier.verify(providers, input.subject_token);
-    return gate.recognize(context, `client:${clientId}`, "invalid_grant", async (now) => {
-      const found = await workloadNow();
+    return gate.signInKnown(context, `client:${clientId}`, "invalid_grant", async (now) => {
+      const found = await look();
       if (found === null) throw new Refused("unknown_identity");
-      const principal = found.account;
+      const { account: principal, trusted } = found;
       const who = { principal_id: principal.id, token_id: null };
       for (const { provider, identity } of vouching) {
-        const trusted = found.providers.find(({ id }) => id === provider.id);
         // Changed while its keys were fetched: what was verified may not be what is trusted now.
-        if (trusted?.revision !== provider.revision) continue;
-        const binding = trusted.bindings.find(
+        if (trusted.get(provider.id) !== provider.row_version) continue;
+        const binding = provider.bindings.find(
           (each) => each.service_account_id === principal.id && bindingMatches(each, identity.claims),
         );
         if (binding === undefined) continue;
@@ -104,11 +107,11 @@ export function createSignIn(
           id: newId(),
           principal_id: principal.id,
           token_id: null,
-          provider: { id: trusted.id, revision: trusted.revision },
+          provider: { id: provider.id, revision: provider.revision },
           scopes: narrowed(input.scope, ceilings, binding.scopes ?? []),
           ...lifetime(now, identity.expires_at, who),
         };
-        return signedIn(claims, principal, { provider: trusted.id, ...vouchedBy(identity) });
+        return signedIn(claims, principal, { provider: provider.id, ...vouchedBy(identity) });
       }
       throw new Refused(vouching.length === 0 ? "unknown_identity" : "unbound_identity", who);
     });

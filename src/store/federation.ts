@@ -1,10 +1,15 @@
-// Identity providers, the persons whom the instance's own vouch for, and the keys that access tokens are signed with.
-import type { IdentityProviderRecord, SigningKeyRecord } from "../domain/federation-ports.ts";
-import type { Reader, Transaction, WorkloadRecord } from "../domain/ports.ts";
+// Identity providers, the workloads and persons whom they vouch for, and the keys that access tokens are signed with.
+import type {
+  IdentityProviderRecord,
+  SigningKeyRecord,
+  TrustedProvider,
+  WorkloadRecord,
+} from "../domain/federation-ports.ts";
+import type { Reader, Transaction } from "../domain/ports.ts";
 import type { Asker, Db, Statement } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 import type { IdentityProviderModel, SigningKeyModel } from "./generated/models.ts";
-import { type PrincipalFacts, time, toPrincipal } from "./read-ahead-rows.ts";
+import { type PrincipalFacts, toPrincipal } from "./read-ahead-rows.ts";
 import { principalFacts } from "./read-ahead-sql.ts";
 import { afterId, toPage, toPrincipalRecord } from "./rows.ts";
 
@@ -16,19 +21,15 @@ function toRecord({ jwks, bindings, ...row }: IdentityProviderModel): IdentityPr
   };
 }
 
-type ProviderFacts = Omit<IdentityProviderRecord, "created_at" | "updated_at"> & {
-  readonly created_at: string;
-  readonly updated_at: string;
-};
 type WorkloadRow = {
   readonly id: string;
   readonly account: PrincipalFacts;
-  readonly providers: readonly ProviderFacts[];
+  readonly trusted: Readonly<Record<string, string>>;
 };
 const workloadsStatement: Statement = {
   name: "workloads_many",
-  text: `SELECT p.id, ${principalFacts} AS account, ARRAY(SELECT to_json(i) FROM identity_providers i
-      WHERE i.organization_id = p.organization_id ORDER BY i.id) AS providers
+  text: `SELECT p.id, ${principalFacts} AS account, (SELECT coalesce(json_object_agg(i.id, i.xmin::text), '{}')
+      FROM identity_providers i WHERE i.organization_id = p.organization_id) AS trusted
     FROM principals p WHERE p.id = ANY ($1::uuid[]) AND p.kind = 'service_account'`,
 };
 
@@ -39,24 +40,27 @@ export async function workloadsMany(
 ): Promise<readonly (WorkloadRecord | null)[]> {
   const rows = await db.query<WorkloadRow>(workloadsStatement, [[...new Set(ids)]]);
   const found = new Map(
-    rows.map(({ id, account, providers }) => [
+    rows.map(({ id, account, trusted }) => [
       id,
-      {
-        account: toPrincipal(account),
-        providers: providers.map(({ created_at, updated_at, ...rest }) => {
-          return { ...rest, created_at: time(created_at), updated_at: time(updated_at) };
-        }),
-      },
+      { account: toPrincipal(account), trusted: new Map(Object.entries(trusted)) },
     ]),
   );
   return ids.map((id) => found.get(id) ?? null);
 }
 
+const trustedStatement: Statement = {
+  name: "trusted_providers",
+  text: `SELECT organization_id, id, issuer, audience, jwks_uri, jwks, bindings, revision, created_at, created_by,
+      updated_at, xmin::text AS row_version
+    FROM identity_providers WHERE organization_id = $1 ORDER BY id`,
+};
+
 export function federationReads(
   db: Db,
-): Pick<Reader, "identityProvider" | "identityProvidersOf" | "workload"> {
+): Pick<Reader, "identityProvider" | "identityProvidersOf" | "trustedProviders" | "workload"> {
   const { prisma } = db;
   return {
+    trustedProviders: (organizationId) => db.query<TrustedProvider>(trustedStatement, [organizationId]),
     workload: async (id) => (await workloadsMany(db, [id]))[0] ?? null,
     async identityProvider(organization_id, id) {
       const row = await prisma.identityProvider.findUnique({

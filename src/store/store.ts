@@ -100,7 +100,7 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock, seal
   };
 }
 
-/** What every write looks up before its transaction, and each exchange of a token: those that wait share a statement. */
+/** What every write looks up before its transaction, and a workload that signs in: those that wait share a statement. */
 function lookupsTogether(db: Db, notes: AccessNotes): Pick<Reader, "setting" | "ownerManagers" | "workload"> {
   const setting = createTogether((asks: readonly Spot[]) => settingMany(db, notes, asks));
   return {

@@ -3,7 +3,7 @@ import pg from "pg";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Answer, S3, type TestBroker, type World } from "../harness/broker.ts";
 import { furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
-import { SUBJECT, bound, ci, register } from "./federation-kit.ts";
+import { SUBJECT, bound, ci, providersOf, register } from "./federation-kit.ts";
 import { refOf, resolve } from "./references-kit.ts";
 import { settingsOf } from "./settings-kit.ts";
 import { exchange } from "./sign-in-kit.ts";
@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => broker.close());
 
 /** All that admit, find or record; others come by themselves, now and then. */
-const OF_READING = /^(admit|confirm_reads|read_ahead|record|setting|standing|workloads)/;
+const OF_READING = /^(admit|confirm_reads|read_ahead|record|setting|standing|trusted|workloads)/;
 
 /** The statements that it takes. */
 async function statementsOf(ask: () => Promise<Answer>): Promise<readonly string[]> {
@@ -69,7 +69,13 @@ test.each<[string, () => () => Promise<Answer>, RegExp]>([
 });
 
 test("exchanging a workload's token takes two look-ups and its event, in no transaction", async () => {
-  await register(world, bound(world.writer.id));
+  const { id } = await register(world, bound(world.writer.id));
   const ask = () => exchange(broker, ci.token({ sub: SUBJECT }), { client_id: world.writer.id });
-  expect(await statementsOf(ask)).toEqual(["workloads_many", "workloads_many", "record"]);
+  const found = ["workloads_many", "trusted_providers", "workloads_many", "record"];
+  expect(await statementsOf(ask)).toEqual(found);
+  const known = ["workloads_many", "workloads_many", "record"];
+  expect(await statementsOf(ask)).toEqual(known);
+  await made(world.owner.api.put(`${providersOf(world)}/${id}`, { body: bound(world.writer.id) }));
+  expect(await statementsOf(ask)).toEqual(found);
+  expect(await statementsOf(ask)).toEqual(known);
 });

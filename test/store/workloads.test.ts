@@ -4,42 +4,38 @@ import type { IdentityProviderRecord } from "../../src/domain/federation-ports.t
 import { newId, openFixture } from "./fixture.ts";
 
 const everyone = { after: null, limit: 100 };
+const KEYS = { keys: [{ kty: "OKP", crv: "Ed25519", x: "AAAA", n: 1e21, deep: { a: [null, true, 0.5] } }] };
 
-test("each gets what is found of it by itself, whoever asks beside it, and how often", async () => {
-  const { store, transact, organization, principal, time } = await openFixture();
-  const provider = (
-    organization_id: string,
-    over: Partial<IdentityProviderRecord> = {},
-  ): IdentityProviderRecord => ({
+function providerOf(
+  organization_id: string,
+  now: Date,
+  over: Partial<IdentityProviderRecord> = {},
+): IdentityProviderRecord {
+  const claims = { sub: 'a "b" \\ ü', runs: ["x", "y"] };
+  return {
     id: newId(),
     organization_id,
     issuer: "https://ci.test",
     audience: "coffer",
     jwks_uri: "https://ci.test/keys",
     jwks: null,
-    bindings: [
-      {
-        claims: { sub: 'a "b" \\ ü', runs: ["x", "y"] },
-        match: "glob" as const,
-        service_account_id: newId(),
-        scopes: [],
-      },
-    ],
+    bindings: [{ claims, match: "glob", service_account_id: newId(), scopes: [] }],
     revision: 3,
-    created_at: time.now,
+    created_at: now,
     created_by: newId(),
-    updated_at: new Date(time.now.getTime() + 1),
+    updated_at: new Date(now.getTime() + 1),
     ...over,
-  });
+  };
+}
+
+test("each gets what is found of it by itself, whoever asks beside it, and how often", async () => {
+  const { store, transact, organization, principal, time } = await openFixture();
   const [one, other, none] = [await organization(), await organization(), await organization()];
-  const keys = { keys: [{ kty: "OKP", crv: "Ed25519", x: "AAAA", n: 1e21, deep: { a: [null, true, 0.5] } }] };
   await transact(async (tx) => {
-    for (const each of [
-      provider(one.org),
-      provider(one.org, { jwks_uri: null, jwks: keys }),
-      provider(other.org, { bindings: [], revision: 2_147_483_647 }),
-    ])
-      await tx.putIdentityProvider(each);
+    await tx.putIdentityProvider(providerOf(one.org, time.now));
+    await tx.putIdentityProvider(providerOf(one.org, time.now, { jwks_uri: null, jwks: KEYS }));
+    const few = { bindings: [], revision: 2_147_483_647 };
+    await tx.putIdentityProvider(providerOf(other.org, time.now, few));
   });
   const account = (organization_id: string, over = {}) =>
     principal({ kind: "service_account", organization_id, ...over });
@@ -52,15 +48,33 @@ test("each gets what is found of it by itself, whoever asks beside it, and how o
   const person = await principal();
   const asked = [...accounts, person, { id: newId() }, ...accounts.toReversed()].map(({ id }) => id);
   const found = await Promise.all(asked.map((id) => store.reader.workload(id)));
-  const expected = await Promise.all(
-    asked.map(async (id) => {
-      const alone = await store.reader.principal(id);
-      if (alone?.kind !== "service_account" || alone.organization_id === null) return null;
-      const { rows } = await store.reader.identityProvidersOf(alone.organization_id, everyone);
-      return { account: alone, providers: rows };
-    }),
+
+  const alone = await Promise.all(asked.map((id) => store.reader.principal(id)));
+  expect(found.map((each) => each?.account ?? null)).toEqual(
+    alone.map((each) => (each?.kind === "service_account" ? each : null)),
   );
-  expect(found).toEqual(expected);
-  expect(found.map((each) => each?.providers.length)).toEqual([2, 2, 1, 0, undefined, undefined, 0, 1, 2, 2]);
-  expect(await transact((tx) => tx.workload(accounts[0]?.id ?? ""))).toEqual(expected[0]);
+  expect(found.map((each) => each?.trusted.size)).toEqual([2, 2, 1, 0, undefined, undefined, 0, 1, 2, 2]);
+  for (const each of found) {
+    if (each === null) continue;
+    const at = each.account.organization_id ?? "";
+    const trusted = await store.reader.trustedProviders(at);
+    expect(new Map(trusted.map(({ id, row_version }) => [id, row_version]))).toEqual(each.trusted);
+    const { rows } = await store.reader.identityProvidersOf(at, everyone);
+    expect(trusted).toEqual(rows.map((row, index) => ({ ...row, row_version: trusted[index]?.row_version })));
+  }
+  expect(await transact((tx) => tx.workload(asked[0] ?? ""))).toEqual(found[0]);
+});
+
+test("a provider that was changed, be it by hand, is of another version", async () => {
+  const { store, transact, organization, principal, driver, time } = await openFixture();
+  const { org } = await organization();
+  const { id } = await principal({ kind: "service_account", organization_id: org });
+  await transact((tx) => tx.putIdentityProvider(providerOf(org, time.now)));
+  const versions = async () => [...((await store.reader.workload(id))?.trusted.values() ?? [])];
+  const before = await versions();
+  expect(before).toHaveLength(1);
+  expect(await versions()).toEqual(before);
+  await driver.query("UPDATE identity_providers SET audience = 'other'");
+  expect(await versions()).not.toEqual(before);
+  expect((await store.reader.trustedProviders(org)).map(({ audience }) => audience)).toEqual(["other"]);
 });

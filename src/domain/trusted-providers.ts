@@ -1,0 +1,37 @@
+// The identity providers that organizations trust, kept between exchanges. Nothing kept is believed by itself: whoever
+// asks has just looked which versions of their rows there are, and others are read anew.
+import type { TrustedProvider, WorkloadRecord } from "./federation-ports.ts";
+import type { Reader } from "./ports.ts";
+import { createRecent } from "./recent.ts";
+
+/** Of some two dozen providers with 200 KB of keys each, or of ten thousand with three keys. */
+const KEPT_BYTES_MAX = 32 * 2 ** 20;
+/** As memory has them, objects take more than their JSON; a guess. */
+const BYTES_EACH_CHARACTER = 3;
+
+type Kept = { readonly providers: readonly TrustedProvider[]; readonly bytes: number };
+
+export function createTrustedProviders(reader: Pick<Reader, "trustedProviders">) {
+  const kept = createRecent<Kept>(KEPT_BYTES_MAX, ({ bytes }) => bytes);
+
+  /** Those of a service account's organization, as of `trusted` or later. */
+  return async function providersFor({
+    account,
+    trusted,
+  }: WorkloadRecord): Promise<readonly TrustedProvider[]> {
+    const { organization_id } = account;
+    if (organization_id === null) return [];
+    const known = kept.get(organization_id)?.providers;
+    if (known !== undefined && isOf(known, trusted)) return known;
+    const providers = await reader.trustedProviders(organization_id);
+    kept.put(organization_id, { providers, bytes: JSON.stringify(providers).length * BYTES_EACH_CHARACTER });
+    return providers;
+  };
+}
+
+function isOf(providers: readonly TrustedProvider[], trusted: WorkloadRecord["trusted"]): boolean {
+  return (
+    providers.length === trusted.size &&
+    providers.every(({ id, row_version }) => trusted.get(id) === row_version)
+  );
+}
