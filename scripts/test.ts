@@ -6,11 +6,12 @@ import { join } from "node:path";
 import { parseCLI, startVitest } from "vitest/node";
 import { quickFolder } from "./quick-folder.ts";
 
-// All that tests write is in here, and goes with the run: after Ctrl-C, too, when vitest calls nobody back.
+// All that tests write is in here, and goes with the run: after Ctrl-C or a SIGTERM, too, when vitest calls nobody back.
 const folder = await mkdtemp(join(await quickFolder(), "coffer-test-"));
 // Root's PostgreSQL is another user's, who has to get to his own folder in it.
 await chmod(folder, 0o711);
 process.env["TMPDIR"] = folder;
+for (const signal of ["SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
 process.once("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
 
 const { filter, options } = parseCLI(["vitest", ...process.argv.slice(2)]);

@@ -1,6 +1,6 @@
 // What signing in needs of the world: who vouches for foreign identities, and what is to be signed for them.
 import type { Binding, Claims } from "./binding.ts";
-import type { PrincipalRecord } from "./ports.ts";
+import type { Page, PageQuery, PrincipalRecord } from "./ports.ts";
 
 /** An organization's identity provider. `revision` moves with every change, and ends what was had through it. */
 export type IdentityProviderRecord = {
@@ -25,6 +25,15 @@ export type WorkloadRecord = {
   readonly account: PrincipalRecord;
   /** The providers' row versions, by their ids. */
   readonly trusted: ReadonlyMap<string, string>;
+};
+
+/** Part of the Reader. */
+export type FederationReads = {
+  /** By a service account's id, in lower case; null where there is no such account. */
+  workload(serviceAccountId: string): Promise<WorkloadRecord | null>;
+  trustedProviders(organizationId: string): Promise<readonly TrustedProvider[]>;
+  identityProvider(organizationId: string, id: string): Promise<IdentityProviderRecord | null>;
+  identityProvidersOf(organizationId: string, page: PageQuery): Promise<Page<IdentityProviderRecord>>;
 };
 
 /** Whose keys are asked, and for which tokens. */

@@ -6,10 +6,9 @@ import type { Owner, PathQuery, SettingPath, SettingType } from "./address.ts";
 import type { AuditEvent, Outcome } from "./audit.ts";
 import type {
   AccessClaims,
+  FederationReads,
   IdentityProviderRecord,
   SigningKeyRecord,
-  TrustedProvider,
-  WorkloadRecord,
 } from "./federation-ports.ts";
 import type { KeyReads, KeyWrites } from "./key-ports.ts";
 import type { ManagerReads, ManagerWrites } from "./manager-store-ports.ts";
@@ -132,6 +131,7 @@ export type AuditPage = { readonly events: readonly AuditEvent[]; readonly next:
 /** Reads. Each sees what is committed when it is called. */
 export type Reader = ManagerReads &
   LifecycleReads &
+  FederationReads &
   KeyReads & {
     settings(query: SettingQuery): Promise<SettingPage>;
     /** The setting at a path, deleted or not, with its current version. */
@@ -161,12 +161,6 @@ export type Reader = ManagerReads &
 
     member(owner: Owner, principalId: string): Promise<MemberView | null>;
     members(owner: Owner, page: PageQuery): Promise<Page<MemberView>>;
-
-    /** By a service account's id, in lower case; null where there is no such account. */
-    workload(serviceAccountId: string): Promise<WorkloadRecord | null>;
-    trustedProviders(organizationId: string): Promise<readonly TrustedProvider[]>;
-    identityProvider(organizationId: string, id: string): Promise<IdentityProviderRecord | null>;
-    identityProvidersOf(organizationId: string, page: PageQuery): Promise<Page<IdentityProviderRecord>>;
 
     token(id: string): Promise<TokenRecord | null>;
     tokensOf(principalId: string, page: PageQuery): Promise<Page<TokenRecord>>;

@@ -1,11 +1,12 @@
 // Identity providers, the workloads and persons whom they vouch for, and the keys that access tokens are signed with.
 import type {
+  FederationReads,
   IdentityProviderRecord,
   SigningKeyRecord,
   TrustedProvider,
   WorkloadRecord,
 } from "../domain/federation-ports.ts";
-import type { Reader, Transaction } from "../domain/ports.ts";
+import type { Transaction } from "../domain/ports.ts";
 import type { Asker, Db, Statement } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 import type { IdentityProviderModel, SigningKeyModel } from "./generated/models.ts";
@@ -55,9 +56,7 @@ const trustedStatement: Statement = {
     FROM identity_providers WHERE organization_id = $1 ORDER BY id`,
 };
 
-export function federationReads(
-  db: Db,
-): Pick<Reader, "identityProvider" | "identityProvidersOf" | "trustedProviders" | "workload"> {
+export function federationReads(db: Db): FederationReads {
   const { prisma } = db;
   return {
     trustedProviders: (organizationId) => db.query<TrustedProvider>(trustedStatement, [organizationId]),
