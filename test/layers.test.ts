@@ -104,13 +104,15 @@ type Import = {
 
 const layerOf = (path: string): string => path.split("/")[0] ?? path;
 
+/** A statement of a file that has another loaded; they begin a line, as the formatter has it. */
+const LOADING = /^(?:import|export)\b(?! type\b)(?:[^;"]*?\bfrom)?\s*"([^"]+)"/gm;
+
 async function importsOf(file: string): Promise<readonly Import[]> {
   const text = await readFile(join(src, file), "utf8");
-  const found = text.matchAll(
-    /(?:^((?:im|ex)port type )?[^;"]*?)?(?:\bfrom\s*|\b(import)\s*\(\s*|^import\s+)"([^"]+)"/gm,
-  );
-  return [...found].map(([, types, later, from = ""]) => {
-    return { file, layer: layerOf(file), from, isLoaded: types === undefined && later === undefined };
+  const found = text.matchAll(/(?:\bfrom\s*|\bimport\s*\(\s*|^import\s+)"([^"]+)"/gm);
+  const loaded = new Set([...text.matchAll(LOADING)].map(([, from]) => from));
+  return [...found].map(([, from = ""]) => {
+    return { file, layer: layerOf(file), from, isLoaded: loaded.has(from) };
   });
 }
 

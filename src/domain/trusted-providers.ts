@@ -4,7 +4,7 @@ import type { TrustedProvider, WorkloadRecord } from "./federation-ports.ts";
 import type { Reader } from "./ports.ts";
 import { createRecent } from "./recent.ts";
 
-/** Of some two dozen providers with 200 KB of keys each, or of ten thousand with three keys. */
+/** Of some fifty providers as large as they may be (230 KB of JSON), or of some thousands with three keys. */
 const KEPT_BYTES_MAX = 32 * 2 ** 20;
 /** As memory has them, objects take more than their JSON; a guess. */
 const BYTES_EACH_CHARACTER = 3;

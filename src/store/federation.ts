@@ -53,13 +53,23 @@ const trustedStatement: Statement = {
   name: "trusted_providers",
   text: `SELECT organization_id, id, issuer, audience, jwks_uri, jwks, bindings, revision, created_at, created_by,
       updated_at, xmin::text AS row_version
-    FROM identity_providers WHERE organization_id = $1 ORDER BY id`,
+    FROM identity_providers WHERE organization_id = ANY ($1::uuid[]) ORDER BY id`,
 };
+
+/** As Reader.trustedProviders, for many at once: those who ask for the same have the same. */
+export async function trustedProvidersMany(
+  db: Asker,
+  organizationIds: readonly string[],
+): Promise<readonly (readonly TrustedProvider[])[]> {
+  const rows = await db.query<TrustedProvider>(trustedStatement, [[...new Set(organizationIds)]]);
+  const found = Map.groupBy(rows, ({ organization_id }) => organization_id);
+  return organizationIds.map((id) => found.get(id) ?? []);
+}
 
 export function federationReads(db: Db): FederationReads {
   const { prisma } = db;
   return {
-    trustedProviders: (organizationId) => db.query<TrustedProvider>(trustedStatement, [organizationId]),
+    trustedProviders: async (organizationId) => (await trustedProvidersMany(db, [organizationId]))[0] ?? [],
     workload: async (id) => (await workloadsMany(db, [id]))[0] ?? null,
     async identityProvider(organization_id, id) {
       const row = await prisma.identityProvider.findUnique({

@@ -19,7 +19,7 @@ import { openClient } from "./client.ts";
 import { type Db, type Statement, poolDb } from "./db.ts";
 import { type Spot, ownerManagersMany, settingMany } from "./lookups.ts";
 import { rethrow, translated } from "./failures.ts";
-import { federationReads, federationWrites, workloadsMany } from "./federation.ts";
+import { federationReads, federationWrites, trustedProvidersMany, workloadsMany } from "./federation.ts";
 import { keyReads, keyWrites } from "./key-rotation.ts";
 import { keyStore } from "./keys.ts";
 import { managedSecretReads, managedSecretWrites } from "./managed-secrets.ts";
@@ -101,11 +101,15 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock, seal
 }
 
 /** What every write looks up before its transaction, and a workload that signs in: those that wait share a statement. */
-function lookupsTogether(db: Db, notes: AccessNotes): Pick<Reader, "setting" | "ownerManagers" | "workload"> {
+function lookupsTogether(
+  db: Db,
+  notes: AccessNotes,
+): Pick<Reader, "setting" | "ownerManagers" | "trustedProviders" | "workload"> {
   const setting = createTogether((asks: readonly Spot[]) => settingMany(db, notes, asks));
   return {
     setting: (key, path) => setting({ key, path }),
     ownerManagers: createTogether((keys: readonly OwnerKey[]) => ownerManagersMany(db, keys)),
+    trustedProviders: createTogether((ids: readonly string[]) => trustedProvidersMany(db, ids)),
     workload: createTogether((ids: readonly string[]) => workloadsMany(db, ids)),
   };
 }

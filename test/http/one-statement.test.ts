@@ -9,17 +9,25 @@ import { settingsOf } from "./settings-kit.ts";
 import { exchange } from "./sign-in-kit.ts";
 
 const PATHS = ["a", "b", "c", "d", "e", "f"].map((name) => `connect/S3/${name}`);
+const TRIES_MAX = 5;
 let broker: TestBroker;
 let world: World;
 
 beforeAll(async () => {
   broker = await startBroker();
   world = await furnish(broker);
-  const writer = settingsOf(world.writer.api, world.project);
-  for (const path of PATHS) await made(writer.put(path, S3));
-  for (const path of PATHS) await made(writer.put(path.replace("connect/S3", "secret/Custom/env"), "x"));
+  await changeAll();
 });
 afterAll(() => broker.close());
+
+/** All that is read here, written anew. */
+async function changeAll(): Promise<void> {
+  const writer = settingsOf(world.writer.api, world.project);
+  for (const path of PATHS) {
+    await made(writer.put(path, S3));
+    await made(writer.put(path.replace("connect/S3", "secret/Custom/env"), "x"));
+  }
+}
 
 /** All that admit, find or record; others come by themselves, now and then. */
 const OF_READING = /^(admit|confirm_reads|read_ahead|record|setting|standing|trusted|workloads)/;
@@ -46,13 +54,14 @@ async function statementsOf(ask: () => Promise<Answer>): Promise<readonly string
 const at = (path: string, query: Record<string, string>, route?: string) => () =>
   world.writer.api.get(settingsUrl(world.project, path, query, route));
 
-// A list is copied from an earlier event, and sent where that had no place in the log yet: a seal was just being made.
-const COPYING = /^confirm_reads(_copying)?$/;
-
-test.each<[string, () => () => Promise<Answer>, RegExp]>([
-  ["a list", () => at("connect/S3/", { decrypt: "true" }), COPYING],
-  ["a strict read", () => at("connect/S3/a", {}, "/settings/value"), /^confirm_reads$/],
-  ["rendering", () => at("secret/Custom/env/", { format: "json" }, "/settings/render"), COPYING],
+test.each<[string, () => () => Promise<Answer>, string]>([
+  ["a list", () => at("connect/S3/", { decrypt: "true" }), "confirm_reads_copying"],
+  ["a strict read", () => at("connect/S3/a", {}, "/settings/value"), "confirm_reads"],
+  [
+    "rendering",
+    () => at("secret/Custom/env/", { format: "json" }, "/settings/render"),
+    "confirm_reads_copying",
+  ],
   [
     "resolving many references",
     () => () =>
@@ -60,12 +69,20 @@ test.each<[string, () => () => Promise<Answer>, RegExp]>([
         world.writer.api,
         [...PATHS.toReversed(), `${PATHS[1]}#region`].map((path) => refOf(path, world.project)),
       ),
-    COPYING,
+    "confirm_reads_copying",
   ],
 ])("%s takes one statement, at first as well as later", async (_what, make, later) => {
   expect(await statementsOf(make())).toEqual(["read_ahead"]);
   await statementsOf(make());
-  expect(await statementsOf(make())).toEqual([expect.stringMatching(later)]);
+  let again = await statementsOf(make());
+  // A list is copied from the event of its first reading, and sent if that had no place in the log at once, since a seal
+  // was just being made. So it is read for the first time once more.
+  for (let tries = 1; tries < TRIES_MAX && again[0] === "confirm_reads" && again[0] !== later; tries++) {
+    await changeAll();
+    await make()();
+    again = await statementsOf(make());
+  }
+  expect(again).toEqual([later]);
 });
 
 test("exchanging a workload's token takes two look-ups and its event, in no transaction", async () => {
