@@ -53,7 +53,7 @@ const SHARED = [
   "test/auth/!(outbound|verification-cost).test.ts",
   "test/chaos/!(clock).test.ts",
   "test/managers/!(loading).test.ts",
-  "test/sealing/!(aws|gcp-credentials|manager-calls|manager-limits|value-cache).test.ts",
+  "test/sealing/!(aws|gcp-credentials|manager-calls|value-cache).test.ts",
 ];
 
 export default defineConfig({

@@ -1,7 +1,9 @@
 // How both clouds' managers are called: an attempt has 1.5 s, a call at most 3 attempts, and whatever a use needs has
 // 4 s in all, waiting included. That is hard: at the deadline the call has failed, even where the SDK's promise never
 // settles. Every failure leaves as a BrokerError of the table in manager-failures.ts, with nothing of the vendor's in it.
+import { createLimiter } from "../domain/limiter.ts";
 import type { CloudName } from "../domain/manager-ports.ts";
+import { type BreakerBounds, type Sign, createBreaker } from "./breaker.ts";
 import {
   type Classified,
   type Failure,
@@ -10,7 +12,6 @@ import {
   failureError,
   unsentError,
 } from "./manager-failures.ts";
-import { type BreakerBounds, type Sign, createBreaker, createLimiter } from "./manager-limits.ts";
 
 const BUDGET_MS = 4_000;
 const ATTEMPT_MS = 1_500;

@@ -27,6 +27,7 @@ import { memberReads, memberWrites } from "./members.ts";
 import { ownerManagerReads, ownerManagerWrites } from "./owner-managers.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
+import { pagesInTurn } from "./page-turns.ts";
 import { createReadAhead } from "./read-ahead.ts";
 import { forgetWritesIn } from "./recent-writes.ts";
 import { reportReads } from "./report.ts";
@@ -187,8 +188,10 @@ export function createStore(options: StoreOptions): OpenStore {
     return result;
   };
 
+  const reader = readerOf(db, notes, within, clock, sealed);
+  const settings = pagesInTurn((query) => reader.settings(query), poolSize);
   const store: Store = {
-    reader: translated({ ...readerOf(db, notes, within, clock, sealed), ...lookupsTogether(db, notes) }),
+    reader: translated({ ...reader, settings, ...lookupsTogether(db, notes) }),
     ...translated({
       admit: admitTogether(db, notes),
       ...usesWith(db),

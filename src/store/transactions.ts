@@ -2,6 +2,7 @@
 // writers queue at one path; the others wait their turn here. What goes wrong is told after the rollback.
 import type pg from "pg";
 import { type BrokerError, unavailable } from "../domain/errors.ts";
+import { createLimiter } from "../domain/limiter.ts";
 import type { Prisma, PrismaClient } from "./generated/client.ts";
 import { type Asker, type Db, driverAsker, transactionDb } from "./db.ts";
 import { DatabaseFailure, asBrokerError, isOfItsConnection, isWorthRepeating, rethrow } from "./failures.ts";
@@ -10,8 +11,8 @@ const attemptsMax = 3;
 export const turnTimeoutMs = 10_000;
 const maxWait = 10_000;
 const timeout = 15_000;
-/** Connections that transactions leave to everybody else. */
-const connectionsLeft = 3;
+/** Connections that transactions, and pages, leave to everybody else. */
+export const connectionsLeft = 3;
 
 /** `onFailure` is to be told of every error of a statement in the transaction. */
 export type Work<Result> = (db: Db, onFailure: (error: BrokerError) => void) => Promise<Result>;
@@ -122,29 +123,10 @@ export type Turns = () => Promise<() => void>;
 
 /** First come first served. */
 export function createTurns(poolSize: number): Turns {
-  const max = Math.max(1, poolSize - connectionsLeft);
-  const waiting = new Set<() => void>();
-  let running = 0;
-
-  function release(): void {
-    running -= 1;
-    const [next] = waiting;
-    next?.();
-  }
-
-  return () =>
-    new Promise((resolve, reject) => {
-      const start = (): void => {
-        clearTimeout(timer);
-        waiting.delete(start);
-        running += 1;
-        resolve(release);
-      };
-      const timer = setTimeout(() => {
-        waiting.delete(start);
-        reject(unavailable("Too many changes are waiting for the database."));
-      }, turnTimeoutMs);
-      if (running < max) start();
-      else waiting.add(start);
-    });
+  const limiter = createLimiter(Math.max(1, poolSize - connectionsLeft));
+  return async () => {
+    if (!(await limiter.take(turnTimeoutMs, null)))
+      throw unavailable("Too many changes are waiting for the database.");
+    return () => limiter.give(null);
+  };
 }

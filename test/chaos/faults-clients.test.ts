@@ -201,5 +201,6 @@ test("a client that never reads: its answers wait in bounded memory, and it is c
   expect(last).toBeLessThan(2 * SILENCE_MS + 4 * GRACE_MS);
   // Making the pages is work for seconds: a few may be turned away meanwhile.
   expect(seen.acknowledged).toBeGreaterThan(0.98 * seen.sent);
-  expect(seen.slowestMs).toBeLessThan(10_000);
+  // They take turns (test/http/pages-in-turn.test.ts).
+  expect(seen.slowestMs).toBeLessThan(3_000);
 }, 120_000);

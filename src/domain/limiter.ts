@@ -1,69 +1,10 @@
-// What keeps a manager in trouble from being asked for ever: a circuit breaker, and a limit to the calls at a time.
-// Both are per replica and in memory. Neither waits without a bound, and neither counts a refusal as an outage: a
-// manager that throttles or denies answers, so it is there.
-
-/** `unknown`: the call ended before the manager had its time, which says nothing of it. */
-export type Sign = "answered" | "outage" | "unknown";
-
-export type Pass = { readonly isProbe: boolean };
-
-export type Breaker = {
-  /** For how many milliseconds nothing is sent; 0 when a call may ask to enter. */
-  closedFor(): number;
-  /** A call's way in; null: not now. Whoever got in leaves with `leave`, whatever happens. */
-  enter(): Pass | null;
-  leave(pass: Pass, sign: Sign): void;
-};
-
-export type BreakerBounds = { readonly outagesMax: number; readonly pauseMilliseconds: number };
-
-/**
- * After `outagesMax` outages in a row nothing is sent for `pauseMilliseconds`; then one call at a time is, until one
- * has been answered. An answer opens the way at once, from whichever call it comes.
- */
-export function createBreaker(now: () => number, { outagesMax, pauseMilliseconds }: BreakerBounds): Breaker {
-  let outages = 0;
-  /** When the pause ends; null where there is none. */
-  let until: number | null = null;
-  let isProbing = false;
-
-  function closedFor(): number {
-    if (until === null) return 0;
-    const left = until - now();
-    if (left > 0) return left;
-    return isProbing ? pauseMilliseconds : 0;
-  }
-
-  function pause(): void {
-    until = now() + pauseMilliseconds;
-    outages = 0;
-  }
-
-  return {
-    closedFor,
-    enter() {
-      if (closedFor() > 0) return null;
-      if (until === null) return { isProbe: false };
-      isProbing = true;
-      return { isProbe: true };
-    },
-    leave({ isProbe }, sign) {
-      if (isProbe) isProbing = false;
-      if (sign === "answered") {
-        outages = 0;
-        until = null;
-      } else if (sign === "outage" && until === null) {
-        outages += 1;
-        if (outages >= outagesMax) pause();
-      } else if (sign === "outage" && isProbe) pause();
-    },
-  };
-}
+// So many at once of what is dear, the others in line: per replica and in memory, fair among tenants, and nobody waits
+// without a bound.
 
 export type Limiter = {
   /**
    * Waits for a place; false when that did not come within `milliseconds`. Places go round the lanes that wait, and none
-   * of them has more than half, so that whoever asks for much makes nobody wait for long who asks for little.
+   * of them has more than its share, so that whoever asks for much makes nobody wait for long who asks for little.
    * @param lane whose use it is: a tenant; null for what everybody needs
    */
   take(milliseconds: number, lane: string | null): Promise<boolean>;
@@ -73,8 +14,8 @@ export type Limiter = {
   readonly busy: number;
 };
 
-export function createLimiter(max: number): Limiter {
-  const laneMax = Math.max(1, Math.ceil(max / 2));
+/** @param laneMax the places that one lane may have: half of them unless told otherwise */
+export function createLimiter(max: number, laneMax = Math.max(1, Math.ceil(max / 2))): Limiter {
   const taken = new Map<string | null, number>();
   // Both keep their order: the lane that has waited longest for its turn, and in it the one that has waited longest.
   const waiting = new Map<string | null, Set<() => void>>();
