@@ -216,24 +216,29 @@ async function atHalfLoad(
   print(`${name}, at half load (${rate.toFixed(0)}/s)${when}`, figure);
 }
 
+/**
+ * What so many more requests leave in memory. A heap grows until it is collected, so that two looks differ by that alone:
+ * beside before and after, the medians of the first and of the last quarter of looks are told.
+ */
 async function soak(load: Load, brokers: readonly Started[], each: Case): Promise<void> {
   const [broker] = brokers as [Started];
   const urls = brokers.map(({ url }) => url);
-  const before = await residentBytesOf(broker.pid);
+  const looks = [await residentBytesOf(broker.pid)];
   let sent = 0;
   // In pieces, so that access tokens are not the ones measured: the first case has API tokens.
-  while (sent < SOAK_REQUESTS)
-    sent += (
-      await load.fire({
-        urls,
-        shots: each.shots,
-        status: each.status,
-        connections: CONNECTIONS,
-        amount: 50_000,
-      })
-    ).requests;
-  const more = (await residentBytesOf(broker.pid)) - before;
-  print(`${sent} more requests: resident memory`, `${(more / 1e6).toFixed(0)} MB more`);
+  while (sent < SOAK_REQUESTS) {
+    const piece = { urls, shots: each.shots, status: each.status, connections: CONNECTIONS, amount: 50_000 };
+    sent += (await load.fire(piece)).requests;
+    looks.push(await residentBytesOf(broker.pid));
+  }
+  const quarter = Math.max(1, Math.floor(looks.length / 4));
+  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
+  const more = (looks.at(-1) ?? Number.NaN) - (looks[0] ?? Number.NaN);
+  const [early, late] = [median(looks.slice(0, quarter)), median(looks.slice(-quarter))];
+  print(
+    `${sent} more requests: resident memory`,
+    `${megabytes(more)} MB more; first quarter ${megabytes(early)} MB, last ${megabytes(late)} MB`,
+  );
 }
 
 async function memoryOf({ pid }: Started): Promise<string> {
