@@ -189,9 +189,9 @@ export function createStore(options: StoreOptions): OpenStore {
   };
 
   const reader = readerOf(db, notes, within, clock, sealed);
-  const settings = pagesInTurn((query) => reader.settings(query), poolSize);
+  const pages = pagesInTurn(reader, poolSize);
   const store: Store = {
-    reader: translated({ ...reader, settings, ...lookupsTogether(db, notes) }),
+    reader: translated({ ...reader, ...pages, ...lookupsTogether(db, notes) }),
     ...translated({
       admit: admitTogether(db, notes),
       ...usesWith(db),
