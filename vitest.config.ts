@@ -50,7 +50,7 @@ class LongestFirst extends BaseSequencer {
 // their time. Whoever mocks a module, or leaves a global, a clock or the environment other than it was, stands apart.
 const SHARED = [
   "test/{domain,http,keys,store}/*.test.ts",
-  "test/auth/!(outbound|verification-cost).test.ts",
+  "test/auth/!(outbound-addresses|outbound-answers|verification-cost).test.ts",
   "test/chaos/!(clock).test.ts",
   "test/managers/!(loading).test.ts",
   "test/sealing/!(aws|gcp-credentials|manager-calls|value-cache).test.ts",

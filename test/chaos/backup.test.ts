@@ -2,125 +2,44 @@
 // every key to it changed, and nothing of it can be read from the file without the master key.
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { Readable } from "node:stream";
-import { text as textOf } from "node:stream/consumers";
-import { setTimeout as pause } from "node:timers/promises";
-import { createGunzip } from "node:zlib";
-import pg from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import { openBackup } from "../../src/sealing/backup-file.ts";
-import { createMasterKeys } from "../../src/sealing/master-key.ts";
+import { S3, made, settingsUrl } from "../harness/broker.ts";
+import { coffer, spawnBroker } from "../harness/process.ts";
 import {
-  S3,
-  type TestBroker,
-  type World,
-  furnish,
-  made,
-  settingsUrl,
-  startBroker,
-} from "../harness/broker.ts";
-import { emptyDatabase } from "../harness/postgres.ts";
-import { type BrokerProcess, coffer, newHome, spawnBroker } from "../harness/process.ts";
-import { until } from "../harness/until.ts";
+  CANARY,
+  commandsOn,
+  database,
+  filledInstance,
+  instanceOn,
+  liveTokens,
+  plainOf,
+  query,
+  setCountByHand,
+  tornVersions,
+} from "./backup-kit.ts";
 
 // Each of these starts a dozen processes.
 vi.setConfig({ testTimeout: 120_000 });
 
-const CANARY = `canary-${randomBytes(12).toString("hex")}`;
 const TOKEN = /^cfr_[0-9A-Za-z]{49}\n$/;
-let home: Awaited<ReturnType<typeof newHome>>;
-let broker: TestBroker;
-let world: World;
+type Filled = Awaited<ReturnType<typeof filledInstance>>;
+let home: Filled["home"];
+let broker: Filled["broker"];
+let world: Filled["world"];
 let enrolment: string;
 let access: string;
-const at = (name: string): string => join(home.path, name);
-const environment = (url: string, more: Readonly<Record<string, string>> = {}) => ({
-  COFFER_HOME: at("none"),
-  DATABASE_URL: url,
-  COFFER_MASTER_KEY: broker.masterKey,
-  ...more,
-});
-const secret = (name: string, rest = {}, path = "/settings") =>
-  settingsUrl(world.project, `secret/Custom/${name}`, rest, path);
-const put = (name: string, value: string) => made(world.writer.api.put(secret(name), { body: { value } }));
+const running = () => ({ home, broker, world });
+const { at, environment, backup, restore, serve, tokenFor, newRecipient } = commandsOn(running);
+const { secret, put, busyWriters, allSealed } = instanceOn(running);
 
 beforeAll(async () => {
-  home = await newHome();
-  broker = await startBroker();
-  world = await furnish(broker);
-  for (const version of [1, 2, 3]) await put("kept", `${CANARY} ${version}`);
-  await put("doomed", CANARY);
-  await put("purged before", CANARY).catch(() => put("purged-before", CANARY));
-  await made(world.keeper.api.delete(secret("purged-before", { purge: "true" })));
-  await made(world.writer.api.put(settingsUrl(world.project, "connect/S3/a"), { body: { value: S3 } }));
-  // More than one chunk of the file, and nothing that can be compressed.
-  for (let index = 0; index < 40; index++) await put(`bulk/n${index}`, randomBytes(3_000).toString("base64"));
-  enrolment = (await made(broker.admin.post("/users", { body: { name: "waiting" } }))).enrolment_code;
-  const asked = {
-    grant_type: "client_credentials",
-    client_id: world.writer.id,
-    client_secret: world.writer.api.token,
-  };
-  const answer = await fetch(`${broker.url}/auth/token`, {
-    method: "POST",
-    body: new URLSearchParams(asked),
-  });
-  access = ((await answer.json()) as { access_token: string }).access_token;
-  await made(broker.as(access).get("/auth/me"));
+  ({ home, broker, world, enrolment, access } = await filledInstance());
   await backup("first");
 });
 afterAll(async () => {
   await broker.close();
   await home.remove();
 });
-
-async function backup(name: string, ...more: string[]): Promise<void> {
-  const args = ["backup", "--output", at(name), ...more];
-  expect(await coffer(args, environment(broker.databaseUrl))).toEqual({ code: 0, stdout: "", stderr: "" });
-}
-
-async function database(): Promise<string> {
-  const made = await emptyDatabase();
-  onTestFinished(() => made.drop());
-  return made.url;
-}
-
-/** The broker seals by itself; this only looks until it has. */
-async function allSealed(): Promise<void> {
-  await until("every event sealed", async () => {
-    const [row] = await query(
-      broker.databaseUrl,
-      "SELECT (SELECT max(last_position) FROM audit_seals) = (SELECT count(*) FROM audit_events) AS sealed",
-    );
-    return row?.["sealed"] === true;
-  });
-}
-
-const restore = (url: string, file: string, ...more: string[]) =>
-  coffer(["restore", "--input", at(file), ...more], environment(url));
-
-/** A broker on what was restored. */
-async function serve(url: string): Promise<BrokerProcess> {
-  const served = await spawnBroker(at(`served-${randomBytes(4).toString("hex")}`), environment(url, {}));
-  onTestFinished(async () => {
-    await served.stop();
-  });
-  return served;
-}
-
-async function query(url: string, text: string): Promise<Record<string, unknown>[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(text)).rows;
-  } finally {
-    await client.end();
-  }
-}
-
-const tokenFor = async (url: string, principal: string): Promise<string> =>
-  (await coffer(["token", "--principal", principal], environment(url))).stdout.trim();
 
 describe("a backup", () => {
   test("is a private file that appears whole, and is not written over", async () => {
@@ -132,8 +51,7 @@ describe("a backup", () => {
 
   test("holds no value and no token, even for who has its key: rows are in it as they rest", async () => {
     const file = await readFile(at("first"));
-    const by = { master: createMasterKeys(Buffer.from(broker.masterKey, "hex")).backup, identity: null };
-    const plain = await textOf(Readable.from(openBackup(Readable.from([file]), by)).pipe(createGunzip()));
+    const plain = await plainOf(file, broker.masterKey);
     expect(plain).toContain("secret/Custom/kept");
     expect(plain).toContain("#table audit_seals");
     for (const text of [
@@ -261,16 +179,11 @@ describe("a restore", () => {
   });
 
   test("refuses a database that is not empty, and leaves it as it is", async () => {
-    const before = await query(
-      broker.databaseUrl,
-      "SELECT count(*)::int FROM tokens WHERE revoked_at IS NULL",
-    );
+    const before = await liveTokens(broker.databaseUrl);
     const { code, stdout, stderr } = await restore(broker.databaseUrl, "first");
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toContain("The database is not empty");
-    expect(
-      await query(broker.databaseUrl, "SELECT count(*)::int FROM tokens WHERE revoked_at IS NULL"),
-    ).toEqual(before);
+    expect(await liveTokens(broker.databaseUrl)).toEqual(before);
   });
 
   test("refuses a database that is somebody else's, and makes no table in it", async () => {
@@ -311,16 +224,9 @@ describe("a restore", () => {
 
   test("refuses a backup of a log that was tampered with, naming the event", async () => {
     const [event] = await query(broker.databaseUrl, "SELECT id FROM audit_events WHERE position = 5");
-    const set = async (count: number) => {
-      await query(
-        broker.databaseUrl,
-        `ALTER TABLE audit_events DISABLE TRIGGER USER; UPDATE audit_events SET count = ${count} WHERE position = 5;
-         ALTER TABLE audit_events ENABLE TRIGGER USER`,
-      );
-    };
-    await set(9);
+    await setCountByHand(broker.databaseUrl, 9);
     await backup("tampered");
-    await set(1);
+    await setCountByHand(broker.databaseUrl, 1);
     const url = await database();
     const { code, stdout, stderr } = await restore(url, "tampered");
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
@@ -329,16 +235,9 @@ describe("a restore", () => {
   });
 
   test("is of one moment, whatever is written while the backup is made", async () => {
-    const state = { writing: true };
-    const writers = [0, 1, 2].map(async (writer) => {
-      for (let round = 0; state.writing; round++) {
-        await put(`busy/n${writer}`, `${CANARY} ${round}`);
-        await pause(10);
-      }
-    });
+    const endWriters = busyWriters();
     await backup("busy");
-    state.writing = false;
-    await Promise.all(writers);
+    await endWriters();
     const url = await database();
     expect(await restore(url, "busy")).toMatchObject({ code: 0 });
     const restored = await serve(url);
@@ -346,29 +245,20 @@ describe("a restore", () => {
     const read = settingsUrl(world.project, "secret/Custom/busy", { decrypt: "true" });
     for (const { decrypted } of (await made(worker.get(read))).settings) expect(decrypted).toBe(true);
     // A version and its event committed together, so either both are there or neither.
-    const torn = await query(
-      url,
-      `SELECT v.version FROM setting_versions v JOIN settings s ON s.id = v.setting_id
-       WHERE s.path LIKE 'secret/Custom/busy/%' AND NOT EXISTS (SELECT FROM audit_events e, jsonb_array_elements(e.settings) a
-         WHERE a->>'id' = s.id::text AND (a->>'version')::int = v.version AND e.operation = 'putSetting')`,
-    );
-    expect(torn).toEqual([]);
+    expect(await tornVersions(url)).toEqual([]);
   });
 });
 
 describe("for a recipient", () => {
   test("a backup is made without the master key, and opens with the identity alone", async () => {
-    const { stdout } = await coffer(["backup", "keygen"]);
-    const [recipient = "", identity = ""] = stdout.trim().split("\n");
-    await writeFile(at("identity"), identity, { mode: 0o600 });
+    const recipient = await newRecipient("identity");
     const keyless = { COFFER_HOME: at("none"), DATABASE_URL: broker.databaseUrl };
     const args = ["backup", "--output", at("received"), "--recipient", recipient];
     expect(await coffer(args, keyless)).toEqual({ code: 0, stdout: "", stderr: "" });
     const url = await database();
     const without = await restore(url, "received");
     expect(without).toMatchObject({ code: 1, stderr: expect.stringContaining("its identity is needed") });
-    const other = (await coffer(["backup", "keygen"])).stdout.trim().split("\n")[1] ?? "";
-    await writeFile(at("other"), other, { mode: 0o600 });
+    await newRecipient("other");
     const foreign = await restore(url, "received", "--identity", at("other"));
     expect(foreign).toMatchObject({ code: 1, stderr: expect.stringContaining("for another key") });
     expect(await restore(url, "received", "--identity", at("identity"))).toMatchObject({ code: 0 });
@@ -386,7 +276,7 @@ describe("for a recipient", () => {
 test("a fresh home with the same master key takes a backup in, and serves it", async () => {
   const fresh = at("fresh");
   await mkdir(fresh, { mode: 0o700 });
-  await writeFile(join(fresh, "master.key"), broker.masterKey, { mode: 0o600 });
+  await writeFile(at("fresh/master.key"), broker.masterKey, { mode: 0o600 });
   const { code, stdout } = await coffer(["restore", "--input", at("first")], { COFFER_HOME: fresh });
   expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(TOKEN) });
   const restored = await spawnBroker(fresh);

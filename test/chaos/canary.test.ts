@@ -2,31 +2,17 @@
 // as a process on its own database. Afterwards neither it nor any token is found in any file, line, metric or refusal:
 // a value comes out in the answer of a decrypting read, a token in the answer that makes it, and nowhere else.
 // What is metadata by design (names, descriptions, labels, paths, X-Request-ID, User-Agent) never holds the canary.
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFile, readdir } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
-import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type World, client, furnish, made, settingsUrl } from "../harness/broker.ts";
 import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
-
-/** Letters and digits, so that no escaping hides it; what surrounds it in values wants escaping everywhere. */
-const CORE = `Canary${randomBytes(15).toString("hex")}`;
-const CANARY = `é"\\${CORE}/\u0001+`;
-/** Refused wherever it is put, since nothing here may hold a NUL. */
-const REFUSED = `${CORE}\0`;
-
-type Parameter = { readonly name: string; readonly in: string; readonly required: boolean };
-type Operation = {
-  readonly "x-coffer-action"?: string;
-  readonly parameters?: readonly Parameter[];
-  readonly requestBody?: object;
-};
-type Route = { readonly method: string; readonly path: string; readonly operation: Operation };
+import { CANARY, CORE, type Call, type Operation, type Route, misplaced, urlOf } from "./canary-calls-kit.ts";
+import { dumpOf, filesUnder, findingsIn, guises } from "./canary-search-kit.ts";
 
 let home: Awaited<ReturnType<typeof newHome>>;
 let broker: BrokerProcess;
@@ -61,15 +47,6 @@ afterAll(async () => {
   await home.remove();
 });
 
-type Call = {
-  /** What a success of this call is for is to show a value. */
-  readonly opens?: boolean;
-  readonly method: string;
-  readonly path: string;
-  readonly headers?: Record<string, string>;
-  readonly body?: string;
-};
-
 /** Sends exactly this; the answer goes on record, as one that must hold nothing. */
 async function send(
   { opens = false, method, path, headers = {}, body = "" }: Call,
@@ -95,115 +72,6 @@ async function send(
   return response.statusCode;
 }
 
-/** The route's URL with everything in its place. */
-function urlOf({ path, operation }: Route, changed: Readonly<Record<string, string>> = {}): string {
-  const { organization, project, owner } = world;
-  const plain: Readonly<Record<string, string>> = {
-    organization_id: organization.id,
-    project_id: project.id,
-    principal_id: owner.id,
-    user_id: owner.id,
-    owner_type: "project",
-    owner_id: project.id,
-    path: "secret/Custom/a",
-    action: "list",
-    version: "1",
-  };
-  const unknown = "01900000-0000-7000-8000-000000000000";
-  let url = path;
-  const query = new URLSearchParams();
-  for (const { name, in: place, required } of operation.parameters ?? []) {
-    const value = changed[name] ?? plain[name] ?? unknown;
-    if (place === "path") url = url.replace(`{${name}}`, encodeURIComponent(value));
-    else if (place === "query" && (required || changed[name] !== undefined)) query.set(name, value);
-  }
-  return `${url}${query.size === 0 ? "" : `?${query.toString()}`}`;
-}
-
-/** The canary in every place of a route where it does not belong. */
-function misplaced(route: Route): Call[] {
-  const { method, operation } = route;
-  const { parameters = [], requestBody } = operation;
-  const url = urlOf(route);
-  const json = { "content-type": "application/json" };
-  const plain = requestBody === undefined ? {} : { headers: json, body: "{}" };
-  const calls: Call[] = [
-    ...parameters
-      .filter((each) => each.in !== "header")
-      .map(({ name }) => Object.assign({ method, path: urlOf(route, { [name]: CORE }) }, plain)),
-    { method, path: `${url}${url.includes("?") ? "&" : "?"}${CORE}=${CORE}` },
-    { method, path: `${url}${url.includes("?") ? "&" : "?"}value=${encodeURIComponent(CANARY)}` },
-    { method, path: `${url.split("?", 1)[0]}/${CORE}` },
-    { method: "TRACE", path: url, headers: { cookie: CORE } },
-    ...[
-      "if-match",
-      "if-none-match",
-      "accept",
-      "content-type",
-      "authorization",
-      "cookie",
-      "x-forwarded-for",
-      "expect",
-      "referer",
-      CORE,
-    ].map((name) => ({
-      method,
-      path: url,
-      headers: { [name]: CORE },
-      body: requestBody === undefined ? "" : "{}",
-    })),
-    { method, path: url, headers: { authorization: `Basic ${Buffer.from(`a:${CORE}`).toString("base64")}` } },
-    { method, path: url, headers: { authorization: `Bearer cfr_${CORE}` } },
-    { method, path: url, headers: { "if-match": `"${CORE}"` } },
-  ];
-  if (requestBody === undefined) return [...calls, { method, path: url, headers: json, body: `"${CORE}"` }];
-  const fields = [
-    "name",
-    "description",
-    "email",
-    "labels",
-    "scopes",
-    "principal_id",
-    "owner_id",
-    "expires_at",
-    "role",
-    "storage",
-    "manager",
-    "code",
-    "value",
-  ];
-  const bodies = [
-    CORE,
-    `{"${CORE}`,
-    JSON.stringify(CANARY),
-    JSON.stringify([CANARY]),
-    JSON.stringify({ [CORE]: CORE }),
-    JSON.stringify({ value: { [CORE]: CORE } }),
-    JSON.stringify({ value: { access_key_id: REFUSED, secret_access_key: [CORE] } }),
-    JSON.stringify({ value: { registry: CORE, username: CORE, password: CORE, more: CORE } }),
-    JSON.stringify({ value: CORE, labels: { [`!${CORE}`]: CORE } }),
-    JSON.stringify({ value: CORE, labels: { nested: { [CORE]: CORE } } }),
-    JSON.stringify({ value: CORE, storage: CORE }),
-    JSON.stringify({ value: CORE, expires_at: "2001-01-01T00:00:00Z" }),
-    JSON.stringify({ value: CORE.repeat(2_000) }),
-    JSON.stringify({ value: CORE.repeat(10_000) }),
-    `{"__proto__":{"${CORE}":1}}`,
-    ...fields.map((name) => JSON.stringify({ [name]: REFUSED })),
-    ...fields.map((name) => JSON.stringify({ [name]: { [CORE]: [CORE] } })),
-  ];
-  return [
-    ...calls,
-    ...bodies.map((body) => ({ method, path: url, headers: json, body })),
-    {
-      method,
-      path: url,
-      headers: { "content-type": "application/x-www-form-urlencoded" },
-      body: `client_secret=${CORE}&code=${CORE}`,
-    },
-    { method, path: url, headers: { "content-type": `text/${CORE}` }, body: CORE },
-  ];
-}
-
 /** Speaks something that is no HTTP. */
 async function shout(bytes: string): Promise<void> {
   const { hostname, port } = new URL(broker.url);
@@ -215,7 +83,7 @@ async function shout(bytes: string): Promise<void> {
 async function everyError(): Promise<void> {
   const { reader, stranger, owner } = world;
   for (const route of routes)
-    for (const each of misplaced(route)) {
+    for (const each of misplaced(world, route)) {
       const call = { ...each, opens: route.operation["x-coffer-action"] === "decrypt" };
       await send(call);
       if (call.headers?.["authorization"] === undefined) await send(call, reader.api.token);
@@ -223,7 +91,7 @@ async function everyError(): Promise<void> {
   // Credentials where they do not belong.
   for (const token of [owner.api.token, stranger.api.token])
     for (const route of routes) {
-      await send({ method: route.method, path: urlOf(route, { cursor: token }) }, stranger.api.token);
+      await send({ method: route.method, path: urlOf(world, route, { cursor: token }) }, stranger.api.token);
       await send(
         {
           method: route.method,
@@ -235,7 +103,7 @@ async function everyError(): Promise<void> {
       await send({ method: "GET", path: "/auth/me", headers: { "x-request-id": token } }, token);
       await send({
         method: route.method,
-        path: urlOf(route),
+        path: urlOf(world, route),
         headers: { authorization: `Bearer ${token}x` },
       });
     }
@@ -320,78 +188,6 @@ async function everyToken(): Promise<void> {
   for (let use = 0; use < 3; use++) await send({ method: "GET", path: "/auth/me" }, child.token);
   await send({ method: "DELETE", path: `/tokens/${child.id}` }, token);
   await send({ method: "GET", path: "/tokens" }, token);
-}
-
-/** Every table as text: a file may hold it compressed. */
-async function dumpOf(folder: string): Promise<string> {
-  const password = (await readFile(join(folder, "postgres.password"), "utf8")).trim();
-  const database = new pg.Client({
-    host: join(folder, "postgres"),
-    port: 5432,
-    user: "coffer",
-    database: "coffer",
-    password,
-  });
-  await database.connect();
-  try {
-    const { rows: tables } = await database.query(
-      "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
-    );
-    const dumps = [];
-    for (const { tablename } of tables) {
-      const { rows } = await database.query(`SELECT t::text AS line FROM "${tablename}" t`);
-      dumps.push(...rows.map(({ line }) => `${tablename}: ${line}`));
-    }
-    return dumps.join("\n");
-  } finally {
-    await database.end();
-  }
-}
-
-/** A secret as it may appear: as it is, in hex, in base64 wherever it begins, spelt out in JSON or a URL. */
-function guises(secret: string): Map<string, Buffer> {
-  const bytes = Buffer.from(secret);
-  const hex = bytes.toString("hex");
-  const inBase64 = [0, 1, 2].map((shift) => {
-    const text = Buffer.concat([Buffer.alloc(shift), bytes])
-      .toString("base64")
-      .replaceAll("=", "");
-    // What depends on the neighbours is left out.
-    return [`base64+${shift}`, text.slice(shift === 0 ? 0 : shift + 1, -2)] as const;
-  });
-  const found: (readonly [string, string])[] = [
-    ["raw", secret],
-    ["hex", hex],
-    ["HEX", hex.toUpperCase()],
-    ...inBase64,
-    ["base64url", bytes.toString("base64url").slice(0, -2)],
-    ["percent", hex.replaceAll(/../g, "%$&")],
-    [
-      "escaped",
-      Array.from(secret, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
-    ],
-  ];
-  return new Map([
-    ...found.map(([name, text]) => [name, Buffer.from(text)] as const),
-    ["utf16", Buffer.from(secret, "utf16le")],
-  ]);
-}
-
-function findingsIn(
-  place: string,
-  content: Buffer,
-  secrets: ReadonlyMap<string, ReadonlyMap<string, Buffer>>,
-): string[] {
-  return [...secrets].flatMap(([name, forms]) =>
-    [...forms]
-      .filter(([, bytes]) => content.includes(bytes))
-      .map(([form]) => `${name} (${form}) in ${place}`),
-  );
-}
-
-async function filesUnder(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
 test("nothing but the answer that is asked for it holds a value, a token or a code", async () => {

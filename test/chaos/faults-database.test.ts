@@ -2,7 +2,8 @@
 // bounded time, nothing that was acknowledged is lost, no connection is leaked, and nobody has to touch the broker.
 import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Stand, atRest, refusals, sessions, startStand, survive } from "./faults-kit.ts";
+import { type Stand, atRest, sessions, startStand, survive } from "./faults-kit.ts";
+import { refusals } from "./faults-load-kit.ts";
 
 /** Statements are given up after 13 s of silence (store/client.ts), and then one more try for the audit. */
 const SILENT = { latencyMs: 20_000, recoveryMs: 20_000 };

@@ -8,27 +8,10 @@ import { type Api, type World, client, furnish, made, settingsUrl } from "../har
 import { type OwnPostgres, type Settings, startOwnPostgres } from "../harness/own-postgres.ts";
 import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
 import { type Proxy, startProxy } from "../harness/proxy.ts";
-import { inTime, until } from "../harness/until.ts";
+import { until } from "../harness/until.ts";
+import { KEPT, type Load, type Seen, VALUE, startLoad, wentWell } from "./faults-load-kit.ts";
 
-const WRITERS = 2;
-const READERS = 4;
 const POOL = 6;
-const KEPT = "secret/Custom/kept";
-const VALUE = "kept through it all";
-/** As a client that obeys Retry-After would, only less patient, so that each second of a fault has many requests. */
-const PAUSE_MS = 40;
-
-type Seen = {
-  readonly kind: "read" | "write";
-  readonly id: string;
-  readonly path: string;
-  readonly status: number;
-  readonly code: string | null;
-  readonly retryAfter: string | null;
-  readonly version: number | null;
-  readonly at: number;
-  readonly milliseconds: number;
-};
 
 export type Stand = {
   readonly server: OwnPostgres;
@@ -76,31 +59,6 @@ export async function startStand({ settings, environment, prepare }: StandOption
   };
 }
 
-/** One request of the load. A wrong value fails the test at once. */
-async function ask(world: World, api: Api, kind: Seen["kind"], path: string): Promise<Seen> {
-  const id = `${kind}-${randomBytes(6).toString("hex")}`;
-  const headers = { "x-request-id": id };
-  const at = performance.now();
-  const answer =
-    kind === "read"
-      ? await api.get(settingsUrl(world.project, KEPT, {}, "/settings/value"), { headers })
-      : await api.put(settingsUrl(world.project, path), { body: { value: `value of ${id}` }, headers });
-  const milliseconds = performance.now() - at;
-  const { status, body } = answer;
-  if (kind === "read" && status === 200) expect(body.value).toBe(VALUE);
-  return {
-    kind,
-    id,
-    path,
-    status,
-    code: status >= 400 ? body.code : null,
-    retryAfter: answer.headers.get("retry-after"),
-    version: status < 300 ? body.version : null,
-    at,
-    milliseconds,
-  };
-}
-
 export type Told = {
   readonly sent: number;
   readonly acknowledged: number;
@@ -119,68 +77,6 @@ export type Bounds = {
   /** Whether some requests must have been refused: then the fault is known to have been one. */
   readonly refuses?: boolean;
 };
-
-/** A load that goes on until it is ended. */
-function startLoad({ world }: Stand, apis: readonly Api[]) {
-  const seen: Seen[] = [];
-  const state = { over: false };
-  const watchers = new Set<() => void>();
-  const work = async (kind: Seen["kind"], who: number): Promise<void> => {
-    const api = apis[who % apis.length];
-    if (api === undefined) throw new Error("nobody to ask");
-    while (!state.over) {
-      seen.push(await ask(world, api, kind, `secret/Custom/own/${kind}-${who}`));
-      for (const look of watchers) look();
-      await pause(PAUSE_MS);
-    }
-  };
-  const done = Promise.all([
-    ...Array.from({ length: READERS }, (_, who) => work("read", who)),
-    ...Array.from({ length: WRITERS }, (_, who) => work("write", who)),
-  ]);
-  // Told where it is awaited.
-  done.catch(() => undefined);
-
-  return {
-    seen,
-    /** Resolves once `enough` holds of what was seen. */
-    until: (enough: () => boolean): Promise<void> => {
-      const reached = Promise.race([
-        new Promise<void>((resolve) => {
-          const look = (): void => {
-            if (!enough()) return;
-            watchers.delete(look);
-            resolve();
-          };
-          watchers.add(look);
-          look();
-        }),
-        done.then(() => undefined),
-      ]);
-      const last = () => seen.slice(-5).map(({ kind, status, milliseconds }) => [kind, status, milliseconds]);
-      return inTime(() => `enough of what was asked; at last ${JSON.stringify(last())}`, reached, 100);
-    },
-    async end(): Promise<void> {
-      state.over = true;
-      await done;
-    },
-  };
-}
-
-export type Load = ReturnType<typeof startLoad>;
-
-/** So many answers of each kind that went well, sent after `since`. */
-export function wentWell({ seen }: Load, since: number, count: number): boolean {
-  return (["read", "write"] as const).every(
-    (kind) =>
-      seen.filter((each) => each.kind === kind && each.at >= since && each.status < 300).length >= count,
-  );
-}
-
-/** So many that were refused with 503. */
-export function refusals({ seen }: Load, since: number): number {
-  return seen.filter(({ at, status }) => at >= since && status === 503).length;
-}
 
 /**
  * Runs the load, causes a fault, ends it, waits for all to go well, and holds the promises. `cause` gets the load, and

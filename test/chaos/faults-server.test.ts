@@ -7,7 +7,8 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { settingsUrl } from "../harness/broker.ts";
 import { smallDisk } from "../harness/own-postgres.ts";
-import { type Stand, atRest, refusals, startStand, survive } from "./faults-kit.ts";
+import { type Stand, atRest, startStand, survive } from "./faults-kit.ts";
+import { refusals } from "./faults-load-kit.ts";
 
 const TOLD = { latencyMs: 12_000, recoveryMs: 5_000 };
 const FAULT_MS = 2_000;

@@ -6,6 +6,9 @@ import { type IncomingMessage, type ServerResponse, createServer } from "node:ht
 import type { AddressInfo } from "node:net";
 import { inTime } from "../harness/until.ts";
 
+/** The environment of a broker that may call receivers on this machine. */
+export const LOOPBACK = { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" };
+
 export type Received = {
   readonly id: string;
   readonly timestamp: number;

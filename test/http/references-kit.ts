@@ -1,9 +1,25 @@
-// What the tests of references share: calls, and the results of an answer.
+// What the tests of references share: settings to refer to, calls, and the results of an answer.
 import { expect } from "vitest";
-import type { Answer, Api } from "../harness/broker.ts";
-import type { Owner } from "./settings-kit.ts";
+import { type Answer, type Api, REGISTRY, S3, type World, made } from "../harness/broker.ts";
+import { type Owner, inSeconds, settingsOf } from "./settings-kit.ts";
 
 export type Result = Record<string, unknown>;
+
+/** Puts a setting of each type into a project, one in two versions and one that is soon over; gives their ids. */
+export async function referable({ writer: { api }, project }: World) {
+  const writer = settingsOf(api, project);
+  const values: [string, unknown][] = [
+    ["connect/S3/a", { ...S3, force_path_style: true }],
+    ["connect/ContainerRegistry/r", REGISTRY],
+    ["secret/Custom/c", "first"],
+    ["secret/Custom/c", "second"],
+    ["secret/Custom/deep/er", "deeper"],
+  ];
+  const ids: Record<string, string> = {};
+  for (const [path, value] of values) ids[path] = (await made(writer.put(path, value))).id;
+  await made(writer.put("secret/Custom/brief", "x", { expires_at: inSeconds(60) }));
+  return { writer, ids };
+}
 
 export const refOf = (path: string, { type, id }: Owner) => `${type}/${id}/${path}`;
 export const resolve = (api: Api, refs: unknown, rest: object = {}) =>

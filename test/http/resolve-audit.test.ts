@@ -58,7 +58,11 @@ const shown = (events: Event[]) =>
     .flatMap(({ settings }) => settings.map(({ path, version }) => [path, version]));
 
 describe("on record", () => {
-  const recorded = async (answer: Answer, at?: Owner): Promise<Event[]> => eventsOf(world, answer, at);
+  /** In the order in which they were made: one may get its position after one that came later. */
+  const recorded = async (answer: Answer, at?: Owner): Promise<Event[]> => {
+    const events: Event[] = await eventsOf(world, answer, at);
+    return events.toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  };
 
   test("one event an owner, with the settings that were shown, before the answer", async () => {
     const refs = [

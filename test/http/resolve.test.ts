@@ -1,18 +1,9 @@
 // Contract section 5: POST /settings/resolve, and what becomes of each reference.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { REGISTRY, S3, type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
-import { explain, onlyOf, refOf, resolve, resultsOf, statusesOf } from "./references-kit.ts";
+import { explain, onlyOf, refOf, referable, resolve, resultsOf, statusesOf } from "./references-kit.ts";
 import { NOBODY } from "./rights-kit.ts";
-import {
-  type Owner,
-  type SettingsApi,
-  attack,
-  eventsOf,
-  inSeconds,
-  later,
-  scoped,
-  settingsOf,
-} from "./settings-kit.ts";
+import { type Owner, type SettingsApi, attack, eventsOf, later, scoped, settingsOf } from "./settings-kit.ts";
 
 let broker: TestBroker;
 let world: World;
@@ -22,22 +13,11 @@ let ids: Record<string, string>;
 beforeAll(async () => {
   broker = await startBroker();
   world = await furnish(broker);
-  writer = settingsOf(world.writer.api, world.project);
-  const values: [string, unknown][] = [
-    ["connect/S3/a", { ...S3, force_path_style: true }],
-    ["connect/ContainerRegistry/r", REGISTRY],
-    ["secret/Custom/c", "first"],
-    ["secret/Custom/c", "second"],
-    ["secret/Custom/deep/er", "deeper"],
-  ];
-  ids = {};
-  for (const [path, value] of values) ids[path] = (await made(writer.put(path, value))).id;
-  await made(writer.put("secret/Custom/brief", "x", { expires_at: inSeconds(60) }));
+  ({ writer, ids } = await referable(world));
 });
 afterAll(() => broker.close());
 
 const ref = (path: string, at: Owner = world.project) => refOf(path, at);
-
 describe("resolving", () => {
   test("gives each value with its version and setting, in order, no-store", async () => {
     const refs = [
@@ -154,8 +134,6 @@ describe("resolving", () => {
 });
 
 describe("what does not resolve is an error of that item, as the strict read's", () => {
-  const VALUELESS = ["value", "version", "setting_id"];
-
   test("never 200 without a value, and never the reference as the value", async () => {
     const { stranger, reader, project } = world;
     const refs = [
@@ -172,7 +150,7 @@ describe("what does not resolve is an error of that item, as the strict read's",
     for (const { api } of [world.writer, reader, stranger])
       for (const result of resultsOf(await resolve(api, refs))) {
         expect(result["status"]).not.toBe(200);
-        for (const field of VALUELESS) expect(result).not.toHaveProperty(field);
+        for (const field of ["value", "version", "setting_id"]) expect(result).not.toHaveProperty(field);
         expect([typeof result["code"], typeof result["detail"]]).toEqual(["string", "string"]);
       }
   });

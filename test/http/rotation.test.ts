@@ -14,12 +14,10 @@ import {
   startBroker,
 } from "../harness/broker.ts";
 import { tokenMaker } from "../../src/auth/api-token.ts";
-import { until } from "../harness/until.ts";
-import { type Behave, type Receiver, startReceiver } from "./receiver.ts";
-import { sql } from "./rights-kit.ts";
+import { LOOPBACK } from "./receiver.ts";
+import { rotationHooksOn, rotationsOn } from "./rotation-kit.ts";
 import { attack, eventsOf, later, scoped, settingsOf } from "./settings-kit.ts";
 
-const LOOPBACK = { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" };
 const HOUR = 3_600;
 
 let broker: TestBroker;
@@ -32,29 +30,10 @@ beforeAll(async () => {
 });
 afterAll(() => broker.close());
 
-const at = (path: string, of = "/settings/rotate") => settingsUrl(world.project, path, {}, of);
-const rotate = (path: string, body: object, api = world.keeper.api) => api.post(at(path), { body });
-const rotationsOf = async (path: string) =>
-  (await made(world.reader.api.get(at(path, "/settings/rotations")))).rotations;
-const valueOf = async (path: string, query = {}) => (await settings.value(path, query)).body;
-const sweep = () => broker.service.broker.retireOldVersions(100);
+const running = () => ({ broker, world });
+const { at, rotate, rotationsOf, valueOf, sweep, generated, readNoted } = rotationsOn(running);
 
 describe("generators", () => {
-  const generated = async (generator: object) => {
-    const path = "secret/Custom/generated";
-    await made(settings.put(path, `before ${JSON.stringify(generator)}`));
-    const answer = await rotate(path, { generator });
-    expect(answer.status).toBe(200);
-    const { value, version } = await valueOf(path);
-    expect(answer.body.rotation).toMatchObject({
-      state: "done",
-      new_version: version,
-      old_version: version - 1,
-    });
-    expect(answer.text).not.toContain(JSON.stringify(value).slice(1, -1));
-    return { value: value as string, public_key: answer.body.rotation.public_key as string | null };
-  };
-
   test("passwords have the length and the classes asked for", async () => {
     expect((await generated({ kind: "password" })).value).toMatch(/^[\x21-\x7e]{32}$/);
     const { value } = await generated({ kind: "password", length: 8, classes: ["digits", "upper"] });
@@ -164,12 +143,7 @@ describe("the overlap", () => {
     const other = await startBroker({ beside: broker });
     const there = settingsOf(other.as(world.keeper.api.token), world.project);
     const pinned = async () => (await there.value(path, { version: "1" })).body.value;
-    const told = (version: number) =>
-      until(`a read of version ${version} noted`, async () => {
-        const text = `SELECT v.last_accessed_at FROM setting_versions v JOIN settings s ON s.id = v.setting_id
-          WHERE s.path = $1 AND v.version = $2 AND v.last_accessed_at IS NOT NULL`;
-        return (await attack(broker, text, [path, version])).rowCount === 1;
-      });
+    const told = (version: number) => readNoted(path, version);
     try {
       await made(settings.put(path, "old"));
       expect(await pinned()).toBe("old");
@@ -217,37 +191,8 @@ describe("the overlap", () => {
 });
 
 describe("a hook", () => {
-  const receivers: Receiver[] = [];
+  const { receivers, hooked, soon, ask, settled } = rotationHooksOn(running);
   afterAll(() => Promise.all(receivers.map((each) => each.close())));
-
-  /** A webhook of the project whose receiver behaves so. */
-  async function hooked(behave: Behave) {
-    const receiver = await startReceiver(behave);
-    receivers.push(receiver);
-    const url = settingsUrl(world.project, undefined, {}, "/webhooks");
-    const webhook = await made(world.owner.api.post(url, { body: { url: receiver.url, events: [] } }));
-    return { receiver, id: webhook.id as string };
-  }
-  const soon = (path: string) =>
-    sql(broker, `UPDATE rotations SET next_at = now() WHERE path = '${path}' AND state = 'pending'`);
-  const ask = async () => {
-    await broker.service.broker.askRotationHooks((error) => {
-      throw error;
-    });
-    await broker.service.broker.rotationHooksDrained();
-  };
-  /** Asks until the rotation is no longer pending. */
-  async function settled(path: string) {
-    let rotation: Awaited<ReturnType<typeof rotationsOf>>[number];
-    await until(`${path} no longer pending`, async () => {
-      await ask();
-      [rotation] = await rotationsOf(path);
-      if (rotation.state !== "pending") return true;
-      await soon(path);
-      return false;
-    });
-    return rotation;
-  }
 
   test("that confirms makes the pending version current; it can read it by its number, and no event holds it", async () => {
     const path = "secret/Custom/hooked";

@@ -1,72 +1,25 @@
 // Webhooks: what is told, how it is signed, that nothing is lost or held up by a bad receiver, and whose business it is.
-import { createServer } from "node:http";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  type Api,
-  type TestBroker,
-  type World,
-  furnish,
-  made,
-  settingsUrl,
-  startBroker,
-} from "../harness/broker.ts";
+import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
 import { until } from "../harness/until.ts";
-import { type Behave, type Receiver, isSigned, startReceiver } from "./receiver.ts";
-import { sql } from "./rights-kit.ts";
-import { attack, inSeconds, later, scoped, settingsOf } from "./settings-kit.ts";
+import { type Behave, LOOPBACK, isSigned } from "./receiver.ts";
+import { type Owner, attack, inSeconds, later, scoped, settingsOf } from "./settings-kit.ts";
+import { ALL, type Hook, hooksOn, hooksUrl, innerService, typesOf } from "./webhooks-kit.ts";
 
-const ALL = [
-  "setting.created",
-  "setting.version_added",
-  "setting.changed",
-  "setting.deleted",
-  "setting.restored",
-  "setting.purged",
-  "setting.version_destroyed",
-];
 const DAY = 86_400;
 
 let broker: TestBroker;
 let world: World;
-const receivers: Receiver[] = [];
+const { receivers, hooked, remove, deliveriesOf, hurry } = hooksOn(() => ({ broker, world }));
+
 beforeAll(async () => {
-  broker = await startBroker({ environment: { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" } });
+  broker = await startBroker({ environment: LOOPBACK });
   world = await furnish(broker);
 });
 afterAll(async () => {
   await broker.close();
   await Promise.all(receivers.map((each) => each.close()));
 });
-
-type Owner = { type: string; id: string };
-type Hook = { receiver: Receiver; id: string; secret: string; owner: Owner };
-const hooksUrl = (owner: Owner, rest = "", query = {}) =>
-  settingsUrl(owner, undefined, query, `/webhooks${rest}`);
-
-/** A world's own webhook whose receiver behaves so. */
-async function hooked(
-  owner: Owner,
-  behave?: Behave,
-  events: readonly string[] = ALL,
-  api = world.owner.api,
-): Promise<Hook> {
-  const receiver = await startReceiver(behave);
-  receivers.push(receiver);
-  const { id, secret } = await made(api.post(hooksUrl(owner), { body: { url: receiver.url, events } }));
-  return { receiver, id, secret, owner };
-}
-const remove = ({ owner, id }: Hook) => made(world.owner.api.delete(hooksUrl(owner, `/${id}`)));
-const deliveriesOf = async ({ owner, id }: Hook, query = {}) =>
-  (await made(world.owner.api.get(hooksUrl(owner, `/${id}/deliveries`, query)))).deliveries;
-const hurry = ({ id }: Pick<Hook, "id">, which = "true") =>
-  sql(
-    broker,
-    `UPDATE webhook_deliveries SET next_attempt_at = now() - interval '1 day'
-     WHERE webhook_id = '${id}' AND state = 'pending' AND ${which}`,
-  );
-const typesOf = ({ receiver }: Hook) => receiver.received.map(({ body }) => body.type);
 
 describe("what is told", () => {
   test("each change, in signed messages without a value; an organization's webhook hears of its projects", async () => {
@@ -165,14 +118,7 @@ describe("what is told", () => {
 describe("bad receivers", () => {
   test("one that fails, hangs, redirects inward or is not there loses no event and slows nobody", async () => {
     // What a redirect would lead to: a service that only the broker's machine can reach.
-    let asked = 0;
-    const inner = createServer((_request, response) => {
-      asked += 1;
-      response.end("inner");
-    });
-    inner.listen(0, "127.0.0.1");
-    await once(inner, "listening");
-    const innerUrl = `http://127.0.0.1:${(inner.address() as AddressInfo).port}/`;
+    const inner = await innerService();
     let isHealed = false;
     const once500: Behave = () => (isHealed ? 204 : 500);
     const bad = [
@@ -180,7 +126,7 @@ describe("bad receivers", () => {
       await hooked(world.project, () => (isHealed ? 200 : "hang")),
       await hooked(world.project, (_message, response) => {
         if (isHealed) return 204;
-        response.writeHead(302, { location: innerUrl }).end();
+        response.writeHead(302, { location: inner.url }).end();
         return undefined;
       }),
     ];
@@ -211,7 +157,7 @@ describe("bad receivers", () => {
     await until("what a test expects of deliveries", async () =>
       (await deliveriesOf(gone)).some(({ last_flaw }: { last_flaw: string }) => last_flaw === "connection"),
     );
-    expect(asked).toBe(0);
+    expect(inner.asked()).toBe(0);
     isHealed = true;
     for (const hook of bad) {
       // Lost is nothing: all of them come, some again, and then under the same id.
@@ -223,7 +169,7 @@ describe("bad receivers", () => {
       const ids = new Set(hook.receiver.received.map(({ id }) => id));
       expect(ids).toEqual(new Set(good.receiver.received.map(({ id }) => id)));
     }
-    expect(asked).toBe(0);
+    expect(inner.asked()).toBe(0);
     inner.close();
     for (const hook of [...bad, gone, good]) await remove(hook);
   }, 60_000);
@@ -256,10 +202,7 @@ describe("bad receivers", () => {
   }, 30_000);
 
   test("two replicas share the work: each message comes once", async () => {
-    const second = await startBroker({
-      beside: broker,
-      environment: { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" },
-    });
+    const second = await startBroker({ beside: broker, environment: LOOPBACK });
     const hook = await hooked(world.project);
     const settings = settingsOf(world.writer.api, world.project);
     for (let each = 0; each < 40; each++) await made(settings.put("secret/Custom/shared", `value ${each}`));
@@ -275,7 +218,7 @@ describe("bad receivers", () => {
 
 describe("managing", () => {
   const body = { url: "https://hooks.example.com/x", events: ALL };
-  const create = (api: Api, owner: Owner = world.project, given: object = body) =>
+  const create = (api: typeof world.owner.api, owner: Owner = world.project, given: object = body) =>
     api.post(hooksUrl(owner), { body: given });
 
   test("made, listed, changed, disabled, removed; the secret is shown once and rests sealed", async () => {

@@ -1,6 +1,7 @@
 // What the sealing tests stand on: a key store in memory that keeps the constraints the database keeps, a clock that
 // is set by hand, and a vault over both. Ids are real UUIDs, so that shapes are what they are in production.
 import { randomBytes, randomUUID } from "node:crypto";
+import { inspect } from "node:util";
 import type { Owner, SettingType } from "../../src/domain/address.ts";
 import { checkValue } from "../../src/domain/plaintext.ts";
 import type { OwnerKey } from "../../src/domain/ports.ts";
@@ -271,4 +272,9 @@ export async function openOne({ vault }: Pick<Replica, "vault">, row: SettingRow
 export function resigned({ vault }: Pick<Replica, "vault">, row: SettingRow): SettingRow {
   const setting = vault.signSetting(row.setting);
   return { setting, version: vault.signVersion(setting, row.version) };
+}
+
+/** In every way that something is printed. */
+export function printed(value: unknown): string {
+  return `${inspect(value, { depth: null, showHidden: true })}${JSON.stringify(value)}${String(value)}`;
 }

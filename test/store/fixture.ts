@@ -7,6 +7,7 @@ import { v7 } from "uuid";
 import type { PathPrefix, SettingPath } from "../../src/domain/address.ts";
 import type { AuditEvent } from "../../src/domain/audit.ts";
 import type {
+  AuditPage,
   AuditQuery,
   MemberRecord,
   NewToken,
@@ -241,6 +242,8 @@ export function auditQuery(place: AuditQuery["place"], over: Partial<AuditQuery>
   };
   return { place, ...none, order: "desc", after: null, limit: 100, ...over };
 }
+
+export const idsOf = ({ events }: AuditPage): string[] => events.map(({ id }) => id);
 
 export function settingQuery(
   key: OwnerKey,
