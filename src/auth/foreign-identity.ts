@@ -36,6 +36,8 @@ export type IdentityVerifierOptions = {
   readonly deadline?: () => AbortSignal;
 };
 
+type InlineSet = NonNullable<TrustedIssuer["jwks"]>;
+
 export function createIdentityVerifier(options: IdentityVerifierOptions): IdentityVerifier {
   const { clock, allowedPrivate, resolve = askDns } = options;
   const keySets = createKeySets({
@@ -45,10 +47,18 @@ export function createIdentityVerifier(options: IdentityVerifierOptions): Identi
     onFailure: options.onFetchFailure ?? (() => undefined),
   });
 
-  // By their content, since each look at the database makes a new object. The first is the one used longest ago.
+  // Of a provider that stays in memory at once: a token costs this much before anything of it is known to be good.
+  const known = new WeakMap<InlineSet, readonly PublicKey[]>();
+  // By their content, of one that was read anew. The first is the one used longest ago.
   const inlineSets = new Map<string, readonly PublicKey[]>();
 
-  function inlineKeys(jwks: NonNullable<TrustedIssuer["jwks"]>): readonly PublicKey[] {
+  function inlineKeys(jwks: InlineSet): readonly PublicKey[] {
+    const keys = known.get(jwks) ?? readOnce(jwks);
+    known.set(jwks, keys);
+    return keys;
+  }
+
+  function readOnce(jwks: InlineSet): readonly PublicKey[] {
     const digest = hash("sha256", JSON.stringify(jwks), "base64");
     const keys = inlineSets.get(digest) ?? readKeySet(jwks) ?? [];
     inlineSets.delete(digest);

@@ -115,7 +115,7 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
               onLetIn?.(again.grant);
               return work(tx, again.grant, locked);
             },
-            steps.at && { ...steps.at, only },
+            { place: steps.at && { ...steps.at, only }, tenant: grant.key?.tenant_id ?? null },
           );
       const commit = (stage: Stage<Locked>, prepared: Prepared): Promise<Result> =>
         stage(async (tx, again, locked) => {

@@ -12,6 +12,8 @@ import type { NewId, Transaction } from "./ports.ts";
 import { nothing } from "./steps.ts";
 
 const PROVIDERS_MAX = 20;
+/** Each exchange may have to read what there is of all of an organization's, before it knows of any token that it is good. */
+const STORED_LENGTH_MAX = 65_536;
 
 export type IdentityProviderInput = {
   readonly issuer: string;
@@ -67,6 +69,14 @@ export function createIdentityProviders(
   function assertInput(input: IdentityProviderInput): void {
     for (const [index, binding] of input.bindings.entries()) assertBinding(binding, index);
     verifier.assertUsable(input);
+    const [keys, bindings] = [input.jwks, input.bindings].map((each) => JSON.stringify(each).length);
+    if ((keys ?? 0) + (bindings ?? 0) > STORED_LENGTH_MAX)
+      throw badInput(
+        "invalid_value",
+        "body",
+        (keys ?? 0) > (bindings ?? 0) ? "/jwks" : "/bindings",
+        `jwks and bindings together have at most ${STORED_LENGTH_MAX} characters, as JSON.`,
+      );
   }
 
   return {

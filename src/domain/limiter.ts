@@ -3,7 +3,7 @@
 
 export type Limiter = {
   /**
-   * Waits for a place; false when that did not come within `milliseconds`. Places go round the lanes that wait, and none
+   * Waits for a place; false when that did not come within `milliseconds`, or the lane's line is full. Places go round the lanes that wait, and none
    * of them has more than its share, so that whoever asks for much makes nobody wait for long who asks for little.
    * @param lane whose use it is: a tenant; null for what everybody needs
    */
@@ -14,8 +14,15 @@ export type Limiter = {
   readonly busy: number;
 };
 
-/** @param laneMax the places that one lane may have: half of them unless told otherwise */
-export function createLimiter(max: number, laneMax = Math.max(1, Math.ceil(max / 2))): Limiter {
+export type LaneBounds = {
+  /** The places that one lane may have: half of them unless told otherwise. */
+  readonly laneMax?: number;
+  /** Those who may wait in one lane; one more is told at once that there is no place. */
+  readonly lineMax?: number;
+};
+
+export function createLimiter(max: number, bounds: LaneBounds = {}): Limiter {
+  const { laneMax = Math.max(1, Math.ceil(max / 2)), lineMax = Number.POSITIVE_INFINITY } = bounds;
   const taken = new Map<string | null, number>();
   // Both keep their order: the lane that has waited longest for its turn, and in it the one that has waited longest.
   const waiting = new Map<string | null, Set<() => void>>();
@@ -56,6 +63,7 @@ export function createLimiter(max: number, laneMax = Math.max(1, Math.ceil(max /
         enter(lane);
         return true;
       }
+      if ((waiting.get(lane)?.size ?? 0) >= lineMax) return false;
       return new Promise((settle) => {
         const pass = (): void => {
           clearTimeout(timer);

@@ -106,6 +106,8 @@ export type SettingQuery = PageQuery & {
   readonly label: { readonly key: string; readonly value: string } | null;
   /** Fetch ciphertext too; a page then ends early once this many bytes of it are passed. */
   readonly sealed_bytes_max: number | null;
+  /** When the request was let in: its pages together wait for their turns no longer than one would. */
+  readonly asked_at: Date;
 };
 export type SettingPage = Page<SettingRow> & {
   /** A live setting stands at exactly the path asked for: a full path. */
@@ -280,11 +282,15 @@ export type Store = {
   returnUse(tokenId: string): Promise<void>;
   /**
    * Runs `work` in one transaction. A BrokerError from `work` rolls back and comes out as it is. Where `place` is all
-   * that it locks and changes, it may share the commit with others; then, too, it may be run more than once.
+   * that it locks and changes, it may share the commit with others; then, too, it may be run more than once. `tenant`:
+   * whose turn it is where many wait; the broker's own work has none.
    * @throws BrokerError `unavailable` when the database cannot be had, `conflict` for a name taken in a race
    * @throws Stale where it may only share, and cannot
    */
-  transact<Result>(work: (tx: Transaction) => Promise<Result>, place?: WritePlace): Promise<Result>;
+  transact<Result>(
+    work: (tx: Transaction) => Promise<Result>,
+    options?: { readonly place?: WritePlace | undefined; readonly tenant?: string | null },
+  ): Promise<Result>;
   /** Resolves when the event is durable. Calls under way together share a write. */
   record(event: AuditEvent): Promise<void>;
   /** Adds one to the count of refused credentials of its address, reason and minute; durable when it resolves. */

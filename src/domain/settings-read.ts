@@ -231,6 +231,7 @@ export async function chooseRows(
     after: input.cursor === undefined ? null : decodePathCursor(input.cursor),
     limit: input.version === undefined ? input.limit : 1,
     sealed_bytes_max: input.decrypt ? PAGE_VALUE_BYTES_MAX : null,
+    asked_at: grant.at,
   });
   if (select.kind === "at" && select.match === "exact" && (page.rows.length === 0 || !page.exact)) {
     await liveRow(reader, vault, key, select.path);

@@ -4,7 +4,7 @@ import type { TrustedProvider, WorkloadRecord } from "./federation-ports.ts";
 import type { Reader } from "./ports.ts";
 import { createRecent } from "./recent.ts";
 
-/** Of some fifty providers as large as they may be (230 KB of JSON), or of some thousands with three keys. */
+/** Of a hundred and fifty providers as large as they may be (64 KB of JSON), or of some thousands with three keys. */
 const KEPT_BYTES_MAX = 32 * 2 ** 20;
 /** As memory has them, objects take more than their JSON; a guess. */
 const BYTES_EACH_CHARACTER = 3;
@@ -24,7 +24,11 @@ export function createTrustedProviders(reader: Pick<Reader, "trustedProviders">)
     const known = kept.get(organization_id)?.providers;
     if (known !== undefined && isOf(known, trusted)) return known;
     const providers = await reader.trustedProviders(organization_id);
-    kept.put(organization_id, { providers, bytes: JSON.stringify(providers).length * BYTES_EACH_CHARACTER });
+    // Those who asked together have the very same: it is weighed once.
+    if (kept.get(organization_id)?.providers !== providers) {
+      const bytes = JSON.stringify(providers).length * BYTES_EACH_CHARACTER;
+      kept.put(organization_id, { providers, bytes });
+    }
     return providers;
   };
 }

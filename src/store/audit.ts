@@ -23,7 +23,7 @@ const positionMax = 2n ** 63n - 1n;
 const pageBytesMax = 524_288;
 
 /** Runs `work` in a transaction: of its own, or in the one that is under way. */
-export type Within = <Result>(work: (db: Db) => Promise<Result>) => Promise<Result>;
+export type Within = <Result>(work: (db: Db) => Promise<Result>, tenant?: string) => Promise<Result>;
 
 export function auditRead(
   db: Db,
@@ -39,8 +39,9 @@ export function auditRead(
       return { events, next: isMore ? (events.at(-1)?.id ?? null) : null };
     }
     const after = positionOf(query.after);
-    for (let round = 0; round < roundsMax; round++)
-      if ((await within((tx) => placeSome(tx, sealed, tenantsOf(query.place), now()))) < placedMax) break;
+    const place = () =>
+      within((tx) => placeSome(tx, sealed, tenantsOf(query.place), now()), tenantOf(query.place));
+    for (let round = 0; round < roundsMax; round++) if ((await place()) < placedMax) break;
     const rows = await select(db, query, Prisma.sql`position > ${after}::bigint`, Prisma.sql`position`);
     const page = rows.slice(0, query.limit);
     return { events: page.map(toEvent), next: String(page.at(-1)?.position ?? after) };
@@ -70,6 +71,9 @@ export const withinBytes = (
 ): string => `SELECT * FROM (SELECT page.*, coalesce(sum(pg_column_size(page.settings)) OVER (ORDER BY position, id, tenant_id
     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS bytes_before FROM (${inner}) page) cut
   WHERE bytes_before < ${pageBytesMax} ORDER BY position, id, tenant_id`;
+
+export const tenantOf = (place: AuditQuery["place"]): string =>
+  place === "instance" ? INSTANCE_TENANT : place.tenant_id;
 
 /** Whose log it is. The instance's has what has no owner, and the logs of owners that are no more. */
 function tenantsOf(place: OwnerKey | "instance"): Prisma.Sql {

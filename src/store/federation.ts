@@ -22,6 +22,9 @@ function toRecord({ jwks, bindings, ...row }: IdentityProviderModel): IdentityPr
   };
 }
 
+/** A transaction's number may come again where the database was set back under a living broker. */
+const rowVersion = "i.xmin::text || '/' || i.revision || '/' || extract(epoch FROM i.updated_at)";
+
 type WorkloadRow = {
   readonly id: string;
   readonly account: PrincipalFacts;
@@ -29,7 +32,7 @@ type WorkloadRow = {
 };
 const workloadsStatement: Statement = {
   name: "workloads_many",
-  text: `SELECT p.id, ${principalFacts} AS account, (SELECT coalesce(json_object_agg(i.id, i.xmin::text), '{}')
+  text: `SELECT p.id, ${principalFacts} AS account, (SELECT coalesce(json_object_agg(i.id, ${rowVersion}), '{}')
       FROM identity_providers i WHERE i.organization_id = p.organization_id) AS trusted
     FROM principals p WHERE p.id = ANY ($1::uuid[]) AND p.kind = 'service_account'`,
 };
@@ -52,8 +55,8 @@ export async function workloadsMany(
 const trustedStatement: Statement = {
   name: "trusted_providers",
   text: `SELECT organization_id, id, issuer, audience, jwks_uri, jwks, bindings, revision, created_at, created_by,
-      updated_at, xmin::text AS row_version
-    FROM identity_providers WHERE organization_id = ANY ($1::uuid[]) ORDER BY id`,
+      updated_at, ${rowVersion} AS row_version
+    FROM identity_providers i WHERE organization_id = ANY ($1::uuid[]) ORDER BY id`,
 };
 
 /** As Reader.trustedProviders, for many at once: those who ask for the same have the same. */

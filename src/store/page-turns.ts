@@ -1,10 +1,16 @@
 // What is read a page at a time may be a megabyte each, and making it takes the event loop. So pages take turns: only so
-// many are read at once that others find a free connection, and as many are made in a turn of the loop.
-import { INSTANCE_TENANT } from "../domain/audit.ts";
+// many are read at once that others find a free connection, and few are made between two looks at the sockets. A place is
+// given back when the rows are there; a page whose event waits for the log has none any more.
 import { unavailable } from "../domain/errors.ts";
 import { createLimiter } from "../domain/limiter.ts";
-import type { Reader, SettingQuery } from "../domain/ports.ts";
+import type { Clock, Reader, SettingQuery } from "../domain/ports.ts";
+import { tenantOf } from "./audit.ts";
 import { connectionsLeft, turnTimeoutMs } from "./transactions.ts";
+
+/** More would take the loop, however many connections there are. */
+const pagesMax = 7;
+/** Of a tenant: half of the requests that are worked on at once, unless told otherwise. */
+const lineMax = 250;
 
 type Pages = Pick<Reader, "settings" | "audit" | "report" | "reportTotals">;
 
@@ -12,30 +18,51 @@ type Pages = Pick<Reader, "settings" | "audit" | "report" | "reportTotals">;
  * Pages of settings, of the log and of reports, in turns that go round the tenants. What is one setting takes none.
  * @throws BrokerError `unavailable`, each of them, when its turn did not come
  */
-export function pagesInTurn(reader: Pages, poolSize: number): Pages {
-  const max = Math.max(1, poolSize - connectionsLeft);
-  // One place is left to others than whoever asks for the most: a page is made soon enough for the rest.
-  const limiter = createLimiter(max, Math.max(1, max - 1));
+export function pagesInTurn(reader: Pages, poolSize: number, clock: Clock): Pages {
+  const max = Math.max(1, Math.min(pagesMax, poolSize - connectionsLeft));
+  // Where there are two places, one is left to others than whoever asks for the most.
+  const limiter = createLimiter(max, { laneMax: Math.max(1, max - 1), lineMax });
 
-  async function inTurn<Page>(tenant: string, read: () => Promise<Page>): Promise<Page> {
-    if (!(await limiter.take(turnTimeoutMs, tenant)))
+  async function inTurn<Page>(
+    tenant: string,
+    read: () => Promise<Page>,
+    milliseconds = turnTimeoutMs,
+  ): Promise<Page> {
+    if (!(await limiter.take(milliseconds, tenant)))
       throw unavailable("Too many pages are waiting for the database.");
     try {
       return await read();
     } finally {
-      // What becomes of the page goes first, and whoever else has something to do in this turn of the loop.
+      // What becomes of the page goes first.
       setImmediate(() => limiter.give(tenant));
     }
   }
 
+  /** A clock that was set back lengthens nothing. */
+  function waitOf({ asked_at }: SettingQuery): number {
+    const left = asked_at.getTime() + turnTimeoutMs - clock.now().getTime();
+    return Math.min(turnTimeoutMs, Math.max(0, left));
+  }
+
   return {
-    settings: (query) =>
-      isOne(query) ? reader.settings(query) : inTurn(query.key.tenant_id, () => reader.settings(query)),
-    audit: (query) =>
-      inTurn(query.place === "instance" ? INSTANCE_TENANT : query.place.tenant_id, () => reader.audit(query)),
+    async settings(query) {
+      if (isOne(query)) return reader.settings(query);
+      const one = oneOf(query);
+      const page = one === null ? null : await reader.settings(one);
+      if (page?.exact === true) return page;
+      return inTurn(query.key.tenant_id, () => reader.settings(query), waitOf(query));
+    },
+    audit: (query) => inTurn(tenantOf(query.place), () => reader.audit(query)),
     report: (query) => inTurn(query.key.tenant_id, () => reader.report(query)),
     reportTotals: (query) => inTurn(query.key.tenant_id, () => reader.reportTotals(query)),
   };
 }
 
 const isOne = ({ select }: SettingQuery): boolean => select.kind === "at" && select.match === "exact";
+
+/** The live setting at the very path, where that is what is asked for if there is one. */
+function oneOf(query: SettingQuery): SettingQuery | null {
+  const { select, after } = query;
+  if (select.kind !== "at" || after !== null) return null;
+  return { ...query, select: { ...select, match: "exact" }, include_deleted: false };
+}

@@ -100,7 +100,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
 
   async function transaction(): Promise<void> {
     // Where there is no turn to be had, those who wait are told so by their own timers.
-    const release = await turns().catch(() => null);
+    const release = await turns(null).catch(() => null);
     const batch = release === null ? [] : take();
     try {
       // What goes wrong after the commit is nobody's answer.

@@ -149,7 +149,7 @@ export function createStore(options: StoreOptions): OpenStore {
   const turns = createTurns(poolSize);
   const transact = createTransact(prisma, turns);
   /** For work of the store's own: its failures are told apart from errors that must pass as they are. */
-  const within: Within = (work) => transact((tx) => work(tx).catch(rethrow));
+  const within: Within = (work, tenant) => transact((tx) => work(tx).catch(rethrow), tenant);
   const notes = createAccessNotes(db, onBackgroundError);
   const audit = createAuditWriter(db, observer);
   const sealed: SealedUpTo = { position: 0 };
@@ -168,7 +168,10 @@ export function createStore(options: StoreOptions): OpenStore {
     for (const event of events) observer.recorded?.(cleanEvent(event));
   }
 
-  const alone: Store["transact"] = async (work) => {
+  const alone = async <Result>(
+    work: (tx: Transaction) => Promise<Result>,
+    tenant: string | null,
+  ): Promise<Result> => {
     let announced: number | null = null;
     let recorded: AuditEvent[] = [];
     const result = await transact((tx, onFailure) => {
@@ -183,13 +186,13 @@ export function createStore(options: StoreOptions): OpenStore {
         recorded.push(event);
       };
       return work(translated({ ...whole, announce, record }, onFailure));
-    });
+    }, tenant);
     committed(recorded, announced);
     return result;
   };
 
   const reader = readerOf(db, notes, within, clock, sealed);
-  const pages = pagesInTurn(reader, poolSize);
+  const pages = pagesInTurn(reader, poolSize, clock);
   const store: Store = {
     reader: translated({ ...reader, ...pages, ...lookupsTogether(db, notes) }),
     ...translated({
@@ -197,9 +200,11 @@ export function createStore(options: StoreOptions): OpenStore {
       ...usesWith(db),
       ...createReadAhead(db, sealed, observer),
     }),
-    transact(work, place) {
-      if (place === undefined) return alone(work);
-      return shared(place, work, () => (place.only === "shared" ? Promise.reject(new Stale()) : alone(work)));
+    transact(work, { place, tenant = null } = {}) {
+      if (place === undefined) return alone(work, tenant);
+      return shared(place, work, () =>
+        place.only === "shared" ? Promise.reject(new Stale()) : alone(work, tenant),
+      );
     },
     record: (event) => audit.record(event),
     countRefusal: (event) => audit.countRefusal(event),

@@ -1,5 +1,6 @@
-// Running transactions. Only so many run at once that reads and the audit always find a free connection, however many
-// writers queue at one path; the others wait their turn here. What goes wrong is told after the rollback.
+// Running transactions. Only so many run at once that reads and the audit find a free connection, however many writers
+// queue at one path; the others wait their turn here, and turns go round the tenants. What goes wrong is told after the
+// rollback.
 import type pg from "pg";
 import { type BrokerError, unavailable } from "../domain/errors.ts";
 import { createLimiter } from "../domain/limiter.ts";
@@ -11,12 +12,13 @@ const attemptsMax = 3;
 export const turnTimeoutMs = 10_000;
 const maxWait = 10_000;
 const timeout = 15_000;
-/** Connections that transactions, and pages, leave to everybody else. */
+/** Connections that transactions leave to everybody else; so do pages (page-turns.ts). */
 export const connectionsLeft = 3;
 
 /** `onFailure` is to be told of every error of a statement in the transaction. */
 export type Work<Result> = (db: Db, onFailure: (error: BrokerError) => void) => Promise<Result>;
-export type Transact = <Result>(work: Work<Result>) => Promise<Result>;
+/** `tenant`: whose turn it takes; null for the broker's own work, and where none is known. */
+export type Transact = <Result>(work: Work<Result>, tenant?: string | null) => Promise<Result>;
 
 /** What `work` throws comes out as it is. */
 export function createTransact(prisma: PrismaClient, turns: Turns): Transact {
@@ -43,7 +45,7 @@ export function createTransact(prisma: PrismaClient, turns: Turns): Transact {
     }
   }
 
-  return (work) => inTurn(turns, () => attempt(work));
+  return (work, tenant = null) => inTurn(turns, tenant, () => attempt(work));
 }
 
 /**
@@ -87,7 +89,8 @@ export function createDriverTransact(pool: pg.Pool, turns: Turns) {
     }
   }
 
-  return <Result>(work: (db: Asker) => Promise<Result>) => inTurn(turns, () => attempt(work).catch(rethrow));
+  return <Result>(work: (db: Asker) => Promise<Result>) =>
+    inTurn(turns, null, () => attempt(work).catch(rethrow));
 }
 
 const ignore = (): void => undefined;
@@ -103,8 +106,12 @@ export async function rolledBack(client: pg.PoolClient): Promise<boolean> {
 }
 
 /** A race that was lost is run again. */
-async function inTurn<Result>(turns: Turns, attempt: () => Promise<Result>): Promise<Result> {
-  const release = await turns();
+async function inTurn<Result>(
+  turns: Turns,
+  tenant: string | null,
+  attempt: () => Promise<Result>,
+): Promise<Result> {
+  const release = await turns(tenant);
   try {
     for (let tries = 1; ; tries++) {
       try {
@@ -119,14 +126,15 @@ async function inTurn<Result>(turns: Turns, attempt: () => Promise<Result>): Pro
 }
 
 /** Resolves when it is one's turn; the function that it answers ends that. */
-export type Turns = () => Promise<() => void>;
+export type Turns = (tenant: string | null) => Promise<() => void>;
 
-/** First come first served. */
+/** First come first served within a tenant; the one that asks for the most leaves a place to the others. */
 export function createTurns(poolSize: number): Turns {
-  const limiter = createLimiter(Math.max(1, poolSize - connectionsLeft));
-  return async () => {
-    if (!(await limiter.take(turnTimeoutMs, null)))
+  const max = Math.max(1, poolSize - connectionsLeft);
+  const limiter = createLimiter(max, { laneMax: Math.max(1, max - 1) });
+  return async (tenant) => {
+    if (!(await limiter.take(turnTimeoutMs, tenant)))
       throw unavailable("Too many changes are waiting for the database.");
-    return () => limiter.give(null);
+    return () => limiter.give(tenant);
   };
 }

@@ -34,6 +34,21 @@ const withInline = (...jwks: readonly unknown[]): TrustedIssuer => ({
   jwks: { keys: jwks as Record<string, unknown>[] },
 });
 
+describe("keys that are given inline", () => {
+  test("are gone through once as long as they stay in memory, whatever tokens come", async () => {
+    const toJSON = vi.fn<() => unknown>(() => ({ keys: provider.jwks?.keys }));
+    const kept: TrustedIssuer = {
+      ...provider,
+      jwks: Object.defineProperty({ keys: provider.jwks?.keys ?? [] }, "toJSON", { value: toJSON }),
+    };
+    for (let n = 0; n < 3; n++) {
+      expect(await vouched(tokenBy(rsa), kept)).toBe(1);
+      expect(await vouched(tokenBy(stranger), kept)).toBe(0);
+    }
+    expect(toJSON).toHaveBeenCalledTimes(1);
+  });
+});
+
 describe("a good token", () => {
   test("is vouched for, with its subject, claims and end", async () => {
     const claims = { repository: "acme/train", nested: { deep: [1] } };

@@ -51,6 +51,7 @@ async function whoHasWritten(
   afterwards: () => void = () => undefined,
 ) {
   const tried: string[] = [];
+  const tenants = new Set<unknown>();
   let admissions = 0;
   const admit = async (): Promise<Admission> => {
     admissions += 1;
@@ -64,8 +65,12 @@ async function whoHasWritten(
     admit,
     noteTokenUse: () => undefined,
     record,
-    async transact(work: (tx: Transaction) => Promise<unknown>, place?: WritePlace) {
+    async transact(
+      work: (tx: Transaction) => Promise<unknown>,
+      { place, tenant }: { place?: WritePlace; tenant?: string | null } = {},
+    ) {
       tried.push(place?.only ?? "usual");
+      tenants.add(tenant);
       const run = () => work(tx as unknown as Transaction);
       return place?.only === "shared" ? atOnce(run) : run();
     },
@@ -91,6 +96,8 @@ async function whoHasWritten(
   return {
     change,
     tried,
+    /** Whose turns were taken. */
+    tenants,
     outcomes: () => events.map(({ outcome }) => outcome),
     /** How often it was asked who calls. */
     admissions: () => admissions,
@@ -98,9 +105,10 @@ async function whoHasWritten(
 }
 
 test("it goes the usual way where it would have to wait, and begins so again the next time", async () => {
-  const { change, tried, outcomes } = await whoHasWritten(() => Promise.reject(new Busy()));
+  const { change, tried, tenants, outcomes } = await whoHasWritten(() => Promise.reject(new Busy()));
   for (let times = 0; times < 2; times++) expect(await change()).toBe("done");
   expect(tried).toEqual(["shared", "usual", "shared", "usual"]);
+  expect([...tenants]).toEqual(["tenant"]);
   expect(outcomes()).toEqual(["allowed", "allowed"]);
 });
 

@@ -66,11 +66,28 @@ test("lets no tenant have more than half of the places, and goes round those who
 });
 
 test("a lane may be given more than half, and never all that it asks for", async () => {
-  const limiter = createLimiter(4, 3);
+  const limiter = createLimiter(4, { laneMax: 3 });
   const greedy = Array.from({ length: 4 }, () => limiter.take(1_000, "greedy"));
   await Promise.all(greedy.slice(0, 3));
   expect(await limiter.take(0, "modest")).toBe(true);
   limiter.give("modest");
   limiter.give("greedy");
   expect(await greedy[3]).toBe(true);
+});
+
+test("who finds the lane's line full is told at once, and another lane has its own", async () => {
+  const limiter = createLimiter(1, { lineMax: 2 });
+  await limiter.take(1_000, "greedy");
+  const waiting = [limiter.take(1_000, "greedy"), limiter.take(1_000, "greedy")];
+  expect(await limiter.take(1_000, "greedy")).toBe(false);
+  const modest = limiter.take(1_000, "modest");
+  limiter.give("greedy");
+  expect(await waiting[0]).toBe(true);
+  const next = limiter.take(1_000, "greedy");
+  limiter.give("greedy");
+  expect(await modest).toBe(true);
+  limiter.give("modest");
+  expect(await waiting[1]).toBe(true);
+  limiter.give("greedy");
+  expect(await next).toBe(true);
 });

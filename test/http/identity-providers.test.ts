@@ -110,6 +110,13 @@ describe("an identity provider", () => {
     ],
     "a file": [422, () => provider({ jwks: undefined, jwks_uri: "file:///etc/passwd" })],
     "keys that are none": [422, () => provider({ jwks: { keys: [{ kty: "RSA" }] } })],
+    "more characters of keys than each exchange should read": [
+      422,
+      () => {
+        const long = { kty: "EC", crv: "P-256", x: "x".repeat(2_100), kid: "k" };
+        return provider({ jwks: { keys: [...ci.jwks.keys, ...Array.from({ length: 31 }, () => long)] } });
+      },
+    ],
     "an empty set of keys": [400, () => provider({ jwks: { keys: [] } })],
     "a binding without sub": [422, () => binding({ claims: { repository: "acme/train" } })],
     "a binding with an empty sub": [422, () => binding({ claims: { sub: "" } })],

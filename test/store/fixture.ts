@@ -251,7 +251,7 @@ export function settingQuery(
   over: Partial<SettingQuery> = {},
 ): SettingQuery {
   const none = { include_deleted: false, type: null, label: null, after: null, sealed_bytes_max: null };
-  return { key, select, ...none, limit: 1000, ...over };
+  return { key, select, ...none, asked_at: new Date(), limit: 1000, ...over };
 }
 
 export const sha256 = (text: string): Buffer => createHash("sha256").update(text).digest();

@@ -30,6 +30,7 @@ describe("read ahead", () => {
           after: null,
           limit: 1000,
           sealed_bytes_max: action === "decrypt" ? 1_000_000 : null,
+          asked_at: f.time.now,
         });
         expect(found?.page).toEqual(page);
       }

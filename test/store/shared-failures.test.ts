@@ -17,7 +17,7 @@ test("a member whose call went well is answered, too, when a mate's call fails a
       await tx.lockPath(key, A);
       return tx.countKept(key, "settings", TOO_MANY);
     },
-    { owner: key, path: A },
+    { place: { owner: key, path: A } },
   );
   const fine = f.store.transact(
     async (tx) => {
@@ -27,7 +27,7 @@ test("a member whose call went well is answered, too, when a mate's call fails a
       await tx.setLastVersion(key, B, last + 1);
       return "done";
     },
-    { owner: key, path: B },
+    { place: { owner: key, path: B } },
   );
   await expect(inTime(() => "the failing one's answer", failing, 20)).rejects.toThrow("The database refused");
   expect(await inTime(() => "its mate's answer", fine, 20)).toBe("done");

@@ -51,11 +51,11 @@ test("what may only share does not queue behind somebody at its path", async () 
       begun.resolve();
       await end.promise;
     },
-    { owner: key, path: at },
+    { place: { owner: key, path: at } },
   );
   await begun.promise;
   const only = (where: SettingPath) =>
-    f.store.transact(async () => "shared", { owner: key, path: where, only: "shared" });
+    f.store.transact(async () => "shared", { place: { owner: key, path: where, only: "shared" } });
   await expect(only(at)).rejects.toBeInstanceOf(Busy);
   end.resolve();
   await first;

@@ -145,7 +145,9 @@ export const IdentityProviderBody = component(
       }),
     },
     {
-      description: "An identity provider: exactly one of `jwks_uri` and `jwks` is given.",
+      description:
+        "An identity provider: exactly one of `jwks_uri` and `jwks` is given. `jwks` and `bindings` together have at most " +
+        "65,536 characters, as JSON.",
       examples: [EXAMPLE_INPUT],
     },
   ),
