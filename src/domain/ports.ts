@@ -16,6 +16,7 @@ import type { LifecycleReads, LifecycleWrites } from "./lifecycle-ports.ts";
 import type { ResealStore } from "./reseal.ts";
 import type { Ahead, FoundAhead } from "./read-ahead.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
+import type { WritePlace } from "./steps.ts";
 
 /** How far a row's time of its last disclosure may be behind one that was noted after it. */
 export const ACCESS_NOTED_SECONDS = 300;
@@ -175,16 +176,6 @@ export type NewToken = TokenRecord & { readonly hash: Buffer };
 /** What may be purged together: a setting's address, for the audit. */
 export type PurgedSetting = { readonly id: string; readonly path: string };
 
-/**
- * The one setting that a write is of. `by`: who will be asked about; so they may be looked up with the rest. `only`: it
- * shares the commit of others or is not done at all, and waits for nobody's lock nor for a writer of its path.
- */
-export type WritePlace = {
-  readonly owner: Owner;
-  readonly path: SettingPath;
-  readonly by?: Credential;
-  readonly only?: "shared" | undefined;
-};
 /** Reads and writes that commit together, with their audit event, or not at all. */
 export type Transaction = Reader &
   ManagerWrites &

@@ -1,9 +1,10 @@
 // What use cases hand the gate and get from it: the steps of a read, of a change, and of the broker's own work.
 import type { Action } from "./access.ts";
+import type { Owner, SettingPath } from "./address.ts";
 import type { Grant } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
 import type { Report } from "./events.ts";
-import type { OwnerKey, Reader, Transaction, WritePlace } from "./ports.ts";
+import type { Credential, OwnerKey, Reader, Transaction } from "./ports.ts";
 import type { Permit } from "./sealing-ports.ts";
 
 /** For a change that has nothing to prepare, or nobody to queue behind. */
@@ -14,6 +15,16 @@ export class Stale extends Error {}
 /** Thrown where a change that may only share would have to wait for somebody: it goes the usual way, and waits there. */
 export class Busy extends Stale {}
 
+/**
+ * The one setting that a write is of. `by`: who will be asked about; so they may be looked up with the rest. `only`: it
+ * shares the commit of others or is not done at all, and waits for nobody's lock nor for a writer of its path.
+ */
+export type WritePlace = {
+  readonly owner: Owner;
+  readonly path: SettingPath;
+  readonly by?: Credential;
+  readonly only?: "shared" | undefined;
+};
 /** What a read is about to show. `action` words the event where it is not the ask's own. */
 export type Found<Rows> = Report & {
   readonly found: Rows;

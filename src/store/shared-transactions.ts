@@ -5,8 +5,8 @@
 import type pg from "pg";
 import type { AuditEvent } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
-import type { Transaction, WritePlace } from "../domain/ports.ts";
-import { Busy } from "../domain/steps.ts";
+import type { Transaction } from "../domain/ports.ts";
+import { Busy, type WritePlace } from "../domain/steps.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import { type Asker, driverAsker } from "./db.ts";
 import { asBrokerError, isOfItsConnection } from "./failures.ts";

@@ -7,8 +7,8 @@ import type { AuditEvent } from "../../src/domain/audit.ts";
 import type { SettingPath } from "../../src/domain/address.ts";
 import { BrokerError, unavailable } from "../../src/domain/errors.ts";
 import { createGate } from "../../src/domain/gate.ts";
-import type { Admission, Store, Transaction, WritePlace } from "../../src/domain/ports.ts";
-import { Busy, Stale } from "../../src/domain/steps.ts";
+import type { Admission, Store, Transaction } from "../../src/domain/ports.ts";
+import { Busy, Stale, type WritePlace } from "../../src/domain/steps.ts";
 
 const AT = new Date("2026-01-01T00:00:00Z");
 const owner = { owner_type: "project", owner_id: randomUUID() } as const;
