@@ -2,7 +2,7 @@
 // the tree is handed a Transaction. Who signs in is let in here too, whether or not something is changed by it.
 import { judge } from "./access.ts";
 import { type Caller, Denied, type Grant, type Need, Refused, type createAdmission } from "./admission.ts";
-import type { RequestContext } from "./audit.ts";
+import { INSTANCE_TENANT, type RequestContext } from "./audit.ts";
 import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode } from "./errors.ts";
 import { type Events, SIGN_IN } from "./events.ts";
@@ -21,6 +21,8 @@ import {
 } from "./steps.ts";
 
 const ATTEMPTS_MAX = 8;
+/** A line of their own: of whose tenant they are nothing is known yet. */
+const SIGNING_IN = { tenant: "signing in" };
 const NOBODY = { principal_id: null, token_id: null };
 
 /** What the gate shares with its other half; gate.ts says what each does. */
@@ -115,7 +117,7 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
               onLetIn?.(again.grant);
               return work(tx, again.grant, locked);
             },
-            { place: steps.at && { ...steps.at, only }, tenant: grant.key?.tenant_id ?? null },
+            { place: steps.at && { ...steps.at, only }, tenant: grant.key?.tenant_id ?? INSTANCE_TENANT },
           );
       const commit = (stage: Stage<Locked>, prepared: Prepared): Promise<Result> =>
         stage(async (tx, again, locked) => {
@@ -179,7 +181,7 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
           const made = await apply(tx, clock.now());
           await tx.record(eventOf(context, made, SIGN_IN, made.key, "allowed", made));
           return made.result;
-        }),
+        }, SIGNING_IN),
       );
     },
 

@@ -3,9 +3,10 @@
 
 export type Limiter = {
   /**
-   * Waits for a place; false when that did not come within `milliseconds`, or the lane's line is full. Places go round the lanes that wait, and none
-   * of them has more than its share, so that whoever asks for much makes nobody wait for long who asks for little.
-   * @param lane whose use it is: a tenant; null for what everybody needs
+   * Waits for a place; false when that did not come within `milliseconds`, or the lane's line is full. Places go round
+   * the lanes that wait, and none of them has more than its share, so that whoever asks for much makes nobody wait for
+   * long who asks for little.
+   * @param lane whose use it is: a tenant; null for what everybody needs, which has no share
    */
   take(milliseconds: number, lane: string | null): Promise<boolean>;
   /** Gives back what `take` gave. */

@@ -107,7 +107,7 @@ export type SettingQuery = PageQuery & {
   readonly label: { readonly key: string; readonly value: string } | null;
   /** Fetch ciphertext too; a page then ends early once this many bytes of it are passed. */
   readonly sealed_bytes_max: number | null;
-  /** When the request was let in: its pages together wait for their turns no longer than one would. */
+  /** When the request was let in: ten seconds later its pages go on only where a place is free. */
   readonly asked_at: Date;
 };
 export type SettingPage = Page<SettingRow> & {

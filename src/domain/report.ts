@@ -86,9 +86,8 @@ export function createReport(gate: Gate, vault: Vault) {
         need,
         async (grant, reader) => {
           const query = queryOf(input, grant);
-          const [page, totals, tokens] = await Promise.all([
+          const [{ page, totals }, tokens] = await Promise.all([
             reader.report(query),
-            reader.reportTotals(query),
             tokensFor(query, grant, reader),
           ]);
           return { found: { query, page, totals, tokens } };

@@ -10,6 +10,7 @@ import { type SealedUpTo, placeSome, placedMax } from "./audit-place.ts";
 import type { Db } from "./db.ts";
 import { Prisma } from "./generated/client.ts";
 import type { AuditEventModel } from "./generated/models.ts";
+import type { PageTurn } from "./page-turns.ts";
 
 /** How often events get positions before a page is answered. */
 const roundsMax = 4;
@@ -30,10 +31,13 @@ export function auditRead(
   within: Within,
   now: () => Date,
   sealed: SealedUpTo,
+  inTurn: PageTurn,
 ): (query: AuditQuery) => Promise<AuditPage> {
+  const selectInTurn: typeof select = (...given) => inTurn(tenantOf(given[1].place), () => select(...given));
+
   return async (query) => {
     if (query.order === "desc") {
-      const rows = await select(db, query, Prisma.sql`${afterId(query)}`, Prisma.sql`id DESC`);
+      const rows = await selectInTurn(db, query, Prisma.sql`${afterId(query)}`, Prisma.sql`id DESC`);
       const events = rows.slice(0, query.limit).map(toEvent);
       const isMore = (rows[0]?.found ?? 0) > events.length;
       return { events, next: isMore ? (events.at(-1)?.id ?? null) : null };
@@ -42,7 +46,7 @@ export function auditRead(
     const place = () =>
       within((tx) => placeSome(tx, sealed, tenantsOf(query.place), now()), tenantOf(query.place));
     for (let round = 0; round < roundsMax; round++) if ((await place()) < placedMax) break;
-    const rows = await select(db, query, Prisma.sql`position > ${after}::bigint`, Prisma.sql`position`);
+    const rows = await selectInTurn(db, query, Prisma.sql`position > ${after}::bigint`, Prisma.sql`position`);
     const page = rows.slice(0, query.limit);
     return { events: page.map(toEvent), next: String(page.at(-1)?.position ?? after) };
   };

@@ -4,30 +4,26 @@
 import { unavailable } from "../domain/errors.ts";
 import { createLimiter } from "../domain/limiter.ts";
 import type { Clock, Reader, SettingQuery } from "../domain/ports.ts";
-import { tenantOf } from "./audit.ts";
 import { connectionsLeft, turnTimeoutMs } from "./transactions.ts";
 
 /** More would take the loop, however many connections there are. */
 const pagesMax = 7;
-/** Of a tenant: half of the requests that are worked on at once, unless told otherwise. */
+/** Of a tenant: half of the requests that are worked on at once where COFFER_REQUESTS_MAX is not set. */
 const lineMax = 250;
 
-type Pages = Pick<Reader, "settings" | "audit" | "report" | "reportTotals">;
+/** Reads a page in its tenant's turn. @throws BrokerError `unavailable` when that did not come in time */
+export type PageTurn = <Page>(
+  tenant: string,
+  read: () => Promise<Page>,
+  milliseconds?: number,
+) => Promise<Page>;
 
-/**
- * Pages of settings, of the log and of reports, in turns that go round the tenants. What is one setting takes none.
- * @throws BrokerError `unavailable`, each of them, when its turn did not come
- */
-export function pagesInTurn(reader: Pages, poolSize: number, clock: Clock): Pages {
+/** Turns that go round the tenants. */
+export function createPageTurns(poolSize: number): PageTurn {
   const max = Math.max(1, Math.min(pagesMax, poolSize - connectionsLeft));
   // Where there are two places, one is left to others than whoever asks for the most.
   const limiter = createLimiter(max, { laneMax: Math.max(1, max - 1), lineMax });
-
-  async function inTurn<Page>(
-    tenant: string,
-    read: () => Promise<Page>,
-    milliseconds = turnTimeoutMs,
-  ): Promise<Page> {
+  return async (tenant, read, milliseconds = turnTimeoutMs) => {
     if (!(await limiter.take(milliseconds, tenant)))
       throw unavailable("Too many pages are waiting for the database.");
     try {
@@ -36,8 +32,13 @@ export function pagesInTurn(reader: Pages, poolSize: number, clock: Clock): Page
       // What becomes of the page goes first.
       setImmediate(() => limiter.give(tenant));
     }
-  }
+  };
+}
 
+type Pages = Pick<Reader, "settings" | "report">;
+
+/** Pages of settings and of reports, in turns. What is one setting takes none. */
+export function pagesInTurn(reader: Pages, inTurn: PageTurn, clock: Clock): Pages {
   /** A clock that was set back lengthens nothing. */
   function waitOf({ asked_at }: SettingQuery): number {
     const left = asked_at.getTime() + turnTimeoutMs - clock.now().getTime();
@@ -52,9 +53,7 @@ export function pagesInTurn(reader: Pages, poolSize: number, clock: Clock): Page
       if (page?.exact === true) return page;
       return inTurn(query.key.tenant_id, () => reader.settings(query), waitOf(query));
     },
-    audit: (query) => inTurn(tenantOf(query.place), () => reader.audit(query)),
     report: (query) => inTurn(query.key.tenant_id, () => reader.report(query)),
-    reportTotals: (query) => inTurn(query.key.tenant_id, () => reader.reportTotals(query)),
   };
 }
 

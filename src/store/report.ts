@@ -7,8 +7,10 @@ import type {
   ReportQuery,
   ReportRow,
   ReportToken,
+  ReportTotals,
 } from "../domain/lifecycle-ports.ts";
 import { FINDINGS } from "../domain/lifecycle-ports.ts";
+import type { Page } from "../domain/ports.ts";
 import type { AccessNotes } from "./access-notes.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { toPage } from "./rows.ts";
@@ -95,25 +97,27 @@ function toRow({ pinned, ...row }: Row): ReportRow {
   };
 }
 
-type ReportReads = Pick<LifecycleReads, "report" | "reportTotals" | "reportTokens" | "readersOf">;
+type ReportReads = Pick<LifecycleReads, "report" | "reportTokens" | "readersOf">;
 
 /** What this replica has noted is written first, so that what it has answered is in what it reports. */
 export function reportReads(db: Db, notes: AccessNotes): ReportReads {
+  async function pageOf(query: ReportQuery): Promise<Page<ReportRow>> {
+    const [owner, ...path] = query.after?.split("/") ?? [];
+    const params = [...commonOf(query), owner ?? null, path.join("/"), query.limit + 1];
+    return toPage((await db.query<Row>(rowsStatement, params)).map(toRow), query);
+  }
+
+  async function totalsOf(query: ReportQuery): Promise<ReportTotals> {
+    const [row] = await db.query<ReportTotals>(totalsStatement, commonOf(query));
+    if (row === undefined) throw new Error("an aggregate has one row");
+    return row;
+  }
+
   return {
     async report(query) {
       await notes.flush();
-      const [owner, ...path] = query.after?.split("/") ?? [];
-      const params = [...commonOf(query), owner ?? null, path.join("/"), query.limit + 1];
-      return toPage((await db.query<Row>(rowsStatement, params)).map(toRow), query);
-    },
-    async reportTotals(query) {
-      await notes.flush();
-      const [row] = await db.query<Awaited<ReturnType<ReportReads["reportTotals"]>>>(
-        totalsStatement,
-        commonOf(query),
-      );
-      if (row === undefined) throw new Error("an aggregate has one row");
-      return row;
+      const [page, totals] = await Promise.all([pageOf(query), totalsOf(query)]);
+      return { page, totals };
     },
     reportTokens({ key, now, expiring_before, unread_before }, whose) {
       const principal = whose === "service_accounts" ? null : whose.principal_id;

@@ -27,7 +27,7 @@ import { memberReads, memberWrites } from "./members.ts";
 import { ownerManagerReads, ownerManagerWrites } from "./owner-managers.ts";
 import { ownerReads, ownerWrites } from "./owners.ts";
 import { principalReads, principalWrites } from "./principals.ts";
-import { pagesInTurn } from "./page-turns.ts";
+import { type PageTurn, createPageTurns, pagesInTurn } from "./page-turns.ts";
 import { createReadAhead } from "./read-ahead.ts";
 import { forgetWritesIn } from "./recent-writes.ts";
 import { reportReads } from "./report.ts";
@@ -81,7 +81,14 @@ const pingStatement: Statement = {
     AND has_table_privilege('audit_events', 'INSERT') AS audit`,
 };
 
-function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock, sealed: SealedUpTo): Reader {
+function readerOf(
+  db: Db,
+  notes: AccessNotes,
+  within: Within,
+  clock: Clock,
+  sealed: SealedUpTo,
+  inTurn: PageTurn = (_tenant, read) => read(),
+): Reader {
   return {
     ...settingReads(db, notes),
     ...standingReads(db),
@@ -97,7 +104,7 @@ function readerOf(db: Db, notes: AccessNotes, within: Within, clock: Clock, seal
     ...rotationReads(db),
     ...waitingWork(db),
     ...keyReads(db),
-    audit: auditRead(db, within, clock.now, sealed),
+    audit: auditRead(db, within, clock.now, sealed, inTurn),
   };
 }
 
@@ -191,8 +198,9 @@ export function createStore(options: StoreOptions): OpenStore {
     return result;
   };
 
-  const reader = readerOf(db, notes, within, clock, sealed);
-  const pages = pagesInTurn(reader, poolSize, clock);
+  const pageTurn = createPageTurns(poolSize);
+  const reader = readerOf(db, notes, within, clock, sealed, pageTurn);
+  const pages = pagesInTurn(reader, pageTurn, clock);
   const store: Store = {
     reader: translated({ ...reader, ...pages, ...lookupsTogether(db, notes) }),
     ...translated({

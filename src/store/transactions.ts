@@ -17,7 +17,7 @@ export const connectionsLeft = 3;
 
 /** `onFailure` is to be told of every error of a statement in the transaction. */
 export type Work<Result> = (db: Db, onFailure: (error: BrokerError) => void) => Promise<Result>;
-/** `tenant`: whose turn it takes; null for the broker's own work, and where none is known. */
+/** `tenant`: whose turn it takes; null for the broker's own work, and for what is shared by all. */
 export type Transact = <Result>(work: Work<Result>, tenant?: string | null) => Promise<Result>;
 
 /** What `work` throws comes out as it is. */

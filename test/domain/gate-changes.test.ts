@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Caller, Need } from "../../src/domain/admission.ts";
-import type { AuditEvent } from "../../src/domain/audit.ts";
+import { type AuditEvent, INSTANCE_TENANT } from "../../src/domain/audit.ts";
 import type { SettingPath } from "../../src/domain/address.ts";
 import { BrokerError, unavailable } from "../../src/domain/errors.ts";
 import { createGate } from "../../src/domain/gate.ts";
@@ -53,9 +53,10 @@ async function whoHasWritten(
   const tried: string[] = [];
   const tenants = new Set<unknown>();
   let admissions = 0;
+  let known = admission;
   const admit = async (): Promise<Admission> => {
     admissions += 1;
-    return admission;
+    return known;
   };
   const events: AuditEvent[] = [];
   const record = async (event: AuditEvent): Promise<void> => void events.push(event);
@@ -94,10 +95,14 @@ async function whoHasWritten(
   expect(tried.splice(0)).toEqual(["usual"]);
   events.length = 0;
   return {
+    gate,
     change,
     tried,
     /** Whose turns were taken. */
     tenants,
+    become: (over: Partial<Admission>) => {
+      known = { ...known, ...over };
+    },
     outcomes: () => events.map(({ outcome }) => outcome),
     /** How often it was asked who calls. */
     admissions: () => admissions,
@@ -151,4 +156,23 @@ test("what may have been committed is not run again", async () => {
   await expect(change()).rejects.toMatchObject({ code: "unavailable" });
   expect(tried).toEqual(["shared"]);
   expect(outcomes()).toEqual(["allowed", "failed"]);
+});
+
+test("who signs in waits in a line of their own, not with what everybody needs", async () => {
+  const { gate, tenants } = await whoHasWritten((work) => work());
+  tenants.clear();
+  const key = { ...owner, tenant_id: "tenant" };
+  const apply = async () => ({ result: 1, subjects: [], principal_id: "p", token_id: "t", key });
+  expect(await gate.signIn(caller.context, null, "unauthenticated", apply)).toBe(1);
+  expect([...tenants]).toEqual(["signing in"]);
+});
+
+test("the instance's admins wait in a line of their own, too", async () => {
+  const { gate, tenants, become } = await whoHasWritten((work) => work());
+  become({ principal: { ...admission.principal, admin: true }, standing: null });
+  tenants.clear();
+  const instance: Need = { ask: { action: "administer" }, place: { kind: "instance" } };
+  const steps = { prepare: async () => null, lock: async () => null };
+  await gate.change(caller, instance, { ...steps, apply: async () => ({ result: 1, subjects: [] }) });
+  expect([...tenants]).toEqual([INSTANCE_TENANT]);
 });

@@ -5,7 +5,7 @@ import { createTrustedProviders } from "../../src/domain/trusted-providers.ts";
 
 const toJSON = vi.fn<() => string>(() => "a provider");
 const providerAt = (row_version: string): TrustedProvider =>
-  ({ id: "p", row_version, toJSON }) as unknown as TrustedProvider;
+  ({ id: "p", row_version, jwks: null, toJSON }) as unknown as TrustedProvider;
 const accountAt = (...versions: string[]): WorkloadRecord => ({
   account: { organization_id: "o" } as WorkloadRecord["account"],
   trusted: new Map(versions.map((each) => ["p", each])),

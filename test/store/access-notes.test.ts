@@ -137,7 +137,7 @@ test("whoever counts on the notes has them all written, a few at a time, or hear
   await setting(key, "connect/S3/a");
   const row = (await store.reader.setting(key, path("connect/S3/a"))) as SettingRow;
   const report = () =>
-    store.reader.reportTotals({
+    store.reader.report({
       key,
       with_projects: false,
       now: at(3),

@@ -2,8 +2,11 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { PathPrefix, PathQuery, SettingPath } from "../../src/domain/address.ts";
 import type { ReportQuery } from "../../src/domain/lifecycle-ports.ts";
-import type { AuditQuery, SettingPage, SettingQuery } from "../../src/domain/ports.ts";
-import { pagesInTurn } from "../../src/store/page-turns.ts";
+import type { SettingPage, SettingQuery } from "../../src/domain/ports.ts";
+import { auditRead } from "../../src/store/audit.ts";
+import type { Db } from "../../src/store/db.ts";
+import { type PageTurn, createPageTurns, pagesInTurn } from "../../src/store/page-turns.ts";
+import { auditQuery } from "./fixture.ts";
 
 type Pages = Parameters<typeof pagesInTurn>[0];
 
@@ -23,13 +26,10 @@ function queryOf(tenant_id: string, select = under, asked_at = START): SettingQu
   return { key: keyOf(tenant_id), select, after: null, limit: 1_000, asked_at, ...rest };
 }
 
-/** What is read of a tenant, a page at a time; and of an instance's log. */
+/** What is read a page at a time. */
 const KINDS: readonly (readonly [string, (pages: Pages, tenant: string) => Promise<unknown>])[] = [
   ["settings", (pages, tenant) => pages.settings(queryOf(tenant))],
-  ["the log", (pages, tenant) => pages.audit({ place: keyOf(tenant) } as AuditQuery)],
-  ["the instance's log", (pages) => pages.audit({ place: "instance" } as AuditQuery)],
   ["a report", (pages, tenant) => pages.report({ key: keyOf(tenant) } as ReportQuery)],
-  ["a report's totals", (pages, tenant) => pages.reportTotals({ key: keyOf(tenant) } as ReportQuery)],
 ];
 
 /** Pages that are read until they are told to end, each with itself. What is one setting is there at once, at `connect/S3/a`. */
@@ -46,7 +46,7 @@ function slowReads() {
     if (select.kind !== "at" || select.match !== "exact") return read();
     return { rows: [], more: false, exact: select.path === "connect/S3/a" } satisfies SettingPage;
   };
-  const pages: Pages = { settings, audit: read, report: read, reportTotals: read };
+  const pages: Pages = { settings, report: read };
   return { pages, underWay };
 }
 
@@ -67,7 +67,7 @@ test.each(KINDS)("%s: at most seven at once, one of them left to another tenant"
     [2, 1],
   ] as const) {
     const { pages, underWay } = slowReads();
-    const inTurn = pagesInTurn(pages, poolSize, clock);
+    const inTurn = pagesInTurn(pages, createPageTurns(poolSize), clock);
     const greedy = Array.from({ length: 20 }, () => ask(inTurn, "greedy"));
     await turnOfTheLoop();
     expect(underWay.length).toBe(most);
@@ -88,15 +88,31 @@ test.each(KINDS)("%s: at most seven at once, one of them left to another tenant"
 
 test("all kinds of pages share their turns", async () => {
   const { pages, underWay } = slowReads();
-  const inTurn = pagesInTurn(pages, 10, clock);
+  const inTurn = pagesInTurn(pages, createPageTurns(10), clock);
   for (const [, ask] of KINDS) for (let n = 0; n < 4; n++) void ask(inTurn, "greedy");
   await turnOfTheLoop();
-  expect(underWay.length).toBe(7);
+  expect(underWay.length).toBe(6);
 });
+
+test.each([
+  ["asc", ["positions", "turn of o", "page"]],
+  ["desc", ["turn of o", "page"]],
+] as const)(
+  "a page of the log (%s) takes its turn, and waits for nothing else with it",
+  async (order, expected) => {
+    const seen: string[] = [];
+    const db = { prisma: { $queryRaw: async () => (seen.push("page"), []) } } as unknown as Db;
+    const within = async <Result>(): Promise<Result> => (seen.push("positions"), 0 as Result);
+    const turn: PageTurn = (tenant, read) => (seen.push(`turn of ${tenant}`), read());
+    const read = auditRead(db, within, () => START, { position: 0 }, turn);
+    await read(auditQuery(keyOf("o"), { order }));
+    expect(seen).toEqual(expected);
+  },
+);
 
 test("the next page comes only after what became of the one before", async () => {
   const { pages, underWay } = slowReads();
-  const inTurn = pagesInTurn(pages, 2, clock);
+  const inTurn = pagesInTurn(pages, createPageTurns(2), clock);
   const first = inTurn.settings(queryOf("one"));
   void inTurn.settings(queryOf("one"));
   await turnOfTheLoop();
@@ -109,7 +125,7 @@ test("the next page comes only after what became of the one before", async () =>
 
 test("a page that fails makes way for the next", async () => {
   const { pages, underWay } = slowReads();
-  const inTurn = pagesInTurn(pages, 2, clock);
+  const inTurn = pagesInTurn(pages, createPageTurns(2), clock);
   const failing = inTurn.settings(queryOf("one"));
   const next = inTurn.settings(queryOf("one"));
   await turnOfTheLoop();
@@ -122,7 +138,7 @@ test("a page that fails makes way for the next", async () => {
 
 test("a page whose turn does not come is 503, and one that waits after it has its turn", async () => {
   const { pages, underWay } = slowReads();
-  const inTurn = pagesInTurn(pages, 2, clock);
+  const inTurn = pagesInTurn(pages, createPageTurns(2), clock);
   void inTurn.settings(queryOf("one"));
   const late = inTurn.settings(queryOf("one", at("auto", "connect/S3")));
   const failed = late.catch((error: unknown) => error);
@@ -138,7 +154,7 @@ test("a page whose turn does not come is 503, and one that waits after it has it
 
 test("a request's pages together wait no longer than one would, whatever becomes of the clock", async () => {
   const { pages, underWay } = slowReads();
-  const inTurn = pagesInTurn(pages, 2, clock);
+  const inTurn = pagesInTurn(pages, createPageTurns(2), clock);
   void inTurn.settings(queryOf("one"));
   vi.setSystemTime(new Date(START.getTime() + 7_000));
   const second = inTurn.settings(queryOf("one")).catch((error: unknown) => error);
@@ -161,7 +177,7 @@ test("a request's pages together wait no longer than one would, whatever becomes
 
 test("no more than 250 of a tenant wait: the next is told at once", async () => {
   const { pages } = slowReads();
-  const inTurn = pagesInTurn(pages, 2, clock);
+  const inTurn = pagesInTurn(pages, createPageTurns(2), clock);
   for (let n = 0; n < 251; n++) void inTurn.settings(queryOf("one")).catch(() => undefined);
   await expect(inTurn.settings(queryOf("one"))).rejects.toMatchObject({ code: "unavailable" });
   void inTurn.settings(queryOf("another")).catch(() => undefined);
@@ -170,7 +186,7 @@ test("no more than 250 of a tenant wait: the next is told at once", async () => 
 
 test.each(["exact", "auto"] as const)("one setting takes no turn (match=%s)", async (match) => {
   const { pages, underWay } = slowReads();
-  const inTurn = pagesInTurn(pages, 2, clock);
+  const inTurn = pagesInTurn(pages, createPageTurns(2), clock);
   void inTurn.settings(queryOf("one"));
   for (let n = 0; n < 5; n++) expect((await inTurn.settings(queryOf("one", at(match)))).exact).toBe(true);
   expect(underWay.length).toBe(1);
