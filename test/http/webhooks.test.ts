@@ -83,6 +83,9 @@ describe("what is told", () => {
     const { broker: inner } = broker.service;
     await inner.tellBursts(10);
     await inner.tellBursts(10);
+    // Days later the lease of one that is still under way would be over, and it would be sent again.
+    const isDelivered = async () => (await deliveriesOf(hook, { state: "delivered" })).length === 1;
+    await until("the burst's delivery", isDelivered);
     await later(11 * DAY, async () => {
       await Promise.all([inner.tellDue(100), inner.tellDue(100)]);
       await inner.tellDue(100);
