@@ -2,7 +2,7 @@
 // the tree is handed a Transaction. Who signs in is let in here too, whether or not something is changed by it.
 import { judge } from "./access.ts";
 import { type Caller, Denied, type Grant, type Need, Refused, type createAdmission } from "./admission.ts";
-import { INSTANCE_TENANT, type RequestContext } from "./audit.ts";
+import type { RequestContext } from "./audit.ts";
 import { recordChange } from "./change-events.ts";
 import { BrokerError, type ErrorCode } from "./errors.ts";
 import { type Events, SIGN_IN } from "./events.ts";
@@ -117,7 +117,7 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
               onLetIn?.(again.grant);
               return work(tx, again.grant, locked);
             },
-            { place: steps.at && { ...steps.at, only }, tenant: grant.key?.tenant_id ?? INSTANCE_TENANT },
+            { place: steps.at && { ...steps.at, only }, tenant: grant.key?.tenant_id ?? grant.principal.id },
           );
       const commit = (stage: Stage<Locked>, prepared: Prepared): Promise<Result> =>
         stage(async (tx, again, locked) => {

@@ -69,12 +69,13 @@ export function createIdentityProviders(
   function assertInput(input: IdentityProviderInput): void {
     for (const [index, binding] of input.bindings.entries()) assertBinding(binding, index);
     verifier.assertUsable(input);
-    const [keys, bindings] = [input.jwks, input.bindings].map((each) => JSON.stringify(each).length);
-    if ((keys ?? 0) + (bindings ?? 0) > STORED_LENGTH_MAX)
+    const keys = JSON.stringify(input.jwks).length;
+    const bindings = JSON.stringify(input.bindings).length;
+    if (keys + bindings > STORED_LENGTH_MAX)
       throw badInput(
         "invalid_value",
         "body",
-        (keys ?? 0) > (bindings ?? 0) ? "/jwks" : "/bindings",
+        keys > bindings ? "/jwks" : "/bindings",
         `jwks and bindings together have at most ${STORED_LENGTH_MAX} characters, as JSON.`,
       );
   }

@@ -131,7 +131,7 @@ export type LifecycleReads = {
   isWaiting(work: WaitingWork): Promise<boolean>;
   /** What stands at these paths, deleted or not, by path. */
   settingsAt(key: OwnerKey, paths: readonly SettingPath[]): Promise<ReadonlyMap<string, SettingRow>>;
-  /** Settings with findings, by owner and path; `after` is a row's `owner_id/path`. */
+  /** Settings with findings, by owner and path; `after` is a row's `owner_id/path`. The totals are of all, not of the page. */
   report(query: ReportQuery): Promise<{ readonly page: Page<ReportRow>; readonly totals: ReportTotals }>;
   /** Tokens that are not revoked and either about to expire or long unused, of these principals' kind of owner. */
   reportTokens(

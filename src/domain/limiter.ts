@@ -22,6 +22,7 @@ export type LaneBounds = {
   readonly lineMax?: number;
 };
 
+/** @param max the places in all */
 export function createLimiter(max: number, bounds: LaneBounds = {}): Limiter {
   const { laneMax = Math.max(1, Math.ceil(max / 2)), lineMax = Number.POSITIVE_INFINITY } = bounds;
   const taken = new Map<string | null, number>();

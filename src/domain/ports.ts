@@ -274,7 +274,7 @@ export type Store = {
   /**
    * Runs `work` in one transaction. A BrokerError from `work` rolls back and comes out as it is. Where `place` is all
    * that it locks and changes, it may share the commit with others; then, too, it may be run more than once. `tenant`:
-   * whose turn it is where many wait; the broker's own work has none.
+   * whose turn it is where many wait, or a principal's where no tenant is; the broker's own work has none.
    * @throws BrokerError `unavailable` when the database cannot be had, `conflict` for a name taken in a race
    * @throws Stale where it may only share, and cannot
    */

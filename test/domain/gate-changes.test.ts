@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Caller, Need } from "../../src/domain/admission.ts";
-import { type AuditEvent, INSTANCE_TENANT } from "../../src/domain/audit.ts";
+import type { AuditEvent } from "../../src/domain/audit.ts";
 import type { SettingPath } from "../../src/domain/address.ts";
 import { BrokerError, unavailable } from "../../src/domain/errors.ts";
 import { createGate } from "../../src/domain/gate.ts";
@@ -167,12 +167,12 @@ test("who signs in waits in a line of their own, not with what everybody needs",
   expect([...tenants]).toEqual(["signing in"]);
 });
 
-test("the instance's admins wait in a line of their own, too", async () => {
+test("who changes what is of no tenant waits in a line of their own, too", async () => {
   const { gate, tenants, become } = await whoHasWritten((work) => work());
   become({ principal: { ...admission.principal, admin: true }, standing: null });
   tenants.clear();
   const instance: Need = { ask: { action: "administer" }, place: { kind: "instance" } };
   const steps = { prepare: async () => null, lock: async () => null };
   await gate.change(caller, instance, { ...steps, apply: async () => ({ result: 1, subjects: [] }) });
-  expect([...tenants]).toEqual([INSTANCE_TENANT]);
+  expect([...tenants]).toEqual(["p"]);
 });

@@ -1,6 +1,6 @@
 // Large pages take turns: who asks for many of them keeps nobody waiting until the last is made, neither whoever reads
 // one value nor another organization.
-import { beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
 
 const LARGE = 16;
@@ -23,6 +23,8 @@ beforeAll(async () => {
     greedy.writer.api.put(settingsUrl(greedy.project, "secret/Custom/one"), { body: { value: "one" } }),
   );
 });
+
+afterAll(() => broker.close());
 
 /** Asks for many pages of a megabyte at once. `made`: how many have been answered. */
 function flood() {
