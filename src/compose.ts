@@ -10,6 +10,7 @@ import type { Config } from "./config.ts";
 import type { Broker } from "./domain/broker.ts";
 import { type App, buildApp } from "./http/app.ts";
 import { DEFAULT_LIMITS } from "./http/limits.ts";
+import { listen } from "./http/listening.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { registerRoutes } from "./http/routes.ts";
 import { newId } from "./ids.ts";
@@ -23,6 +24,8 @@ export type Service = {
   readonly broker: Broker;
   /** Where the first admin's token was written, when this was the first start. */
   readonly adminTokenFile: string | null;
+  /** Takes connections from now on. @returns where @throws Error when somebody else listens there */
+  listen(): Promise<string>;
   /** Lets what is in flight finish, then ends everything. May be called more than once. */
   close(): Promise<void>;
 };
@@ -81,8 +84,18 @@ async function start(
     },
     registerRoutes,
   );
-  started.push(() => app.close());
-  return { app, broker, adminTokenFile: admin === null ? null : adminTokenFile };
+  let close = async (): Promise<void> => app.close();
+  started.push(() => close());
+  return {
+    app,
+    broker,
+    adminTokenFile: admin === null ? null : adminTokenFile,
+    listen: async () => {
+      const listening = await listen(app, config);
+      ({ close } = listening);
+      return listening.url;
+    },
+  };
 }
 
 /** What the app needs to know of the configuration. */

@@ -17,7 +17,7 @@ export async function serve(config: Config, print: (text: string) => void): Prom
   const logger = createLogger(config.logLevel);
   const service = await compose(config, logger);
   try {
-    const address = await service.app.listen({ host: config.host, port: config.port });
+    const address = await service.listen();
     // V8's default, which cli.ts keeps off while a broker starts.
     setFlagsFromString("--semi-space-growth-factor=2");
     // Node would write what it compiled only when it exits, which one that is killed never does: with Google's client each

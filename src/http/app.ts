@@ -37,7 +37,7 @@ import { assertQuery, parseQuery } from "./parsing.ts";
 import { PROBLEMS, sendProblem } from "./problem.ts";
 import { NO_ROUTE, type RequestState, type RouteInfo, beginState, stateOf } from "./request-state.ts";
 import { type CheckHealth, serviceRoutes } from "./routes/service.ts";
-import { Shed, type SheddingOptions, createShedder } from "./shedding.ts";
+import { SHED, type SheddingOptions, createShedder } from "./shedding.ts";
 import type { SignInDeps } from "./routes/sign-in.ts";
 import { AJV_OPTIONS, compilersAtFirstUse } from "./schema-compilers.ts";
 import { COMPONENTS } from "./schemas/kit.ts";
@@ -230,7 +230,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
 
   function answerProblem(error: BrokerError, request: FastifyRequest, reply: FastifyReply): void {
     metrics.problem(error.code);
-    const isFault = PROBLEMS[error.code].status >= 500 && !(error instanceof Shed);
+    const isFault = PROBLEMS[error.code].status >= 500 && error !== SHED;
     const operation = stateOf(request).route.operation;
     if (isFault) logger.error({ request_id: request.id, operation, code: error.code, error }, "fault");
     const send = stateOf(request).route.takesForm ? sendOAuthError : sendProblem;

@@ -19,14 +19,12 @@ export const NO_SHEDDING: SheddingOptions = { requestsMax: Number.POSITIVE_INFIN
 const LOOK_EVERY_MS = 100;
 const RETRY_AFTER_SECONDS = 1;
 
-/** Not a fault: nothing is wrong but that there is too much. */
-export class Shed extends BrokerError {
-  constructor() {
-    super("unavailable", "Too much is under way just now; try again.", {
-      retry_after_seconds: RETRY_AFTER_SECONDS,
-    });
-  }
-}
+/** Not a fault: nothing is wrong but that there is too much. One for all: to note where each was made took a tenth of it. */
+export const SHED: BrokerError = Object.freeze(
+  new BrokerError("unavailable", "Too much is under way just now; try again.", {
+    retry_after_seconds: RETRY_AFTER_SECONDS,
+  }),
+);
 
 export function createShedder(
   { requestsMax, loopDelayMaxMs }: SheddingOptions,
@@ -50,7 +48,7 @@ export function createShedder(
     }, LOOK_EVERY_MS).unref();
   }
 
-  function refusal(): Shed | null {
+  function refusal(): BrokerError | null {
     const reason =
       running >= requestsMax
         ? "requests_under_way"
@@ -59,7 +57,7 @@ export function createShedder(
           : null;
     if (reason === null) return null;
     onShed(reason);
-    return new Shed();
+    return SHED;
   }
 
   /** Gives the request's place back, once. */

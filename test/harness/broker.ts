@@ -71,7 +71,7 @@ export async function startBroker({ beside, environment = {} }: BrokerOptions = 
     ...environment,
   });
   const service = await compose(config, pino({ level: config.logLevel }, sink));
-  const url = await service.app.listen({ host: "127.0.0.1", port: 0 });
+  const url = await service.listen();
   const token = beside?.admin.token ?? (await readFile(join(home, "admin.token"), "utf8"));
   return {
     url,
