@@ -10,7 +10,7 @@ import type { Config } from "./config.ts";
 import type { Broker } from "./domain/broker.ts";
 import { type App, buildApp } from "./http/app.ts";
 import { DEFAULT_LIMITS } from "./http/limits.ts";
-import { listen } from "./http/listening.ts";
+import { type Listening, listen } from "./http/listening.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { registerRoutes } from "./http/routes.ts";
 import { newId } from "./ids.ts";
@@ -84,16 +84,18 @@ async function start(
     },
     registerRoutes,
   );
-  let close = async (): Promise<void> => app.close();
-  started.push(() => close());
+  let listening: Promise<Listening> | undefined;
+  started.push(async () => {
+    const begun = await listening?.catch(() => undefined);
+    await (begun === undefined ? app.close() : begun.close());
+  });
   return {
     app,
     broker,
     adminTokenFile: admin === null ? null : adminTokenFile,
     listen: async () => {
-      const listening = await listen(app, config);
-      ({ close } = listening);
-      return listening.url;
+      listening = listen(app, config);
+      return (await listening).url;
     },
   };
 }

@@ -2,11 +2,12 @@
 // (https://github.com/libuv/libuv/pull/3696). While hundreds of connections ask without a pause a turn is long, and
 // whoever is new waited as many turns as others had come before, seconds, if only to be told 503. So several sockets
 // listen on the one port, and the kernel shares new connections out among them (SO_REUSEPORT, socket(7)).
+import dns from "node:dns/promises";
 import { once } from "node:events";
 import { type Server, createServer } from "node:net";
 import type { App } from "./app.ts";
 
-/** Elsewhere Node refuses to share, or the last socket gets all there is. */
+/** For each address. Linux shares them out evenly; macOS and Windows refuse, and no other system was tried. */
 const SOCKETS = process.platform === "linux" ? 16 : 1;
 
 export type Place = {
@@ -22,21 +23,19 @@ export type Listening = {
 };
 
 /** @throws Error when somebody listens there already, or nobody may */
-export async function listen(app: App, { host, port }: Place, sockets = SOCKETS): Promise<Listening> {
-  const reusePort = sockets > 1;
-  // Another broker of the same user could share the port and take a part of what is meant for this one. It is to fail.
-  if (reusePort) await ended(await opened(createServer(), { host, port, reusePort: false }));
+export async function listen(app: App, place: Place, sockets = SOCKETS): Promise<Listening> {
+  const [first, ...others] = await freeAddresses(place);
   // Fastify hands on what its types do not name.
-  const where = { host, port, reusePort };
-  const url = await app.listen(where);
+  const shared = { host: first, port: place.port, reusePort: sockets > 1 };
+  const url = await app.listen(shared);
+  const { port } = app.server.address() as { readonly port: number };
   const beside: Server[] = [];
   const close = async (): Promise<void> => {
     await Promise.all([...beside.map(ended), app.close()]);
   };
+  const more = [...Array(sockets - 1).fill(first), ...others.flatMap((host) => Array(sockets).fill(host))];
   try {
-    for (const { address, port: bound } of app.addresses().filter((each) => typeof each === "object"))
-      for (let count = 1; count < sockets; count++)
-        beside.push(await opened(besideOf(app), { host: address, port: bound, reusePort }));
+    for (const host of more) beside.push(await opened(besideOf(app), { ...shared, host, port }));
   } catch (error) {
     await close();
     throw error;
@@ -44,12 +43,38 @@ export async function listen(app: App, { host, port }: Place, sockets = SOCKETS)
   return { url, close };
 }
 
-/** Hands on what it takes; as it was taken by the app's own, but for who took it. */
+/**
+ * The host's address, or those of `localhost` that this machine has. Each is listened on alone for a moment: another
+ * broker of the same user would share the port, and take a part of what is meant for this one. It is to fail.
+ */
+async function freeAddresses({ host, port }: Place): Promise<readonly [string, ...string[]]> {
+  const found = await dns.lookup(host, { all: true });
+  const wanted = host === "localhost" ? found : found.slice(0, 1);
+  const free: string[] = [];
+  for (const { address } of wanted)
+    try {
+      await ended(await opened(createServer(), { host: address, port }));
+      free.push(address);
+    } catch (error) {
+      // A machine may have a name for ::1, and no IPv6.
+      if (wanted.length === 1 || !isForeign(error)) throw error;
+    }
+  const [first, ...others] = free;
+  if (first === undefined) throw new Error(`This machine has no address of ${host}.`);
+  return [first, ...others];
+}
+
+const isForeign = (error: unknown): boolean =>
+  error instanceof Error &&
+  "code" in error &&
+  (error.code === "EADDRNOTAVAIL" || error.code === "EAFNOSUPPORT");
+
+/** Takes connections as the app's own server would, and hands them to it. */
 function besideOf({ server }: App): Server {
   return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => server.emit("connection", socket));
 }
 
-async function opened(server: Server, where: Place & { readonly reusePort: boolean }): Promise<Server> {
+async function opened(server: Server, where: Place & { readonly reusePort?: boolean }): Promise<Server> {
   server.listen(where);
   await once(server, "listening");
   return server;
