@@ -1,7 +1,7 @@
 // The token endpoint's own way of failing: OAuth 2.0 error bodies (RFC 6749, section 5.2) in place of problems, made
 // here field by field from a BrokerError, with the same statuses and headers that problem.ts would give.
 import type { FastifyReply } from "fastify";
-import { Type } from "typebox";
+import { Type } from "./schemas/type.ts";
 import type { BrokerError, ErrorCode } from "../domain/errors.ts";
 import { PROBLEMS, tellWait } from "./problem.ts";
 import type { RequestState } from "./request-state.ts";

@@ -2,7 +2,7 @@
 // The whole body is made here, field by field, as text: no error object, no schema and no default handler of the
 // framework ever has a say, so that nothing a failure quotes can leave with it.
 import type { FastifyReply } from "fastify";
-import { Type } from "typebox";
+import { Type } from "./schemas/type.ts";
 import { BrokerError, type ErrorCode } from "../domain/errors.ts";
 import type { RequestState } from "./request-state.ts";
 import { EXAMPLE } from "./schemas/common.ts";

@@ -1,7 +1,7 @@
 // The broker about itself: health, metrics, and its own description. No token is needed, so nothing here names an
 // owner, a path or a caller; and nobody can make it work harder than once at a time.
 import { createHash } from "node:crypto";
-import { Type } from "typebox";
+import { Type } from "../schemas/type.ts";
 import type { App } from "../app.ts";
 import type { Contract } from "../contract.ts";
 import { DOCS_STYLE, renderDocs } from "../docs.ts";

@@ -1,5 +1,5 @@
 // The audit log: what clients send and what they are sent. An event has no field that could hold a value.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { OWNER_TYPES } from "../../domain/address.ts";
 import { ACTIONS } from "../../domain/access.ts";
 import { OUTCOMES } from "../../domain/audit.ts";

@@ -1,5 +1,5 @@
 // Many settings at once, and settings on their way to another owner: what clients send and what they are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { OWNER_TYPES } from "../../domain/address.ts";
 import { CONFLICT_POLICIES } from "../../domain/import.ts";
 import { EXAMPLE, FullPath, IdInput, PathOrPrefix, Text } from "./common.ts";

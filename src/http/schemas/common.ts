@@ -1,7 +1,7 @@
 // The pieces that every noun's schemas share: ids, names, times, words, pages, and the ids that examples use.
 // Text patterns keep out what PostgreSQL cannot hold (NUL, half a surrogate pair), so that it is 400 and not 500.
 // Patterns that are only shown are the domain's rules, told to clients; the domain answers with the better words.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { OWNER_TYPES } from "../../domain/address.ts";
 import { ROLES } from "../../domain/access.ts";
 import { form } from "./forms.ts";

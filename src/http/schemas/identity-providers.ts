@@ -1,6 +1,6 @@
 // Identity providers of organizations: what clients send and what they are sent. Of a key only its public members ever
 // leave, whatever is stored.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { EXAMPLE, Id, IdInput, NextCursor, Scopes, ScopesInput, Text, Time } from "./common.ts";
 import { Fields, Instead, List, Nullable, OneOf, OpenOneOf, component } from "./kit.ts";
 

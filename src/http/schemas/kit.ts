@@ -2,7 +2,8 @@
 // OpenAPI 3.0 (no const, no type lists, `nullable` for null). Where the validator or the serializer needs what that
 // dialect cannot say, the published form stands beside it under PUBLISHED, and `published` puts it in its place.
 import type { Readable } from "node:stream";
-import { type Static, type TSchema, type TUnsafe, Type } from "typebox";
+import type { Static, TSchema, TUnsafe } from "typebox";
+import { Type } from "./type.ts";
 
 /** The keyword under which a schema carries what openapi.yaml says instead of it. */
 export const PUBLISHED = "x-coffer-openapi";

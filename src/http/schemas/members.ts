@@ -1,5 +1,5 @@
 // Members of organizations and projects: what clients send and what they are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { CreatedBy, EXAMPLE, Id, IdInput, KindOut, NextCursor, RoleInput, RoleOut, Time } from "./common.ts";
 import { Fields, List, OpenOneOf, component } from "./kit.ts";
 

@@ -1,5 +1,5 @@
 // Where an owner's new settings go, and how far the moving of its old ones is.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { Id, OwnerTypeOut } from "./common.ts";
 import { Fields, List, Nullable, OneOf, OpenOneOf, component } from "./kit.ts";
 import { MANAGER_NAMES, STORAGE_NAMES } from "./settings.ts";

@@ -1,5 +1,5 @@
 // Organizations and projects: what clients send and what they are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { CreatedBy, EXAMPLE, Id, IdInput, Name, NextCursor, Time } from "./common.ts";
 import { Fields, List, component } from "./kit.ts";
 

@@ -1,5 +1,5 @@
 // References and renderings: what clients send and are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import type { ErrorCode } from "../../domain/errors.ts";
 import { RENDER_FORMATS } from "../../domain/render-formats.ts";
 import { EXAMPLE, Id } from "./common.ts";

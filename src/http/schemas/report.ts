@@ -1,5 +1,5 @@
 // The report on what is due and what is dead, and the answer to "who would miss it?". Metadata alone.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { FINDINGS } from "../../domain/lifecycle-ports.ts";
 import { EXAMPLE, Id, NextCursor, OwnerTypeOut, Time, TimeOrNull, paging } from "./common.ts";
 import { Fields, List, Nullable, OpenOneOf, component } from "./kit.ts";

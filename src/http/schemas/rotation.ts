@@ -1,5 +1,5 @@
 // Rotation: what clients send and what they are sent. Of a generated key pair the public half alone is ever shown here.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { EXAMPLE, Id, IdInput, Time, TimeOrNull } from "./common.ts";
 import { Fields, List, Nullable, OneOf, OpenOneOf, component } from "./kit.ts";
 import { EXAMPLE_SETTING, Setting } from "./settings.ts";

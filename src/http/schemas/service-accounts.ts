@@ -1,5 +1,5 @@
 // Service accounts: what clients send and what they are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import {
   CreatedBy,
   Disabled,

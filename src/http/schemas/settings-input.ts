@@ -1,6 +1,6 @@
 // Settings: what clients send. A value is for the domain to check, and a path's grammar too: here is what is said
 // of a parameter or a field by itself.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { OWNER_TYPES, SETTING_TYPES } from "../../domain/address.ts";
 import { EXAMPLE, FullPath, IdInput, PathOrPrefix, Spelled, Text, paging } from "./common.ts";
 import { form } from "./forms.ts";

@@ -1,5 +1,5 @@
 // Settings and their versions: what clients are sent. schemas/settings-input.ts has what they send.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { SETTING_TYPES } from "../../domain/address.ts";
 import type { Labels } from "../../domain/setting.ts";
 import { EXAMPLE, Id, NextCursor, OwnerTypeOut, Time, TimeOrNull } from "./common.ts";

@@ -1,5 +1,5 @@
 // Signing in, and what others need to check our access tokens: what clients send and what they are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { EXAMPLE } from "./common.ts";
 import { Fields, Instead, List, OpenOneOf, component } from "./kit.ts";
 

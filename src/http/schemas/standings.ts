@@ -1,5 +1,5 @@
 // Who the caller is, and what somebody may do: what clients send and what they are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { OWNER_TYPES } from "../../domain/address.ts";
 import { OWNER_ACTIONS } from "../../domain/access.ts";
 import {

@@ -1,5 +1,5 @@
 // API tokens: what clients send and what they are sent. Only MadeToken ever holds a token's text.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import {
   CreatedBy,
   EXAMPLE,

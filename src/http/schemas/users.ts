@@ -1,5 +1,5 @@
 // Users: what clients send and what they are sent. An enrolment code is in CreatedUser alone.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import {
   CreatedBy,
   Disabled,

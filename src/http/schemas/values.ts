@@ -1,6 +1,6 @@
 // The values of the three types, as published: named, closed, and with disjoint required fields, so that a client
 // can tell them apart. Neither Ajv nor a serializer ever looks into a value on its way in: the domain checks it.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import type { SettingValue } from "../../domain/plaintext.ts";
 import { Fields, Instead, component } from "./kit.ts";
 

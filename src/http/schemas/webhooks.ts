@@ -1,5 +1,5 @@
 // Webhooks and the stream of events: what clients send and what they are sent.
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 import { CHANGE_KINDS } from "../../domain/change-events.ts";
 import {
   EXAMPLE,
