@@ -78,6 +78,19 @@ test("whatever is built is the JSON that TypeBox builds", () => {
   );
 });
 
+test("some of it may be TypeBox's", () => {
+  const pick = fc.infiniteStream(fc.constantFrom(Type, TypeBox));
+  fc.assert(
+    fc.property(schema, pick, (recipe, picked) => {
+      const mixed = new Proxy(Type, {
+        get: (_, name) => Reflect.get(picked.next().value as object, name) as unknown,
+      });
+      expect(JSON.stringify(recipe(mixed))).toBe(JSON.stringify(recipe(TypeBox)));
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
 test("what is optional is no part of the schema, and of what is required neither", () => {
   const properties = { must: Type.String(), may: Type.Optional(Type.Integer({ minimum: 1 })) };
   expect(Type.Object(properties)).toEqual({

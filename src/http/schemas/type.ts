@@ -1,5 +1,5 @@
 // The builders of schemas, as TypeBox has them and typed by it: what they make is JSON Schema, and the same JSON as there.
-// TypeBox itself is 373 files to load, a fifth of a broker's start, for these seven; all else in it is for tools that ask
+// TypeBox itself is 373 files to load, some 150 ms of a start, for these seven; all else in it is for tools that ask
 // a schema of which type it is, which nothing here does (docs/decisions/0030). test/http/schema-types.test.ts compares.
 import type { Type as TypeBox } from "typebox";
 
@@ -9,17 +9,15 @@ type Builders = Pick<
 >;
 type Options = Readonly<Record<string, unknown>>;
 
-/** Those that an object may be without. A copy is one only where it is made here. */
-const optional = new WeakSet<object>();
+/** What TypeBox marks a schema with that an object may be without: hidden, so that it is no part of the JSON. */
+const OPTIONAL = "~optional";
 
-function copyOf(schema: object, isOptional = optional.has(schema)): object {
-  const copy = { ...schema };
-  if (isOptional) optional.add(copy);
-  return copy;
+function copyOf(schema: object, isOptional = OPTIONAL in schema): object {
+  return isOptional ? Object.defineProperty({ ...schema }, OPTIONAL, { value: true }) : { ...schema };
 }
 
 function objectOf(properties: Readonly<Record<string, object>>, options?: Options): object {
-  const required = Object.keys(properties).filter((name) => !optional.has(properties[name] as object));
+  const required = Object.keys(properties).filter((name) => !(OPTIONAL in (properties[name] as object)));
   return { type: "object", ...(required.length === 0 ? {} : { required }), properties, ...options };
 }
 
