@@ -164,6 +164,17 @@ describe("layers", () => {
     expect(wrong).toEqual([]);
   });
 
+  test("what is loaded, at once or later, is a dependency of the broker's and not one for development", async () => {
+    const { dependencies } = JSON.parse(await readFile(join(src, "../package.json"), "utf8"));
+    const loaded = [
+      ...imports.filter(({ isLoaded }) => isLoaded).map(({ from }) => from),
+      ...(await laterOn()),
+    ];
+    const packages = loaded.flatMap((from) => /^(?!\.|node:)(@[^/]+\/)?[^/]+/.exec(from)?.[0] ?? []);
+    expect(new Set(packages)).toContain("jose");
+    expect(packages.filter((name) => !Object.hasOwn(dependencies, name))).toEqual([]);
+  });
+
   test("what an operator's command loads has no server in it", () => {
     const loaded = loadedFrom(["operate.ts", "operations.ts", "backup.ts"]);
     expect(loaded.size).toBeGreaterThan(100);
@@ -209,6 +220,14 @@ describe("layers", () => {
     ]);
   });
 });
+
+/** What is loaded only when it is needed. */
+async function laterOn(): Promise<string[]> {
+  const texts = await Promise.all(files.map((file) => readFile(join(src, file), "utf8")));
+  return texts.flatMap((text) =>
+    [...text.matchAll(/(?<!typeof )\bimport\(\s*"([^"]+)"/g)].flatMap(([, from]) => from ?? []),
+  );
+}
 
 async function filesWith(pattern: RegExp): Promise<string[]> {
   const texts = await Promise.all(
