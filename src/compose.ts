@@ -85,7 +85,9 @@ async function start(
     registerRoutes,
   );
   let listening: Promise<Listening> | undefined;
+  let isClosed = false;
   started.push(async () => {
+    isClosed = true;
     const begun = await listening?.catch(() => undefined);
     await (begun === undefined ? app.close() : begun.close());
   });
@@ -94,7 +96,8 @@ async function start(
     broker,
     adminTokenFile: admin === null ? null : adminTokenFile,
     listen: async () => {
-      listening = listen(app, config);
+      if (isClosed) throw new Error("the service is closed");
+      listening ??= listen(app, config);
       return (await listening).url;
     },
   };

@@ -12,7 +12,7 @@ const SOCKETS = process.platform === "linux" ? 16 : 1;
 
 export type Place = {
   readonly host: string;
-  /** 0: a free one. */
+  /** 0: one that is free at the host's first address. */
   readonly port: number;
 };
 
@@ -22,7 +22,10 @@ export type Listening = {
   readonly close: () => Promise<void>;
 };
 
-/** @throws Error when somebody listens there already, or nobody may */
+/**
+ * The app is to be closed by what comes back, not beside it.
+ * @throws Error when somebody listens there already, or nobody may
+ */
 export async function listen(app: App, place: Place, sockets = SOCKETS): Promise<Listening> {
   const [first, ...others] = await freeAddresses(place);
   // Fastify hands on what its types do not name.
@@ -33,8 +36,11 @@ export async function listen(app: App, place: Place, sockets = SOCKETS): Promise
   const close = async (): Promise<void> => {
     await Promise.all([...beside.map(ended), app.close()]);
   };
+  // A port that was chosen was not tried there.
+  const untried = place.port === port ? [] : others;
   const more = [...Array(sockets - 1).fill(first), ...others.flatMap((host) => Array(sockets).fill(host))];
   try {
+    for (const host of untried) await ended(await opened(createServer(), { host, port }));
     for (const host of more) beside.push(await opened(besideOf(app), { ...shared, host, port }));
   } catch (error) {
     await close();
@@ -51,20 +57,22 @@ async function freeAddresses({ host, port }: Place): Promise<readonly [string, .
   const found = await dns.lookup(host, { all: true });
   const wanted = host === "localhost" ? found : found.slice(0, 1);
   const free: string[] = [];
+  let foreign = new Error(`There is no address of ${host}.`);
   for (const { address } of wanted)
     try {
       await ended(await opened(createServer(), { host: address, port }));
       free.push(address);
     } catch (error) {
       // A machine may have a name for ::1, and no IPv6.
-      if (wanted.length === 1 || !isForeign(error)) throw error;
+      if (!isForeign(error)) throw error;
+      foreign = error;
     }
   const [first, ...others] = free;
-  if (first === undefined) throw new Error(`This machine has no address of ${host}.`);
+  if (first === undefined) throw foreign;
   return [first, ...others];
 }
 
-const isForeign = (error: unknown): boolean =>
+const isForeign = (error: unknown): error is Error =>
   error instanceof Error &&
   "code" in error &&
   (error.code === "EADDRNOTAVAIL" || error.code === "EAFNOSUPPORT");

@@ -6,6 +6,7 @@ import { type AddressInfo, Server, type Socket, connect, createServer, isIP } fr
 import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { type Listening, listen } from "../../src/http/listening.ts";
+import { startBroker } from "../harness/broker.ts";
 import { type TestApp, route, testApp } from "./app.ts";
 
 const LOCAL = { host: "127.0.0.1", port: 0 };
@@ -159,10 +160,38 @@ describe("localhost", () => {
       }
   });
 
-  test("an address of it that the machine does not have is passed over", async () => {
-    names("127.0.0.1", "2001:db8::1");
-    const { url } = await listening(await plain(), 16, LOCALHOST);
-    expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  test.each(["EADDRNOTAVAIL", "EAFNOSUPPORT"])(
+    "an address of it that the machine does not have is passed over: %s",
+    async (code) => {
+      names("::1", "127.0.0.1");
+      failListening(code, (_count, host) => host === "::1");
+      const { url } = await listening(await plain(), 16, LOCALHOST);
+      expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    },
+  );
+
+  test("of which the machine has no address is told as such", async () => {
+    names("::1", "127.0.0.1");
+    failListening("EADDRNOTAVAIL", () => true);
+    const { app } = await plain();
+    await expect(listen(app, LOCALHOST)).rejects.toMatchObject({ code: "EADDRNOTAVAIL" });
+    await app.close();
+  });
+
+  test("has as many sockets at each address; another name has them at its first alone", async () => {
+    names("127.0.0.1", "127.0.0.2");
+    for (const [host, second] of [
+      ["localhost", 16],
+      ["broker.internal", 0],
+    ] as const) {
+      const listens = vi.spyOn(Server.prototype, "listen");
+      await listening(await plain(), 16, { host, port: 0 });
+      const places = listens.mock.calls.map(([place]) => place as { host: string; reusePort?: boolean });
+      const sharing = places.filter(({ reusePort }) => reusePort === true).map((each) => each.host);
+      expect(sharing.filter((each) => each === "127.0.0.1")).toHaveLength(16);
+      expect(sharing.filter((each) => each === "127.0.0.2")).toHaveLength(second);
+      listens.mockRestore();
+    }
   });
 
   test("of which another has one address is taken", async () => {
@@ -178,20 +207,32 @@ describe("localhost", () => {
 
 test("where one of the sockets cannot be had, none is left", async () => {
   const one = await plain();
-  let opened = 0;
-  const asEver = Reflect.get(Server.prototype, "listen") as (this: Server, ...given: unknown[]) => Server;
-  vi.spyOn(Server.prototype, "listen").mockImplementation(function (this: Server, ...args: unknown[]) {
-    if (++opened < 9) return asEver.apply(this, args);
-    process.nextTick(() => this.emit("error", Object.assign(new Error("too many"), { code: "EMFILE" })));
-    return this;
-  } as never);
   const port = await freePort();
-  opened = 0;
+  failListening("EMFILE", (count) => count === 9);
   await expect(listen(one.app, { ...LOCAL, port })).rejects.toMatchObject({ code: "EMFILE" });
   vi.restoreAllMocks();
   const { url } = await listening(await plain(), 16, { ...LOCAL, port });
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
 });
+
+test("a service listens once, and no more when it is closed", async () => {
+  const broker = await startBroker();
+  expect(await broker.service.listen()).toBe(broker.url);
+  await broker.close();
+  await expect(broker.service.listen()).rejects.toThrow("the service is closed");
+  await expect(fetch(`${broker.url}/healthz`)).rejects.toThrow(/fetch failed/);
+});
+
+/** From now on the system refuses those of which `isRefused` says so, by how many there were and the host. */
+function failListening(code: string, isRefused: (count: number, host: string) => boolean): void {
+  const asEver = Reflect.get(Server.prototype, "listen") as (this: Server, ...given: unknown[]) => Server;
+  let count = 0;
+  vi.spyOn(Server.prototype, "listen").mockImplementation(function (this: Server, ...given: unknown[]) {
+    if (!isRefused(++count, (given[0] as { readonly host: string }).host)) return asEver.apply(this, given);
+    process.nextTick(() => this.emit("error", Object.assign(new Error("refused"), { code })));
+    return this;
+  } as never);
+}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, LOCAL.host);

@@ -91,6 +91,12 @@ test("some of it may be TypeBox's", () => {
   );
 });
 
+test("what is optional in one place is not so in another", () => {
+  const shared = Type.String();
+  Type.Optional(shared);
+  expect(Type.Object({ shared })).toMatchObject({ required: ["shared"] });
+});
+
 test("what is optional is no part of the schema, and of what is required neither", () => {
   const properties = { must: Type.String(), may: Type.Optional(Type.Integer({ minimum: 1 })) };
   expect(Type.Object(properties)).toEqual({

@@ -1,6 +1,6 @@
 // The builders of schemas, as TypeBox has them and typed by it: what they make is JSON Schema, and the same JSON as there.
-// TypeBox itself is 373 files to load, some 150 ms of a start, for these seven; all else in it is for tools that ask
-// a schema of which type it is, which nothing here does (docs/decisions/0030). test/http/schema-types.test.ts compares.
+// TypeBox itself is 373 files to load, some 150 ms of a start, for these seven (docs/decisions/0030). What else it marks
+// a schema with is for tools that nothing here uses. test/http/schema-types.test.ts compares.
 import type { Type as TypeBox } from "typebox";
 
 type Builders = Pick<
@@ -12,9 +12,7 @@ type Options = Readonly<Record<string, unknown>>;
 /** What TypeBox marks a schema with that an object may be without: hidden, so that it is no part of the JSON. */
 const OPTIONAL = "~optional";
 
-function copyOf(schema: object, isOptional = OPTIONAL in schema): object {
-  return isOptional ? Object.defineProperty({ ...schema }, OPTIONAL, { value: true }) : { ...schema };
-}
+const optional = (schema: object): object => Object.defineProperty({ ...schema }, OPTIONAL, { value: true });
 
 function objectOf(properties: Readonly<Record<string, object>>, options?: Options): object {
   const required = Object.keys(properties).filter((name) => !(OPTIONAL in (properties[name] as object)));
@@ -27,7 +25,7 @@ export const Type = {
   Boolean: (options?: Options) => ({ type: "boolean", ...options }),
   Integer: (options?: Options) => ({ type: "integer", ...options }),
   Object: objectOf,
-  Optional: (schema: object) => copyOf(schema, true),
+  Optional: optional,
   String: (options?: Options) => ({ type: "string", ...options }),
-  Unsafe: (schema: object) => copyOf(schema),
+  Unsafe: (schema: object) => (OPTIONAL in schema ? optional(schema) : { ...schema }),
 } as unknown as Builders;
