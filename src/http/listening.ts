@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { type Server, createServer } from "node:net";
 import type { App } from "./app.ts";
 
-/** For each address. Linux shares them out evenly; macOS and Windows refuse, and no other system was tried. */
+/** For each address. Linux shares connections out by a hash of their addresses; macOS and Windows refuse to share. */
 const SOCKETS = process.platform === "linux" ? 16 : 1;
 
 export type Place = {

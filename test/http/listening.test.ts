@@ -56,8 +56,8 @@ async function turnsFor(count: number, sockets?: number): Promise<number> {
 test("whoever is new is taken beside fifteen others a turn, not after all who came before", async () => {
   const [together, each] = [await turnsFor(320), await turnsFor(320, 1)];
   expect(each).toBeGreaterThanOrEqual(320);
-  // Were they shared out evenly it would be 20.
-  expect(together).toBeLessThan(process.platform === "linux" ? 80 : Number.POSITIVE_INFINITY);
+  // Were they shared out evenly it would be 20. Elsewhere one socket listens.
+  expect(together < 80, `${together} turns`).toBe(process.platform === "linux");
 });
 
 /** An app with a route whose requests end once they are let go; `entered` after so many of them. */
