@@ -3,8 +3,12 @@
 import dns from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, Server, type Socket, connect, createServer, isIP } from "node:net";
+import { join } from "node:path";
 import { Worker } from "node:worker_threads";
+import pino from "pino";
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { compose } from "../../src/compose.ts";
+import { readConfig } from "../../src/config.ts";
 import { type Listening, listen } from "../../src/http/listening.ts";
 import { startBroker } from "../harness/broker.ts";
 import { type TestApp, route, testApp } from "./app.ts";
@@ -221,6 +225,21 @@ test("a service listens once, and no more when it is closed", async () => {
   await broker.close();
   await expect(broker.service.listen()).rejects.toThrow("the service is closed");
   await expect(fetch(`${broker.url}/healthz`)).rejects.toThrow(/fetch failed/);
+});
+
+test("a service that is closed while it begins to listen has ended all of that", async () => {
+  const broker = await startBroker();
+  const config = readConfig({
+    COFFER_HOME: join(broker.home, "second"),
+    COFFER_PORT: "0",
+    DATABASE_URL: broker.databaseUrl,
+    COFFER_MASTER_KEY: broker.masterKey,
+  });
+  const service = await compose(config, pino({ level: "silent" }));
+  const begun = service.listen();
+  await service.close();
+  await expect(fetch(`${await begun}/healthz`)).rejects.toThrow(/fetch failed/);
+  await broker.close();
 });
 
 /** From now on the system refuses those of which `isRefused` says so, by how many there were and the host. */
