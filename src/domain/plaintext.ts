@@ -92,6 +92,10 @@ export const FIELDS: Readonly<Record<Exclude<SettingType, "custom">, readonly Fi
   ],
 };
 
+/** What an unknown field is named by. A name comes from the client: any other may be a misplaced secret. */
+const NAMED_MAX = 8;
+const FIELD_NAME = /^(?=.{1,32}$)[A-Za-z]+(?:_[A-Za-z]+)*$/;
+
 function textProblem(candidate: unknown): string | null {
   if (typeof candidate !== "string") return "must be a string";
   if (candidate === "") return "must not be empty";
@@ -104,14 +108,13 @@ function fieldProblems(fields: readonly Field[], candidate: Record<string, unkno
   const problems: InputProblem[] = [];
   const add = (name: string, rule: string): number =>
     problems.push({ in: "body", pointer: `/value/${name}`, detail: `${name} ${rule}` });
-  const known = new Set(fields.map((field) => field.name));
-  // An unknown field's name comes from the client and may be a misplaced secret: only the known names are told.
-  if (Object.keys(candidate).some((name) => !known.has(name)))
-    problems.push({
-      in: "body",
-      pointer: "/value",
-      detail: `value has an unknown field; the known ones are ${[...known].join(", ")}`,
-    });
+  const known = fields.map((field) => field.name);
+  const others = Object.keys(candidate).filter((name) => !known.includes(name));
+  const hint = `the known ones are ${known.join(", ")}`;
+  const named = others.filter((name) => FIELD_NAME.test(name)).slice(0, NAMED_MAX);
+  for (const name of named) add(name, `is no field of this type; ${hint}`);
+  if (others.length > named.length)
+    problems.push({ in: "body", pointer: "/value", detail: `value has an unknown field; ${hint}` });
   for (const field of fields) {
     const given = Object.hasOwn(candidate, field.name) ? candidate[field.name] : undefined;
     if (given === undefined) {

@@ -192,6 +192,9 @@ describe("values", () => {
     ["connect/S3/v", [SECRET], "/value"],
     ["connect/S3/v", { access_key_id: SECRET }, "/value/secret_access_key"],
     ["connect/S3/v", { ...S3, [SECRET]: "x" }, "/value"],
+    ["connect/S3/v", { ...S3, foo: SECRET }, "/value/foo"],
+    ["connect/S3/v", { ...S3, accessKeyId: SECRET }, "/value/accessKeyId"],
+    ["connect/S3/v", { ...S3, constructor: SECRET }, "/value/constructor"],
     ["connect/S3/v", { ...S3, region: 7 }, "/value/region"],
     ["connect/S3/v", { ...S3, region: null }, "/value/region"],
     ["connect/S3/v", { ...S3, bucket: "" }, "/value/bucket"],
@@ -205,7 +208,28 @@ describe("values", () => {
     expect(answer.text).not.toContain(SECRET);
     expect(broker.log()).not.toContain(SECRET);
   });
+
+  test("unknown fields are named where they look like fields, and not without end", async () => {
+    const said = async (more: object): Promise<string[]> =>
+      (await writer.put("connect/S3/v", { ...S3, ...more })).body.errors.map(
+        ({ pointer, detail }: { pointer: string; detail: string }) => `${pointer} ${detail.split(";")[0]}`,
+      );
+    expect(await said({ foo: "x", secret_key: "x" })).toEqual([
+      "/value/foo foo is no field of this type",
+      "/value/secret_key secret_key is no field of this type",
+    ]);
+    for (const name of ["AKIA4EXAMPLE", "wJalrXUtnFEMI/K7MDENG", "x".repeat(33), "a-b", "_a", ""])
+      expect(await said({ [name]: "x" })).toEqual(["/value value has an unknown field"]);
+    const many = Object.fromEntries(Array.from({ length: 26 * 26 }, (_, n) => [lettersOf(n), "x"]));
+    expect((await said(many)).map((each) => each.split(" ")[0])).toEqual([
+      ...Array.from({ length: 8 }, (_, n) => `/value/${lettersOf(n)}`),
+      "/value",
+    ]);
+  });
 });
+
+const lettersOf = (n: number): string =>
+  String.fromCharCode(97 + Math.floor(n / 26)) + String.fromCharCode(97 + (n % 26));
 
 /** What a 405 allows. */
 const methodsOf = async (api: Promise<Answer>) => {
