@@ -7,6 +7,7 @@ import type { Admission, OwnerKey, PresentedToken } from "../domain/ports.ts";
 import type { DataKeyRecord } from "../domain/sealing-ports.ts";
 import type { ManagerName, Placement, SettingRow } from "../domain/setting.ts";
 import type { AccessNotes } from "./access-notes.ts";
+import { atPath, withVersion } from "./by-key.ts";
 import { type Cell, type Column, arraysOf, bytesCell, unnested } from "./columns.ts";
 import type { Asker, Statement } from "./db.ts";
 import type { DataKeyModel } from "./generated/models.ts";
@@ -116,9 +117,8 @@ const settingStatement: Query<Spot, SettingRowFacts> = {
   columns: spotColumns,
   name: "setting_many",
   text: `SELECT q.n, ${rowFacts("encode(v.sealed, 'hex')", "s.deleted_at", "s.purge_at")} AS facts
-    FROM ${numbered(spotColumns)} JOIN settings s ON ${atSpot("s")}
-    LEFT JOIN setting_versions v
-      ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version`,
+    FROM ${numbered(spotColumns)} CROSS JOIN LATERAL (SELECT * FROM settings s WHERE s.tenant_id = q.tenant_id
+      AND s.owner_type = q.owner_type AND s.owner_id = q.owner_id AND ${atPath("q.path")}) s ${withVersion}`,
 };
 
 /** As Reader.setting. */

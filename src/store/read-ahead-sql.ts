@@ -6,6 +6,7 @@
 import { ACTIONS_BY_ROLE, type OwnerAction, ROLES } from "../domain/access.ts";
 import { takePositions } from "./audit-place.ts";
 import { columns as eventColumns } from "./audit-write.ts";
+import { atPath, withVersion } from "./by-key.ts";
 import type { Statement } from "./db.ts";
 import { server, snapshot } from "./recent-writes.ts";
 
@@ -85,7 +86,7 @@ const subject = "jsonb_build_object('id', s.id, 'path', s.path, 'version', v.ver
 
 /** One at a time, by its key, whatever else the owner has. */
 const atEach = `jsonb_array_elements_text(f.each) WITH ORDINALITY AS e (path, place)
-        CROSS JOIN LATERAL (SELECT * FROM settings s WHERE ${ofOwner} AND s.path = e.path OFFSET 0) s`;
+        CROSS JOIN LATERAL (SELECT * FROM settings s WHERE ${ofOwner} AND ${atPath("e.path")}) s`;
 
 const source = (
   at: boolean,
@@ -93,9 +94,7 @@ const source = (
 ): string => `SELECT ${at} AS at_path, s.path, v.version, ${row} AS facts, ${subject} AS subject,
           v.state = 'enabled' AND (s.expires_at IS NULL OR s.expires_at > f.at) AS is_open,
           ${bytes} AS bytes
-        FROM ${from} LEFT JOIN setting_versions v
-          ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version
-        WHERE ${ofOwner}`;
+        FROM ${from} ${withVersion} WHERE ${ofOwner}`;
 
 /** As read-ahead-rows.ts takes them apart. */
 export const tokenFacts = `CASE WHEN t.id IS NOT NULL THEN json_build_array(t.id, t.name, t.parent_id, t.made_with, t.scopes, t.max_uses, t.uses,
@@ -163,10 +162,10 @@ WITH server AS (SELECT ${server} AS server), q AS (
       coalesce(bool_and(is_open), TRUE) AS all_open, coalesce(bool_or(at_path), FALSE) AS at_path,
       coalesce(json_agg(facts), '[]') AS rows, coalesce(jsonb_agg(subject), '[]') AS subjects
     FROM (
-      (${source(true)} AND s.path = f.exact)
+      (${source(true)} AND ${atPath("f.exact")})
       UNION ALL
-      (${source(false)} AND s.path > f.low AND s.path < f.high AND NOT EXISTS (
-          SELECT FROM settings s WHERE ${ofOwner} AND s.path = f.exact)
+      (${source(false)} AND s.path > f.low AND s.path < f.high AND (
+          SELECT s.id FROM settings s WHERE ${ofOwner} AND ${atPath("f.exact")}) IS NULL
         ORDER BY s.path LIMIT ${ROWS_MAX + 1})
       UNION ALL
       (${source(true, atEach)} ORDER BY e.place)

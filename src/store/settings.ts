@@ -6,6 +6,7 @@ import { VALUE_BYTES_MAX } from "../domain/plaintext.ts";
 import type { OwnerKey, Reader, SettingPage, SettingQuery } from "../domain/ports.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "../domain/setting.ts";
 import type { AccessNotes } from "./access-notes.ts";
+import { atPath, withVersion } from "./by-key.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import type { SettingModel, SettingVersionModel } from "./generated/models.ts";
 import { toSettingRecord, toVersionRecord } from "./rows.ts";
@@ -19,15 +20,13 @@ const settingColumns = `s.tenant_id, s.id, s.owner_type, s.owner_id, s.path, s.t
 const columns = (sealed: boolean): string => `${settingColumns}, v.version, v.state, v.storage, v.manager,
   v.data_key_id, v.location, v.created_at AS version_created_at, v.created_by AS version_created_by,
   v.last_accessed_at AS version_last_accessed_at, v.mac AS version_mac, ${sealed ? "v.sealed" : "NULL::bytea"} AS sealed`;
-// LEFT: a setting whose version row is gone must not be missing from a list without a word.
-const source = `settings s LEFT JOIN setting_versions v
-  ON v.tenant_id = s.tenant_id AND v.setting_id = s.id AND v.version = s.current_version`;
+const source = `settings s ${withVersion}`;
 const ofOwner = "s.tenant_id = $1::uuid AND s.owner_type = $2::text AND s.owner_id = $3::uuid";
 const fits = "($5::text IS NULL OR s.type = $5::text) AND ($6::jsonb IS NULL OR s.labels @> $6::jsonb)";
 
 function exactSelect(sealed: boolean, alive: string, path: string): string {
   return `SELECT ${columns(sealed)}, TRUE AS at_path, (${fits}) AS fits, 1 AS found
-    FROM ${source} WHERE ${ofOwner} AND s.path = ${path} AND ${alive}`;
+    FROM ${source} WHERE ${ofOwner} AND ${alive} AND ${atPath(path)}`;
 }
 
 /** Of a value that lies elsewhere the row says how long it was; one that follows its manager may be any length. */
@@ -58,8 +57,9 @@ function underSelect(sealed: boolean, reach: string): string {
 /** Many full paths at once, deleted or not. */
 const atPathsStatement: Statement = {
   name: "settings_at",
-  text: `SELECT ${columns(true)}, TRUE AS at_path, TRUE AS fits, 1 AS found FROM ${source}
-    WHERE ${ofOwner} AND s.path = ANY($4::text[])`,
+  text: `SELECT here.* FROM unnest($4::text[]) AS p (path) CROSS JOIN LATERAL (
+    SELECT ${columns(true)}, TRUE AS at_path, TRUE AS fits, 1 AS found FROM ${source}
+    WHERE ${ofOwner} AND ${atPath("p.path")}) here`,
 };
 
 type Kind = "exact" | "auto" | "under";
@@ -87,9 +87,9 @@ function textOf(kind: Kind, sealed: boolean): string {
     case "under":
       return `${underSelect(sealed, "s.path > $7::text")} ORDER BY path`;
     case "auto": {
-      const live = `SELECT FROM settings s WHERE ${ofOwner} AND s.path = $12::text AND s.deleted_at IS NULL`;
+      const live = `SELECT s.id FROM settings s WHERE ${ofOwner} AND s.deleted_at IS NULL AND ${atPath("$12::text")}`;
       // The path's own row is among them when it is deleted and those are asked for.
-      const reach = `s.path >= $12::text AND (s.path = $12::text OR s.path > $7::text) AND NOT EXISTS (${live})`;
+      const reach = `s.path >= $12::text AND (s.path = $12::text OR s.path > $7::text) AND (${live}) IS NULL`;
       const under = `SELECT * FROM (${underSelect(sealed, reach)}) beneath`;
       // The same columns on both sides of the UNION.
       return `SELECT *, 0::bigint AS bytes_before, 0::bigint AS metadata_before FROM (${exactSelect(sealed, "s.deleted_at IS NULL", "$12::text")}) here
