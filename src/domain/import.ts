@@ -8,12 +8,12 @@ import { BrokerError, type InputProblem, badInput, conflict } from "./errors.ts"
 import type { Gate } from "./gate.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
-import type { SettingBatch } from "./lifecycle-ports.ts";
+import type { SettingWrite } from "./lifecycle-ports.ts";
 import type { NewId, Reader, Transaction } from "./ports.ts";
 import type { Permit, Sealer, Vault } from "./sealing-ports.ts";
 import { lockPaths } from "./path-lock.ts";
 import { usualPlacement } from "./placement.ts";
-import type { ManagerName, Placement, SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
+import type { ManagerName, Placement, SettingRow } from "./setting.ts";
 import type { Content, SettingChange, Writing } from "./setting-change.ts";
 import { BLANK, type Metadata, assertLasts, withMetadata } from "./setting-metadata.ts";
 import { fresh } from "./settings-write.ts";
@@ -69,12 +69,12 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
     };
   }
 
-  async function write(
+  async function written(
     writing: Writing,
     item: Checked,
     found: SettingRow | null,
     content: Content,
-  ): Promise<SettingRow> {
+  ): Promise<SettingWrite> {
     const { grant, key, path } = writing;
     const live = found === null || found.setting.deleted_at !== null ? null : found;
     const metadata = withMetadata(live?.setting ?? BLANK, item.metadata, "replace");
@@ -87,7 +87,8 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
       deleted_at: null,
       purge_at: null,
     };
-    return change.addVersion(writing, content, next, found === null);
+    const isNew = found === null;
+    return { ...(await change.withVersion(writing, content, next, isNew)), path, isNew };
   }
 
   /**
@@ -155,8 +156,8 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
           const key = keyOf(grant);
           const results: ImportResult[] = [];
           const happenings: Happening[] = [];
-          const rows: SettingRow[] = [];
-          const batch = collecting(tx);
+          const writes: SettingWrite[] = [];
+          const once = askedOnce(tx, writes);
           const present = await rowsAt(tx, grant, items);
           const usual = await usualPlacement(tx, vault, key);
           for (const [index, item] of items.entries()) {
@@ -169,22 +170,22 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
               results.push({ path, outcome, version: found?.setting.current_version ?? 0 });
               continue;
             }
-            const writing = { tx: batch.tx, grant, key, path, last: last.get(path) ?? 0 };
+            const writing = { tx: once, grant, key, path, last: last.get(path) ?? 0 };
             const manager = managerFor(found, usual);
             const sealer = sealers.get(manager);
             if (sealer === undefined) throw new Stale();
             const content = { storage: "envelope" as const, manager, sealer, plaintext: item.plaintext };
-            const row = await write(writing, item, found, content);
-            rows.push(row);
+            const row = await written(writing, item, found, content);
+            writes.push(row);
             results.push({ path, outcome, version: row.version.version });
             const kind = outcome === "created" ? "setting.created" : "setting.version_added";
             happenings.push({ kind, ...subjectOf(row) });
           }
           assertNoConflict(results, grant);
-          await tx.insertBatch(key, batch.rows);
-          const details = { change: "imported", written: String(rows.length) };
+          await tx.writeSettings(key, writes);
+          const details = { change: "imported", written: String(writes.length) };
           const result = { dry_run: false, results };
-          return { result, subjects: rows.map(subjectOf), details, happenings };
+          return { result, subjects: writes.map(subjectOf), details, happenings };
         },
       });
     },
@@ -249,19 +250,26 @@ async function rowsAt(
   return items.map(({ path }) => found.get(path) ?? null);
 }
 
-/** A transaction whose new rows are kept, to be inserted together: a statement each would take seconds for hundreds. */
-function collecting(tx: Transaction): { readonly tx: Transaction; readonly rows: SettingBatch } {
-  const settings: SettingRecord[] = [];
-  const versions: VersionRecord[] = [];
-  const lastVersions: { readonly path: string; readonly version: number }[] = [];
-  const kept: Pick<Transaction, "insertSetting" | "insertVersion" | "setLastVersion" | "countKept"> = {
-    countKept: async (key, what, most) =>
-      (await tx.countKept(key, what, most)) + (what === "settings" ? settings : versions).length,
-    insertSetting: async (row) => void settings.push(row),
-    insertVersion: async (row) => void versions.push(row),
-    setLastVersion: async (_key, path, version) => void lastVersions.push({ path, version }),
+/**
+ * A transaction that is asked once what holds to its end, or changes only by what is about to be written: a statement
+ * for each setting would take seconds for hundreds.
+ */
+function askedOnce(tx: Transaction, writes: readonly SettingWrite[]): Transaction {
+  const kept = new Map<string, Promise<number>>();
+  const held = new Map<string, Promise<boolean>>();
+  const once: Pick<Transaction, "countKept" | "holdDataKey"> = {
+    async countKept(key, what, most) {
+      const before = kept.get(what) ?? tx.countKept(key, what, most);
+      kept.set(what, before);
+      return (await before) + (what === "settings" ? writes.filter(({ isNew }) => isNew) : writes).length;
+    },
+    holdDataKey(tenantId, id) {
+      const isHeld = held.get(id) ?? tx.holdDataKey(tenantId, id);
+      held.set(id, isHeld);
+      return isHeld;
+    },
   };
-  return { tx: { ...tx, ...kept }, rows: { settings, versions, lastVersions } };
+  return { ...tx, ...once };
 }
 
 async function loadKeys(vault: Vault, permit: Permit, rows: readonly (SettingRow | null)[]): Promise<void> {

@@ -3,7 +3,7 @@
 import type { Owner, SettingPath } from "./address.ts";
 import type { ChangeEvent, ChangeKind } from "./change-events.ts";
 import type { OwnerKey, Page, PageQuery } from "./ports.ts";
-import type { SettingRecord, SettingRow, VersionRecord } from "./setting.ts";
+import type { SettingRecord, SettingRow } from "./setting.ts";
 
 /** Who last read which version of a setting. */
 export type ReaderRecord = {
@@ -111,12 +111,8 @@ export type RotationRecord = Owner & {
   readonly ended_at: Date | null;
 };
 
-/** New rows of many settings. */
-export type SettingBatch = {
-  readonly settings: readonly SettingRecord[];
-  readonly versions: readonly VersionRecord[];
-  readonly lastVersions: readonly { readonly path: string; readonly version: number }[];
-};
+/** A setting with a new version of its value, which is the current one. */
+export type SettingWrite = SettingRow & { readonly path: SettingPath; readonly isNew: boolean };
 
 /** What may be there to do, for whoever comes by now and then. */
 export type WaitingWork =
@@ -157,8 +153,8 @@ export type LifecycleReads = {
 export type LifecycleWrites = {
   /** As lockPath, for many, in the order of the paths; answers `lastVersion` by path. */
   lockPaths(key: OwnerKey, paths: readonly SettingPath[]): Promise<ReadonlyMap<string, number>>;
-  /** As insertSetting, insertVersion and setLastVersion, for many. */
-  insertBatch(key: OwnerKey, batch: SettingBatch): Promise<void>;
+  /** As insertSetting or updateSetting, insertVersion and setLastVersion, for many of one owner at once. */
+  writeSettings(key: OwnerKey, writes: readonly SettingWrite[]): Promise<void>;
   /** Events, and a delivery for each webhook that asks for them: committed with the change, or not at all. */
   announce(changes: readonly ChangeEvent[]): Promise<void>;
   insertWebhook(row: WebhookRecord): Promise<void>;

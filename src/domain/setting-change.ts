@@ -164,21 +164,26 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
     });
   }
 
-  /** Writes a new version and what it makes of the setting. @throws Stale as nextVersion does */
-  async function addVersion(
+  /** A new version and what it makes of the setting, to be written. @throws Stale as nextVersion does */
+  async function withVersion(
     writing: Writing,
     content: Content,
     setting: Omit<SettingRecord, "mac" | "current_version" | "current_since">,
-    insert: boolean,
+    isNew: boolean,
   ): Promise<SettingRow> {
-    const { tx, key, path, grant } = writing;
-    const version = await nextVersion(writing, content, setting, insert);
-    const number = version.version;
-    const signed = vault.signSetting({ ...setting, current_version: number, current_since: grant.at });
-    await (insert ? tx.insertSetting(signed) : tx.updateSetting(signed));
-    await tx.insertVersion(version);
-    await tx.setLastVersion(key, path, number);
-    return { setting: signed, version };
+    const version = await nextVersion(writing, content, setting, isNew);
+    const current = { current_version: version.version, current_since: writing.grant.at };
+    return { setting: vault.signSetting({ ...setting, ...current }), version };
+  }
+
+  /** Writes a new version and what it makes of the setting. @throws Stale as nextVersion does */
+  async function addVersion(...given: Parameters<typeof withVersion>): Promise<SettingRow> {
+    const [{ tx, key, path }, , , isNew] = given;
+    const row = await withVersion(...given);
+    await (isNew ? tx.insertSetting(row.setting) : tx.updateSetting(row.setting));
+    await tx.insertVersion(row.version);
+    await tx.setLastVersion(key, path, row.version.version);
+    return row;
   }
 
   /** Writes a new version beside the current one, which stays current: only who names its number reads it. */
@@ -218,7 +223,7 @@ export function createSettingChange(gate: Gate, vault: Vault, quotas: Quotas) {
     if (displaced.length > 0) await tx.unsettle(tenant_id, setting_id);
   }
 
-  return { changeAt, saved, current, addVersion, addPending };
+  return { changeAt, saved, current, withVersion, addVersion, addPending };
 }
 
 export const shown = (row: SettingRow): Setting =>

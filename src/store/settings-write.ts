@@ -9,6 +9,7 @@ import type { SettingModel } from "./generated/models.ts";
 import { holdOwner, own } from "./locks.ts";
 import { unsettleSecrets } from "./managed-secrets.ts";
 import { toSettingRecord } from "./rows.ts";
+import { type Written, flush } from "./shared-flush.ts";
 
 /** Updating the row to what it is locks it, whether or not it was there before. */
 const lockPathStatement: Statement = {
@@ -27,11 +28,6 @@ const lockPathsStatement: Statement = {
     FROM unnest($4::text[]) AS p (path) ORDER BY path COLLATE "C"
     ON CONFLICT (tenant_id, owner_type, owner_id, path) DO UPDATE SET last_version = path_ledger.last_version
     RETURNING path, last_version`,
-};
-const setLastStatement: Statement = {
-  name: "set_last_versions",
-  text: `UPDATE path_ledger l SET last_version = p.version FROM unnest($4::text[], $5::text[]::int[]) AS p (path, version)
-    WHERE l.tenant_id = $1::uuid AND l.owner_type = $2::text AND l.owner_id = $3::uuid AND l.path = p.path`,
 };
 const duePurgesStatement: Statement = {
   name: "lock_due_purges",
@@ -73,7 +69,7 @@ type SettingWrites = Pick<
   Transaction,
   | "lockPath"
   | "lockPaths"
-  | "insertBatch"
+  | "writeSettings"
   | "setLastVersion"
   | "insertSetting"
   | "updateSetting"
@@ -112,13 +108,12 @@ export function settingWrites(db: Db): SettingWrites {
       return new Map(rows.map(({ path, last_version }) => [path, last_version]));
     },
 
-    async insertBatch(key, { settings, versions, lastVersions }) {
-      await prisma.setting.createMany({ data: settings.map(settingData) });
-      await prisma.settingVersion.createMany({ data: versions.map(versionData) });
-      const paths = lastVersions.map(({ path }) => path);
-      const numbers = lastVersions.map(({ version }) => String(version));
-      const params = [key.tenant_id, key.owner_type, key.owner_id, paths, numbers];
-      await db.query(setLastStatement, params);
+    async writeSettings(key, writes) {
+      const written = writes.map(({ setting, version, path, isNew }): Written => {
+        const last = { key, path, version: version.version };
+        return { setting: { ...setting, is_new: isNew }, last, versions: [version], events: [], changes: [] };
+      });
+      if (written.length > 0) await flush(db, written, []);
     },
 
     async setLastVersion(key, path, version) {
