@@ -1,5 +1,5 @@
-// How many refused credentials an address block gets answered 401 before it gets 429: 100 a minute. It slows guessing
-// and keeps refusals from filling the disk; it never stands in the way of a credential that verifies.
+// How many refused credentials that may be guesses an address block gets answered 401 before it gets 429: 100 a minute.
+// It slows guessing, and never stands in the way of a credential that verifies.
 // Bounded in memory, whatever comes: past 50,000 blocks the oldest window is given up. Each replica counts for itself.
 import type { RefusalLimit } from "../domain/admission.ts";
 import type { Clock } from "../domain/ports.ts";

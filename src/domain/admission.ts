@@ -109,7 +109,7 @@ export class Denied extends Error {
 }
 export type Denial = Extract<Decision, { verdict: "deny" }>;
 
-/** Decides whether one more refused credential from an address is still answered 401 or already 429. */
+/** Decides whether one more refused credential, that may be a guess, is still answered 401 or already 429. */
 export type RefusalLimit = {
   /** How many of an address are answered 401 in a minute. */
   readonly max: number;

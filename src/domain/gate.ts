@@ -48,25 +48,34 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
 
-  /** Counts a refused credential; the error that says so. */
+  /** Puts a refused credential on record; the error that says so. One that may be guessed at is counted first. */
   async function refuse(
     context: RequestContext,
     refusal: Refused,
     client?: string,
     failure: ErrorCode = "unauthenticated",
+    isGuess = true,
   ): Promise<BrokerError> {
-    const ofClient = client === undefined ? 0 : refusals.count(client);
-    const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(context.ip)));
-    if (waitSeconds > 0) return tooManyRefused(waitSeconds, refusals.max);
+    if (isGuess) {
+      const ofClient = client === undefined ? 0 : refusals.count(client);
+      const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(context.ip)));
+      if (waitSeconds > 0) return tooManyRefused(waitSeconds, refusals.max);
+    }
     const { who, reason } = refusal;
     await store.countRefusal(eventOf(context, who, SIGN_IN, null, "denied", { reason }));
     return unauthenticated(refusal, failure);
   }
 
+  /** Of a request. Who presents nothing guesses nothing, nor does who has a token that was good once. */
+  function refused({ context, client }: Caller, refusal: Refused): Promise<BrokerError> {
+    const isGuess = client !== undefined || (refusal.reason !== "absent" && refusal.who.token_id === null);
+    return refuse(context, refusal, client, "unauthenticated", isGuess);
+  }
+
   async function admitted(caller: Caller, need: Need, early?: Early): Promise<Grant> {
     const found = standpoint(caller, need, early?.source ?? source, early?.at);
     const { grant, facts } = await found.catch(async (error: unknown) => {
-      throw error instanceof Refused ? await refuse(caller.context, error, caller.client) : error;
+      throw error instanceof Refused ? await refused(caller, error) : error;
     });
     const decision = judge(facts, need.ask);
     if (decision.verdict === "allow") return grant;
@@ -81,7 +90,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     error: unknown,
     follows?: AuditEvent,
   ): Promise<never> {
-    if (error instanceof Refused) throw await refuse(caller.context, error, caller.client);
+    if (error instanceof Refused) throw await refused(caller, error);
     if (error instanceof Denied) {
       const denials = denialsFor(caller, need, grant, error);
       await Promise.all(denials.map((each) => store.record(each)));

@@ -187,7 +187,10 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
     }
     const admit = (credential: Credential): void => {
       state.credential = credential;
-      if (!isPresented(credential)) return void refuse(request, done);
+      if (!isPresented(credential)) {
+        const tooMany = credential.kind === "absent" ? limiter.admitTokenless(request.ip) : null;
+        return void (tooMany === null ? refuse(request, done) : done(tooMany));
+      }
       done(limiter.admit(state) ?? queryError(request, state));
     };
     const credential = credentialOf(request.raw, accessTokens);

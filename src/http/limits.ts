@@ -13,6 +13,8 @@ export type LimitOptions = {
   readonly unitsPerSecond: number;
   /** Requests a second from one address to what changes something without a token. */
   readonly publicPerSecond: number;
+  /** Requests a second from one address that have no token, and are told so. */
+  readonly tokenlessPerSecond: number;
   /** Requests a second from one address to whatever is not about the broker itself; 0: no bound. */
   readonly addressPerSecond: number;
 };
@@ -20,6 +22,7 @@ export type LimitOptions = {
 export const DEFAULT_LIMITS: LimitOptions = {
   unitsPerSecond: 2_000,
   publicPerSecond: 100,
+  tokenlessPerSecond: 1_000,
   addressPerSecond: 0,
 };
 
@@ -57,6 +60,7 @@ export class Buckets {
 export function createLimiter(options: LimitOptions, clock: Clock) {
   const byCredential = new Buckets(options.unitsPerSecond, clock);
   const byAddress = new Buckets(options.publicPerSecond, clock);
+  const tokenlessByAddress = new Buckets(options.tokenlessPerSecond, clock);
   const allByAddress = new Buckets(options.addressPerSecond, clock);
 
   return {
@@ -76,9 +80,14 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
       return take(allByAddress.of(addressBlock(request.ip)), "This address asks too much; wait a little.");
     },
 
-    /** The same for whoever has no token, by address. */
+    /** The same for what is done without a token, by address. */
     admitAddress(ip: string): BrokerError | null {
       return take(byAddress.of(addressBlock(ip)), "Too many requests from this address.");
+    },
+
+    /** The same for what lacks a token. */
+    admitTokenless(ip: string): BrokerError | null {
+      return take(tokenlessByAddress.of(addressBlock(ip)), "Too many requests without a token.");
     },
   };
 }

@@ -86,7 +86,7 @@ const ifTheSame = (name: string): string =>
 const countStatement: Statement = {
   name: "count_refusal",
   text: `${insertOne}
-    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + 1,
+    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + EXCLUDED.count,
       ${["principal_id", "token_id"].map(ifTheSame).join(", ")}
     WHERE audit_events.position IS NULL RETURNING id`,
 };
@@ -119,6 +119,9 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
   const queue: Waiting[] = [];
   const writes = new Set<Promise<void>>();
   let isScheduled = false;
+  // Refusals that are one event, and come while it is written, are counted together by the next write of it.
+  const refusals = new Map<string, { event: AuditEvent; readonly written: Promise<void> }>();
+  const counting = new Map<string, Promise<void>>();
 
   /** The events of one turn of the event loop go together. */
   function schedule(): void {
@@ -155,6 +158,22 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
     }
   }
 
+  async function count(event: AuditEvent): Promise<void> {
+    try {
+      for (let late = 0; late <= latenessMax; late++) {
+        // Its minute may be over for everybody else, where this replica's clock is behind: then a later one's event.
+        const at = new Date(event.at.getTime() + (2 ** late - 1) * minuteMs);
+        const counted = { ...event, id: refusalId(event.ip, event.reason, at), at };
+        if ((await db.query(countStatement, valuesOf(counted))).length === 0) continue;
+        for (let each = 0; each < event.count; each++) observer.recorded?.(counted);
+        return;
+      }
+    } catch (error) {
+      throw unwritten(asBrokerError(error));
+    }
+    throw unavailable("The audit log cannot be written just now: this replica's clock is far behind.");
+  }
+
   return {
     record(event) {
       return new Promise<void>((done, failed) => {
@@ -163,21 +182,26 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
       });
     },
 
-    async countRefusal(event) {
-      const block = addressBlock(event.ip);
-      try {
-        for (let late = 0; late <= latenessMax; late++) {
-          // Its minute may be over for everybody else, where this replica's clock is behind: then a later one's event.
-          const at = new Date(event.at.getTime() + (2 ** late - 1) * minuteMs);
-          const counted = { ...event, id: refusalId(block, event.reason, at), ip: block, at };
-          if ((await db.query(countStatement, valuesOf(cleanEvent(counted)))).length === 0) continue;
-          observer.recorded?.(cleanEvent(counted));
-          return;
-        }
-      } catch (error) {
-        throw unwritten(asBrokerError(error));
+    countRefusal(event) {
+      const one = cleanEvent({ ...event, ip: addressBlock(event.ip) });
+      const key = refusalId(one.ip, one.reason, one.at);
+      const waiting = refusals.get(key);
+      if (waiting !== undefined) {
+        waiting.event = together(waiting.event, one);
+        return waiting.written;
       }
-      throw unavailable("The audit log cannot be written just now: this replica's clock is far behind.");
+      const before = counting.get(key) ?? Promise.resolve();
+      const next = { event: one, written: before.then(write, write) };
+      async function write(): Promise<void> {
+        refusals.delete(key);
+        const written = count(next.event).finally(() => {
+          if (counting.get(key) === written) counting.delete(key);
+        });
+        counting.set(key, written);
+        await written;
+      }
+      refusals.set(key, next);
+      return next.written;
     },
 
     async drain() {
@@ -187,6 +211,16 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
         else await new Promise(setImmediate);
       }
     },
+  };
+}
+
+/** Two refusals as one event, that names nobody for what others did as well. */
+function together(one: AuditEvent, more: AuditEvent): AuditEvent {
+  return {
+    ...one,
+    principal_id: one.principal_id === more.principal_id ? one.principal_id : null,
+    token_id: one.token_id === more.token_id ? one.token_id : null,
+    count: one.count + more.count,
   };
 }
 
@@ -211,7 +245,7 @@ function unwritten({ cause }: Error) {
 }
 
 /** The same UUIDv7 for the same address, reason and minute, on every replica: its time, then bits of a hash. */
-function refusalId(block: string, reason: string | null, at: Date): string {
+function refusalId(block: string | null, reason: string | null, at: Date): string {
   const minute = Math.floor(at.getTime() / minuteMs) * minuteMs;
   const hash = createHash("sha256")
     .update(JSON.stringify([block, reason, minute]))

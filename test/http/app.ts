@@ -42,7 +42,12 @@ export async function testApp(
     {
       broker: { ...stub, identify } as unknown as Broker,
       logger: createLogger("trace", { write: (line) => void lines.push(line) }),
-      limits: { unitsPerSecond: 1_000, publicPerSecond: 1_000, addressPerSecond: 0 },
+      limits: {
+        unitsPerSecond: 1_000,
+        publicPerSecond: 1_000,
+        tokenlessPerSecond: 1_000,
+        addressPerSecond: 0,
+      },
       shedding: NO_SHEDDING,
       health: async () => ({ database: "ok", audit: "ok", managers: { local: "ok" } }),
       metrics: createMetrics({ ofProcess: false }),

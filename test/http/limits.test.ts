@@ -16,7 +16,10 @@ test("a request is one unit, an opened value one more, debts are paid before the
       charge(request, opened);
       return { text: "x" };
     }),
-    { clock, limits: { unitsPerSecond: 10, publicPerSecond: 10, addressPerSecond: 0 } },
+    {
+      clock,
+      limits: { unitsPerSecond: 10, publicPerSecond: 10, tokenlessPerSecond: 10, addressPerSecond: 0 },
+    },
   );
   const ask = () => app.inject({ url: "/thing", headers: auth });
   const first = await ask();
@@ -47,7 +50,7 @@ test("a request is one unit, an opened value one more, debts are paid before the
 
 test("each token has its own allowance, and one without a token has none to lose", async () => {
   const { clock } = turning();
-  const limits = { unitsPerSecond: 1, publicPerSecond: 1, addressPerSecond: 0 };
+  const limits = { unitsPerSecond: 1, publicPerSecond: 1, tokenlessPerSecond: 1, addressPerSecond: 0 };
   const one = await testApp(
     route("GET", "/thing", () => ({ text: "x" })),
     { clock, limits },
@@ -60,6 +63,28 @@ test("each token has its own allowance, and one without a token has none to lose
   expect(await ask(other.auth)).toBe(200);
   expect(await ask({})).toBe(401);
   await Promise.all([one.app.close(), other.app.close()]);
+});
+
+test("without a token an address is told so 401 up to so many times a second, then 429; others are not", async () => {
+  const { clock, pass } = turning();
+  const limits = { unitsPerSecond: 10, publicPerSecond: 10, tokenlessPerSecond: 3, addressPerSecond: 0 };
+  const { app, auth } = await testApp(
+    route("GET", "/thing", () => ({ text: "x" })),
+    { clock, limits },
+  );
+  const ask = (remoteAddress: string, headers = {}) => app.inject({ url: "/thing", headers, remoteAddress });
+  for (let each = 0; each < 3; each++) expect((await ask("192.0.2.1")).statusCode).toBe(401);
+  const refused = await ask("192.0.2.1");
+  expect([refused.statusCode, refused.json().code, refused.headers["retry-after"]]).toEqual([
+    429,
+    "rate_limited",
+    "1",
+  ]);
+  expect((await ask("192.0.2.2")).statusCode).toBe(401);
+  expect((await ask("192.0.2.1", auth)).statusCode).toBe(200);
+  pass(1_000);
+  expect((await ask("192.0.2.1")).statusCode).toBe(401);
+  await app.close();
 });
 
 test("memory is bounded, and a clock set back neither fills nor empties", () => {

@@ -8,7 +8,12 @@ import { Fields, answer, stream } from "../../src/http/schemas/kit.ts";
 import { Type } from "@fastify/type-provider-typebox";
 import { problems, publicProblems } from "../../src/http/problem.ts";
 
-const limits = { unitsPerSecond: 1_000, publicPerSecond: 1_000, addressPerSecond: 0 };
+const limits = {
+  unitsPerSecond: 1_000,
+  publicPerSecond: 1_000,
+  tokenlessPerSecond: 1_000,
+  addressPerSecond: 0,
+};
 
 /** Requests that end when they are told to. */
 function held() {

@@ -1,6 +1,15 @@
 // Contract, section 3's table: what is refused too often, and what costs too much, is 429; never a token that verifies.
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type TestBroker, type World, client, furnish, settingsUrl, startBroker } from "../harness/broker.ts";
+import { tokenMaker } from "../../src/auth/api-token.ts";
+import {
+  type Api,
+  type TestBroker,
+  type World,
+  client,
+  furnish,
+  settingsUrl,
+  startBroker,
+} from "../harness/broker.ts";
 import { narrower, statuses } from "./rights-kit.ts";
 import { withCredentials } from "./sign-in-kit.ts";
 
@@ -18,7 +27,8 @@ afterAll(async () => {
 });
 
 test("of 130 refused sign-ins from one address 100 are 401; the rest 429, told when to come again", async () => {
-  const wrong = ["", "nonsense", `${world.writer.api.token.slice(0, -1)}!`].map((token) =>
+  const unknown = tokenMaker.newToken().token;
+  const wrong = [unknown, "nonsense", `${world.writer.api.token.slice(0, -1)}!`].map((token) =>
     client(broker.url, token),
   );
   const answers = await Promise.all(
@@ -37,13 +47,17 @@ test("of 130 refused sign-ins from one address 100 are 401; the rest 429, told w
   expect([code.status, code.headers.get("ratelimit-remaining")]).toEqual([429, "0"]);
 });
 
-test("of a token that is no good any more they tell the limit of refusals, and not what it may still cost", async () => {
-  const { api, id } = await narrower(broker, world.writer.api, {});
-  await world.writer.api.delete(`/tokens/${id}`);
-  const { status, headers } = await broker.as(api.token).get("/auth/me");
-  expect(status).toBe(429);
-  expect([headers.get("ratelimit-limit"), headers.get("ratelimit-remaining")]).toEqual(["100", "0"]);
-  expect(headers.get("ratelimit-reset")).toBe(headers.get("retry-after"));
+test("who presents no token, or one that was good once, guesses nothing: 401 however often", async () => {
+  const { writer } = world;
+  const revoked = await narrower(broker, writer.api, {});
+  await writer.api.delete(`/tokens/${revoked.id}`);
+  const used = await narrower(broker, writer.api, { max_uses: 10 });
+  const repeat = (api: Api, times: number) =>
+    statuses(Array.from({ length: times }, () => api.get("/auth/me")));
+  expect(new Set(await repeat(client(broker.url, ""), 150))).toEqual(new Set([401]));
+  expect(new Set(await repeat(broker.as(revoked.api.token), 150))).toEqual(new Set([401]));
+  const race = await repeat(broker.as(used.api.token), 150);
+  expect([200, 401].map((wanted) => race.filter((status) => status === wanted).length)).toEqual([10, 140]);
 });
 
 test("a token that verifies is not refused for them, nor is its holder's 400, 403 or 404", async () => {
@@ -67,14 +81,18 @@ test("every refusal is one counted event per address, reason and minute", async 
     each.reason,
     each.count,
   ]);
-  const counts: number[] = seen.map(([, , count]: [string, string, number]) => count);
-  expect(counts.reduce((sum, count) => sum + count, 0)).toBe(100);
+  const countOf = (reasons: readonly string[]): number =>
+    seen
+      .filter(([, reason]: [string, string]) => reasons.includes(reason))
+      .reduce((sum: number, [, , count]: [string, string, number]) => sum + count, 0);
+  expect(countOf(["unknown", "malformed"])).toBe(100);
+  expect(["absent", "revoked", "used_up"].map((reason) => countOf([reason]))).toEqual([150, 150, 140]);
   expect(new Set(seen.map(([ip]: [string]) => ip))).toEqual(new Set(["127.0.0.1"]));
   expect(new Set(seen.map(([, reason]: [string, string]) => reason))).toEqual(
-    new Set(["absent", "malformed"]),
+    new Set(["unknown", "malformed", "absent", "revoked", "used_up"]),
   );
   // A minute may have ended meanwhile: then each reason has two.
-  expect(seen.length).toBeLessThanOrEqual(4);
+  expect(seen.length).toBeLessThanOrEqual(10);
 });
 
 test("a good token with another's client id is told so too, and that is no use of it", async () => {

@@ -1,6 +1,7 @@
 // What writing to the audit log promises: an event is durable when its promise resolves, one bad event fails alone, and
 // refused credentials are counted.
-import { describe, expect, test } from "vitest";
+import pg from "pg";
+import { describe, expect, test, vi } from "vitest";
 import type { AuditEvent } from "../../src/domain/audit.ts";
 import { auditQuery, event, idsOf, newId, openFixture } from "./fixture.ts";
 
@@ -146,8 +147,51 @@ describe("writing events", () => {
     };
     await refused("revoked", one, one);
     await refused("expired", one, other, one);
+    await Promise.all([refused("disabled", one), refused("disabled", one)]);
+    await Promise.all([refused("address", one), refused("address", other), refused("address", one)]);
     const { events } = await store.reader.audit(auditQuery("instance"));
     const seen = events.map(({ reason, count, principal_id }) => `${reason} ${count} ${principal_id}`);
-    expect(seen.toSorted()).toEqual(["expired 3 null", `revoked 2 ${one}`]);
+    expect(seen.toSorted()).toEqual([
+      "address 3 null",
+      `disabled 2 ${one}`,
+      "expired 3 null",
+      `revoked 2 ${one}`,
+    ]);
+  });
+
+  test("refusals that come while others are written are written together, and each is counted before it is told", async () => {
+    const { store, driver } = await openFixture();
+    const refusal = () => event(null, { ip: "192.0.2.7", reason: "revoked", at: new Date() });
+    const spy = vi.spyOn(pg.Query.prototype, "submit");
+    let told = 0;
+    await Promise.all(
+      Array.from({ length: 500 }, async (_, index) => {
+        if (index >= 250) await new Promise(setImmediate);
+        await store.countRefusal(refusal());
+        told += 1;
+      }),
+    );
+    const writes = spy.mock.contexts.filter((query) => (query as { name?: string }).name === "count_refusal");
+    spy.mockRestore();
+    expect(writes.length).toBeLessThan(20);
+    expect(told).toBe(500);
+    const { rows } = await driver.query("SELECT sum(count)::int AS count FROM audit_events");
+    expect(rows).toEqual([{ count: 500 }]);
+  });
+
+  test("where they cannot be written each of those that wait is told so, and the next ones are written", async () => {
+    const { store, driver } = await openFixture();
+    const refusal = () => event(null, { ip: "192.0.2.7", reason: "revoked", at: new Date() });
+    await driver.query("ALTER TABLE audit_events ADD CONSTRAINT closed CHECK (FALSE) NOT VALID");
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 10 }, () => store.countRefusal(refusal())),
+    );
+    expect(outcomes.every((each) => each.status === "rejected" && each.reason.code === "unavailable")).toBe(
+      true,
+    );
+    await driver.query("ALTER TABLE audit_events DROP CONSTRAINT closed");
+    await store.countRefusal(refusal());
+    const { rows } = await driver.query("SELECT sum(count)::int AS count FROM audit_events");
+    expect(rows).toEqual([{ count: 1 }]);
   });
 });
