@@ -9,6 +9,7 @@ import { type TracingSettings, tracingSettings } from "./config-tracing.ts";
 import { areCidrs } from "./domain/cidr.ts";
 import type { ExternalAllow } from "./domain/external.ts";
 import type { TrustedIssuer } from "./domain/federation-ports.ts";
+import { MASTER_KEY_FORM, masterKeyBytes } from "./domain/master-key-text.ts";
 import { MANAGERS, type ManagerName, type Storage } from "./domain/setting.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
@@ -252,6 +253,10 @@ function givenKey(name: string, text: (name: string) => string | null, problems:
   const [key, file] = [text(name), text(`${name}_FILE`)];
   if (key !== null && file !== null) problems.push(`${name} and ${name}_FILE exclude each other.`);
   if (file !== null) return { from: "file", path: resolve(file) };
+  const bytes = key === null ? null : masterKeyBytes(key);
+  if (key !== null && bytes === null)
+    problems.push(`${name} is ${MASTER_KEY_FORM}; \`coffer keygen\` prints one.`);
+  bytes?.fill(0);
   return key === null ? null : { from: "environment", text: new Hidden(key) };
 }
 

@@ -83,6 +83,22 @@ describe("check-config", () => {
       expect(stderr).toContain(name);
     expect(stderr).not.toContain(secret);
   });
+
+  test("among them keys that are none, in whatever is wrong of them", async () => {
+    for (const key of ["abc", "ab".repeat(31), `${"ab".repeat(31)}zz`, `${"A".repeat(42)}*`]) {
+      const environment = {
+        COFFER_HOME: home.path,
+        COFFER_PORT: "x",
+        COFFER_MASTER_KEY: key,
+        COFFER_MASTER_KEY_NEXT: key,
+      };
+      const { code, stderr } = await coffer(["check-config"], environment);
+      expect(code).toBe(2);
+      for (const name of ["COFFER_PORT", "COFFER_MASTER_KEY ", "COFFER_MASTER_KEY_NEXT "])
+        expect(stderr).toContain(`- ${name}`);
+      expect(stderr).not.toContain(key);
+    }
+  });
 });
 
 describe("keygen", () => {

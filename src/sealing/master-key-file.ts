@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { link, open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { MASTER_KEY_FORM } from "../domain/master-key-text.ts";
 import { generateMasterKey, parseMasterKey } from "./master-key.ts";
 
 const FILE_BYTES_MAX = 1_024;
@@ -15,7 +16,14 @@ const FORBIDDEN_MODE = { owner: 0o077, group: 0o037 } as const;
  * @throws Error naming the path, when it is missing (code ENOENT), open to others, or holds no master key
  */
 export async function readMasterKeyFile(path: string, readers: keyof typeof FORBIDDEN_MODE): Promise<Buffer> {
-  const file = await open(path, "r");
+  const file = await open(path, "r").catch((error: NodeJS.ErrnoException) => {
+    throw Object.assign(
+      new Error(`The master key's file ${path} cannot be read: ${error.code ?? error.name}.`),
+      {
+        code: error.code,
+      },
+    );
+  });
   try {
     // Of the open file, not of the path: nobody can swap it in between.
     const { mode, size } = await file.stat();
@@ -31,9 +39,7 @@ export async function readMasterKeyFile(path: string, readers: keyof typeof FORB
     try {
       return parseMasterKey(content.toString("latin1"));
     } catch (error) {
-      throw new Error(`The file ${path} holds no master key: 64 hexadecimal digits, or base64 of 32 bytes.`, {
-        cause: error,
-      });
+      throw new Error(`The file ${path} holds no master key: ${MASTER_KEY_FORM}.`, { cause: error });
     } finally {
       content.fill(0);
     }

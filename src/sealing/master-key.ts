@@ -2,6 +2,7 @@
 // descends. It is used for nothing but deriving: each use has its own subkey, so that none can stand in for another.
 // No error here repeats any of a key's text, and the raw bytes are zeroed once the subkeys exist.
 import { type KeyObject, createSecretKey, hkdfSync, randomBytes } from "node:crypto";
+import { MASTER_KEY_FORM, masterKeyBytes } from "../domain/master-key-text.ts";
 import { KEY_BYTES, takeKey } from "./envelope.ts";
 
 /** What is derived from the master key. Printing it shows no key: KeyObjects are opaque, the check value is public. */
@@ -29,22 +30,12 @@ export function generateMasterKey(): string {
   return text;
 }
 
-/**
- * Reads a master key: 32 bytes as hexadecimal (64 digits), base64 or base64url (43 characters, and `=` or not).
- * White space around it is passed over; anything else is refused rather than guessed at, so that a truncated
- * key is never taken for a key.
- * @throws Error that names the rule, never the text
- */
+/** Reads a master key. @throws Error that names the rule, never the text */
 export function parseMasterKey(text: string): Buffer {
-  const trimmed = text.trim();
-  if (/^[0-9a-f]{64}$/i.test(trimmed)) return Buffer.from(trimmed, "hex");
-  const bare = trimmed.replace(/=$/, "").replaceAll("+", "-").replaceAll("/", "_");
-  const bytes = Buffer.from(bare, "base64url");
-  // Node skips what is no base64; encoding again shows whether it skipped anything.
-  if (bytes.length === KEY_BYTES && bytes.toString("base64url") === bare) return bytes;
-  throw new Error(
-    `A master key is ${KEY_BYTES} random bytes as 64 hexadecimal digits or as base64; this text is neither.`,
-  );
+  const bytes = masterKeyBytes(text);
+  if (bytes === null)
+    throw new Error(`A master key is ${KEY_BYTES} random bytes as ${MASTER_KEY_FORM}; this text is neither.`);
+  return bytes;
 }
 
 /**

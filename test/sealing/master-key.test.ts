@@ -178,7 +178,9 @@ describe("the master key's file", () => {
     await symlink(join(home, "gone"), path);
     await expect(loadOrCreateMasterKeyFile(path)).rejects.toThrow("ENOENT");
     await expect(loadOrCreateMasterKeyFile(join(home, "no/master.key"))).rejects.toThrow("ENOENT");
-    await expect(readMasterKeyFile(join(home, "gone"), "owner")).rejects.toThrow("ENOENT");
+    await expect(readMasterKeyFile(join(home, "gone"), "owner")).rejects.toThrow(
+      `The master key's file ${join(home, "gone")} cannot be read: ENOENT.`,
+    );
   });
 });
 
