@@ -5,6 +5,7 @@ import type { AuditEvent } from "../domain/audit.ts";
 import { subjectOf } from "../domain/opening.ts";
 import { ACCESS_NOTED_SECONDS } from "../domain/ports.ts";
 import type { FoundAhead } from "../domain/read-ahead.ts";
+import { createRecent } from "../domain/recent.ts";
 import type { SettingRow } from "../domain/setting.ts";
 import { type Asked, cellsOf, coversAll } from "./asked-ahead.ts";
 import type { SealedUpTo } from "./audit-place.ts";
@@ -36,6 +37,7 @@ const pagesWeightMax = 100_663_296;
 const whoWeightMax = 8_388_608;
 const standingsWeightMax = 33_554_432;
 const standingWeight = 1_024;
+const tooLongMax = 4_096;
 /** A page is found anew after so long: that a row was read by way of another replica is no write, and would never be seen. */
 const pageMs = ACCESS_NOTED_SECONDS * 1_000;
 
@@ -45,9 +47,16 @@ const pageMs = ACCESS_NOTED_SECONDS * 1_000;
  */
 const MANY = 5;
 
-/** `whole`: the answer, to be confirmed. Null: it is to be found, or, where its page is known, who reads it alone. */
-export type Known = { readonly whole: Confirmable | null; readonly isPageKnown: boolean };
-export const NOTHING_KNOWN: Known = { whole: null, isPageKnown: false };
+/**
+ * `whole`: the answer, to be confirmed. Null: it is to be found, or, where its page is known, or known to be more than is
+ * read ahead, who reads it alone.
+ */
+export type Known = {
+  readonly whole: Confirmable | null;
+  readonly isPageKnown: boolean;
+  readonly isTooLong: boolean;
+};
+export const NOTHING_KNOWN: Known = { whole: null, isPageKnown: false, isTooLong: false };
 
 const isPast = (end: Date | null, now: Date): boolean => end !== null && end <= now;
 
@@ -61,14 +70,21 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   const pages = createKept<KnownPage>(pagesWeightMax);
   const whos = createKept<KnownWho>(whoWeightMax);
   const standings = createKept<KnownStanding>(standingsWeightMax);
+  /** By page, when it was last found to be more than is read ahead: looking for it is in vain for a while. */
+  const tooLong = createRecent<number>(tooLongMax);
 
   /** What is known of a read that may be put on record now, if nothing was written since. */
   function known(ask: Asked): Known {
     const page = knownPage(ask);
-    if (page === null) return NOTHING_KNOWN;
+    if (page === null) return { ...NOTHING_KNOWN, isTooLong: isTooLong(ask) };
     const standing = knownStanding(ask);
     const whole = standing === null ? null : confirmable(ask, page, standing);
-    return { whole, isPageKnown: page.subjects.length >= MANY };
+    return { whole, isPageKnown: page.subjects.length >= MANY, isTooLong: false };
+  }
+
+  function isTooLong({ pageKey }: Asked): boolean {
+    const since = tooLong.get(pageKey);
+    return since !== undefined && performance.now() - since < pageMs;
   }
 
   /** Null where the two were seen on two servers. */
@@ -106,14 +122,16 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   }
 
   /**
-   * @param asks where the page is known nothing is found but who reads, and whether they may
+   * @param asks where the page is known, or too long, nothing is found but who reads, and whether they may
    * @returns what was found for the n-th of them, or what is known of it now
    */
   async function find(
     asks: readonly { readonly ask: Asked; readonly known: Known }[],
   ): Promise<(n: number) => FoundAhead | Known> {
     const knownWhos = asks.map(({ ask }) => whos.get(ask.whoKey));
-    const rows = asks.map(({ ask, known }, n) => cellsOf(ask, n, knownWhos[n] ?? null, known.isPageKnown));
+    const rows = asks.map(({ ask, known }, n) =>
+      cellsOf(ask, n, knownWhos[n] ?? null, known.isPageKnown || known.isTooLong),
+    );
     const columns = Array.from({ length: ASKED.length + EVENT.length }, (_, column) =>
       arrayOf(rows.map((row) => row[column] ?? null)),
     );
@@ -122,7 +140,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     const byNumber = new Map(answers.map((answered) => [answered.n, answered]));
     return (n) => {
       const { ask, known } = asks[n] as (typeof asks)[number];
-      return foundIn(ask, known.isPageKnown, byNumber.get(n), knownWhos[n] ?? null);
+      return foundIn(ask, known, byNumber.get(n), knownWhos[n] ?? null);
     };
   }
 
@@ -176,7 +194,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
 
   function foundIn(
     ask: Asked,
-    isPageKnown: boolean,
+    { isPageKnown, isTooLong }: Known,
     answered: Answered | undefined,
     knownWho: KnownWho | null,
   ): FoundAhead | Known {
@@ -187,6 +205,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     if (tenant_id === null) return { admission: admissionOf(who, null), page: null, recorded: null };
     const standing = { owner, tenant_id, role_at_owner, role_at_organization };
     const page = pageOf(ask, tenant_id, answered);
+    if (allowed && page === null && !isPageKnown && !isTooLong) tooLong.put(ask.pageKey, performance.now());
     if (recorded || (allowed && isPageKnown)) {
       const seen = seenIn(answered);
       // It holds on to who it is, also where that is dropped.
@@ -196,7 +215,11 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
       if (isPageKnown) {
         // Not as it was when the read came: it may have been found anew meanwhile, or not be believed any more.
         const newest = knownPage(ask);
-        return { whole: newest === null ? null : confirmable(ask, newest, stands), isPageKnown: false };
+        return {
+          whole: newest === null ? null : confirmable(ask, newest, stands),
+          isPageKnown: false,
+          isTooLong: false,
+        };
       }
     }
     const admission = admissionOf(who, standing);

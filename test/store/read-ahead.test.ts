@@ -1,10 +1,12 @@
 // The one statement for all reads that wait: it answers what a read of its own does, leaves to the gate what is not plain,
 // and members of a batch fail singly, none in another's place.
-import { describe, expect, test } from "vitest";
+import pg from "pg";
+import { describe, expect, test, vi } from "vitest";
 import type { SettingPath } from "../../src/domain/address.ts";
 import type { PresentedToken } from "../../src/domain/ports.ts";
 import type { Ahead } from "../../src/domain/read-ahead.ts";
-import { auditQuery, newId, openFixture, path } from "./fixture.ts";
+import { ASKED } from "../../src/store/read-ahead-sql.ts";
+import { auditQuery, newId, openFixture, path, prefix } from "./fixture.ts";
 import { PATHS, SELECTS, aheadOf, placeOf } from "./read-ahead-kit.ts";
 
 describe("read ahead", () => {
@@ -61,6 +63,35 @@ describe("read ahead", () => {
     expect(fewer).toMatchObject({ recorded: null });
     expect(fewer?.page?.rows).toHaveLength(paths.length);
     expect(await read(Array.from({ length: 65 }, (_, n) => path(`connect/S3/${n}`)))).toBeNull();
+  });
+
+  test("a page of more than is read ahead is looked for in vain once; from then on who reads it is found, and no rows", async () => {
+    const f = await openFixture();
+    const { key } = await f.organization();
+    for (let n = 0; n < 65; n++) await f.setting(key, `connect/S3/${n}`);
+    const { id } = await f.principal();
+    await f.member(key, id, "write");
+    const stranger = await f.token((await f.principal()).id);
+    const { hash } = await f.token(id);
+    const looks: unknown[] = [];
+    const { submit } = pg.Query.prototype;
+    vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
+      const { name, values } = this as unknown as { name?: string; values: readonly unknown[] };
+      if (name === "read_ahead") looks.push(values[ASKED.findIndex(([each]) => each === "known_page")]);
+      return submit.call(this, connection);
+    });
+    const { owner_type, owner_id } = key;
+    const read = (by: Buffer) => {
+      const select = { kind: "under", prefix: prefix("connect/S3") } as const;
+      return f.store.readAhead(
+        aheadOf({ kind: "api", hash: by }, { owner_type, owner_id }, select, "decrypt"),
+      );
+    };
+    const first = await read(hash);
+    expect(first).toMatchObject({ page: null, recorded: null, admission: { principal: { id } } });
+    expect(await read(hash)).toEqual(first);
+    expect(await read(stranger.hash)).toMatchObject({ page: null, recorded: null });
+    expect(looks).toEqual(['{"false"}', '{"true"}', '{"true"}']);
   });
 
   test("what is not plain is left to the gate, with nothing on record", async () => {
