@@ -48,34 +48,49 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
 
-  /** Puts a refused credential on record; the error that says so. One that may be guessed at is counted first. */
-  async function refuse(
+  /** Counts what may be a guess; the error where there are too many. */
+  function tooManyGuesses({ ip }: RequestContext, client?: string): BrokerError | null {
+    const ofClient = client === undefined ? 0 : refusals.count(client);
+    const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(ip)));
+    return waitSeconds > 0 ? tooManyRefused(waitSeconds, refusals.max) : null;
+  }
+
+  /** Has a refused credential on record; the error that says so. */
+  async function recordRefusal(
     context: RequestContext,
     refusal: Refused,
-    client?: string,
     failure: ErrorCode = "unauthenticated",
-    isGuess = true,
   ): Promise<BrokerError> {
-    if (isGuess) {
-      const ofClient = client === undefined ? 0 : refusals.count(client);
-      const waitSeconds = Math.max(ofClient, refusals.count(addressBlock(context.ip)));
-      if (waitSeconds > 0) return tooManyRefused(waitSeconds, refusals.max);
-    }
     const { who, reason } = refusal;
     await store.countRefusal(eventOf(context, who, SIGN_IN, null, "denied", { reason }));
     return unauthenticated(refusal, failure);
   }
 
-  /** Of a request. Who presents nothing guesses nothing, nor does who has a token that was good once. */
-  function refused({ context, client }: Caller, refusal: Refused): Promise<BrokerError> {
-    const isGuess = client !== undefined || (refusal.reason !== "absent" && refusal.who.token_id === null);
-    return refuse(context, refusal, client, "unauthenticated", isGuess);
+  /** Of who signs in. */
+  async function refuse(
+    context: RequestContext,
+    refusal: Refused,
+    client?: string,
+    failure?: ErrorCode,
+  ): Promise<BrokerError> {
+    return tooManyGuesses(context, client) ?? recordRefusal(context, refusal, failure);
+  }
+
+  /** Of a request. Who presents nothing guesses nothing, nor does who has a token that was good once, or that we signed. */
+  async function refuseCaller(
+    { context, client, credential }: Caller,
+    refusal: Refused,
+  ): Promise<BrokerError> {
+    const isKnown =
+      credential.kind === "absent" || credential.kind === "access" || refusal.who.token_id !== null;
+    if (isKnown && client === undefined) return recordRefusal(context, refusal);
+    return refuse(context, refusal, client);
   }
 
   async function admitted(caller: Caller, need: Need, early?: Early): Promise<Grant> {
     const found = standpoint(caller, need, early?.source ?? source, early?.at);
     const { grant, facts } = await found.catch(async (error: unknown) => {
-      throw error instanceof Refused ? await refused(caller, error) : error;
+      throw error instanceof Refused ? await refuseCaller(caller, error) : error;
     });
     const decision = judge(facts, need.ask);
     if (decision.verdict === "allow") return grant;
@@ -90,7 +105,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     error: unknown,
     follows?: AuditEvent,
   ): Promise<never> {
-    if (error instanceof Refused) throw await refused(caller, error);
+    if (error instanceof Refused) throw await refuseCaller(caller, error);
     if (error instanceof Denied) {
       const denials = denialsFor(caller, need, grant, error);
       await Promise.all(denials.map((each) => store.record(each)));

@@ -1,13 +1,19 @@
 // Many settings at once: all of them or none, in one transaction, under the locks of all their paths. What is wrong is
 // told all at once, by pointer; a dry run says what would happen and changes nothing.
-import { type Owner, type SettingPath, parseSettingPath, typeOfPath } from "./address.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
-import { parseDotenv } from "./dotenv.ts";
-import { BrokerError, type InputProblem, badInput, conflict } from "./errors.ts";
+import { BrokerError, type InputProblem, conflict } from "./errors.ts";
 import type { Gate } from "./gate.ts";
+import {
+  type Checked,
+  type ConflictPolicy,
+  type ImportInput,
+  assertNone,
+  checkedItems,
+  metadataOf,
+  noting,
+} from "./import-items.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
-import { type Plaintext, checkValue } from "./plaintext.ts";
 import type { SettingWrite } from "./lifecycle-ports.ts";
 import type { NewId, Reader, Transaction } from "./ports.ts";
 import type { Permit, Sealer, Vault } from "./sealing-ports.ts";
@@ -15,24 +21,9 @@ import { lockPaths } from "./path-lock.ts";
 import { usualPlacement } from "./placement.ts";
 import type { ManagerName, Placement, SettingRow } from "./setting.ts";
 import type { Content, SettingChange, Writing } from "./setting-change.ts";
-import { BLANK, type Metadata, assertLasts, withMetadata } from "./setting-metadata.ts";
 import { fresh } from "./settings-write.ts";
 import { Stale } from "./steps.ts";
 
-const SETTINGS_MAX = 500;
-export const CONFLICT_POLICIES = ["fail", "skip", "overwrite"] as const;
-export type ConflictPolicy = (typeof CONFLICT_POLICIES)[number];
-
-export type ImportItem = { readonly path: string; readonly value: unknown; readonly metadata: Metadata };
-export type ImportInput = {
-  readonly owner: Owner;
-  readonly conflict: ConflictPolicy;
-  readonly dry_run: boolean;
-  /** `dotenv`: the text of a .env file, each of whose names becomes a setting under `under`. */
-  readonly source:
-    | { readonly kind: "settings"; readonly settings: readonly ImportItem[] }
-    | { readonly kind: "dotenv"; readonly text: string; readonly under: string };
-};
 export type ImportOutcome = "created" | "overwritten" | "unchanged" | "skipped" | "conflict";
 export type ImportResult = {
   readonly path: string;
@@ -40,8 +31,6 @@ export type ImportResult = {
   readonly version: number;
 };
 export type ImportAnswer = { readonly dry_run: boolean; readonly results: readonly ImportResult[] };
-
-type Checked = { readonly path: SettingPath; readonly plaintext: Plaintext; readonly metadata: Metadata };
 
 export function createImport(gate: Gate, change: SettingChange, vault: Vault, newId: NewId) {
   /** What is at a path, what is to become of it, and whether its value is the same. */
@@ -69,15 +58,13 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
     };
   }
 
-  async function written(
+  async function toWrite(
     writing: Writing,
-    item: Checked,
+    metadata: ReturnType<typeof metadataOf>,
     found: SettingRow | null,
     content: Content,
   ): Promise<SettingWrite> {
     const { grant, key, path } = writing;
-    const live = found === null || found.setting.deleted_at !== null ? null : found;
-    const metadata = withMetadata(live?.setting ?? BLANK, item.metadata, "replace");
     const next = {
       ...(found?.setting ?? fresh(key, path, newId(), grant)),
       ...metadata,
@@ -115,11 +102,14 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
       },
       async ({ items, rows }, permit, grant) => {
         await loadKeys(vault, permit, rows);
+        const errors: InputProblem[] = [];
         const results = items.map((item, index): ImportResult => {
           const row = rows[index] ?? null;
           const outcome = outcomeOf(row, input.conflict, sameAs(item, grant, permit));
+          if (isWritten(outcome)) noting(errors, item.pointer, () => metadataOf(item, row, grant.at));
           return { path: item.path, outcome, version: row?.setting.current_version ?? 0 };
         });
+        assertNone(errors);
         return { dry_run: true, results };
       },
     );
@@ -156,6 +146,7 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
           const key = keyOf(grant);
           const results: ImportResult[] = [];
           const happenings: Happening[] = [];
+          const errors: InputProblem[] = [];
           const writes: SettingWrite[] = [];
           const once = askedOnce(tx, writes);
           const present = await rowsAt(tx, grant, items);
@@ -166,21 +157,24 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
             const found = present[index] ?? null;
             if (found !== null) assertGenuine(vault, found);
             const outcome = outcomeOf(found, input.conflict, sameAs(item, grant, permit));
-            if (outcome !== "created" && outcome !== "overwritten") {
+            if (!isWritten(outcome)) {
               results.push({ path, outcome, version: found?.setting.current_version ?? 0 });
               continue;
             }
+            const metadata = noting(errors, item.pointer, () => metadataOf(item, found, grant.at));
+            if (metadata === null) continue;
             const writing = { tx: once, grant, key, path, last: last.get(path) ?? 0 };
             const manager = managerFor(found, usual);
             const sealer = sealers.get(manager);
             if (sealer === undefined) throw new Stale();
             const content = { storage: "envelope" as const, manager, sealer, plaintext: item.plaintext };
-            const row = await written(writing, item, found, content);
-            writes.push(row);
-            results.push({ path, outcome, version: row.version.version });
+            const write = await toWrite(writing, metadata, found, content);
+            writes.push(write);
+            results.push({ path, outcome, version: write.version.version });
             const kind = outcome === "created" ? "setting.created" : "setting.version_added";
-            happenings.push({ kind, ...subjectOf(row) });
+            happenings.push({ kind, ...subjectOf(write) });
           }
+          assertNone(errors);
           assertNoConflict(results, grant);
           await tx.writeSettings(key, writes);
           const details = { change: "imported", written: String(writes.length) };
@@ -201,41 +195,7 @@ function assertNoConflict(results: readonly ImportResult[], grant: Grant): void 
   throw new BrokerError("conflict", detail, { paths: taken.map(({ path }) => path) }, conflict(detail));
 }
 
-/** Sorted by path. @throws BrokerError `invalid_value` with all that is wrong */
-function checkedItems(input: ImportInput, grant: Grant): readonly Checked[] {
-  const given = itemsOf(input);
-  if (given.length === 0 || given.length > SETTINGS_MAX)
-    throw badInput("invalid_value", "body", "/settings", `An import has 1 to ${SETTINGS_MAX} settings.`);
-  const errors: InputProblem[] = [];
-  const checked = new Map<string, Checked>();
-  for (const [index, item] of given.entries()) {
-    const pointer = input.source.kind === "settings" ? `/settings/${index}` : "/dotenv";
-    try {
-      const path = parseSettingPath(item.path);
-      const plaintext = checkValue(typeOfPath(path), item.value);
-      assertLasts(item.metadata.expires_at, grant.at);
-      if (checked.has(path)) throw badInput("invalid_value", "body", "/path", "The path is named twice.");
-      checked.set(path, { path, plaintext, metadata: item.metadata });
-    } catch (error) {
-      if (!(error instanceof BrokerError) || error.code === "internal") throw error;
-      const told = error.fields.errors ?? [{ in: "body" as const, pointer: "", detail: error.message }];
-      errors.push(...told.map((each) => ({ ...each, in: "body" as const, pointer: pointer + each.pointer })));
-    }
-  }
-  if (errors.length > 0)
-    throw new BrokerError("invalid_value", "Some settings are not valid. Nothing was written.", { errors });
-  return [...checked.values()].toSorted(({ path: one }, { path: other }) => (one < other ? -1 : 1));
-}
-
-function itemsOf({ source }: ImportInput): readonly ImportItem[] {
-  if (source.kind === "settings") return source.settings;
-  return parseDotenv(source.text, "/dotenv").map(({ name, value }) => ({
-    path: `${source.under.replace(/\/$/, "")}/${name}`,
-    value,
-    // A rendered name is in capitals unless a label says otherwise.
-    metadata: name === name.toUpperCase() ? {} : { labels: { env_name: name } },
-  }));
-}
+const isWritten = (outcome: ImportOutcome): boolean => outcome === "created" || outcome === "overwritten";
 
 /** What is at the items' paths, in their order. */
 async function rowsAt(

@@ -92,9 +92,9 @@ export const FIELDS: Readonly<Record<Exclude<SettingType, "custom">, readonly Fi
   ],
 };
 
-/** What an unknown field is named by. A name comes from the client: any other may be a misplaced secret. */
-const NAMED_MAX = 8;
-const FIELD_NAME = /^(?=.{1,32}$)[A-Za-z]+(?:_[A-Za-z]+)*$/;
+/** What an unknown field is named by, a few of them. A name comes from the client: any other may be a misplaced secret. */
+const FIELD_NAME = /^(?=.{1,32}$)[a-z]+(?:_[a-z]+)*$/;
+const NAMED_MAX = 3;
 
 function textProblem(candidate: unknown): string | null {
   if (typeof candidate !== "string") return "must be a string";
@@ -110,11 +110,12 @@ function fieldProblems(fields: readonly Field[], candidate: Record<string, unkno
     problems.push({ in: "body", pointer: `/value/${name}`, detail: `${name} ${rule}` });
   const known = fields.map((field) => field.name);
   const others = Object.keys(candidate).filter((name) => !known.includes(name));
-  const hint = `the known ones are ${known.join(", ")}`;
-  const named = others.filter((name) => FIELD_NAME.test(name)).slice(0, NAMED_MAX);
-  for (const name of named) add(name, `is no field of this type; ${hint}`);
-  if (others.length > named.length)
-    problems.push({ in: "body", pointer: "/value", detail: `value has an unknown field; ${hint}` });
+  for (const name of others.filter((each) => FIELD_NAME.test(each)).slice(0, NAMED_MAX))
+    add(name, "is no field of this type");
+  if (others.length > 0) {
+    const detail = `value has an unknown field; the known ones are ${known.join(", ")}`;
+    problems.push({ in: "body", pointer: "/value", detail });
+  }
   for (const field of fields) {
     const given = Object.hasOwn(candidate, field.name) ? candidate[field.name] : undefined;
     if (given === undefined) {

@@ -1,6 +1,6 @@
 // From whatever was thrown to a BrokerError: the schemas' refusals, the framework's own errors, and the unknown.
 // No message of any of them is passed on. What a refusal says is worded here from the rule that the schema holds;
-// names that a client made up (a map's keys, unknown fields) are never repeated, since they may be secrets too.
+// names that a client made up (a map's keys, unknown fields) are never repeated here, since they may be secrets too.
 import type { FastifySchemaValidationError } from "fastify";
 import { BrokerError, type ErrorCode, type InputProblem } from "../domain/errors.ts";
 import { internalError } from "./problem.ts";

@@ -9,6 +9,9 @@ export type PoolCounts = { readonly total: number; readonly idle: number; readon
 /** Why a request was turned away before anything was done for it. */
 export type ShedReason = "requests_under_way" | "event_loop";
 
+/** `count`: how many refusals it tells of; 1 of anything else. */
+type Recorded = { readonly action: string; readonly outcome: string; readonly count: number };
+
 export function insideMetrics(registry: Registry) {
   const registers = [registry];
   const events = new Counter({
@@ -71,8 +74,8 @@ export function insideMetrics(registry: Registry) {
 
   return {
     /** @param event of which only words from closed lists are taken */
-    recorded({ action, outcome }: { readonly action: string; readonly outcome: string }): void {
-      events.inc({ action, outcome });
+    recorded({ action, outcome, count }: Recorded): void {
+      events.inc({ action, outcome }, count);
     },
     auditWritten(size: number, lagSeconds: number): void {
       batch.observe(size);

@@ -93,7 +93,7 @@ export const PROBLEMS: Readonly<Record<ErrorCode, Kind>> = {
   rate_limited: {
     status: 429,
     title: "Rate limited",
-    when: "The token has cost too much, or its address was refused too often. Wait for Retry-After seconds.",
+    when: "The token has cost too much, or its address was refused or came without a token too often. Wait for Retry-After seconds.",
   },
   internal: {
     status: 500,

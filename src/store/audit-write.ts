@@ -1,8 +1,7 @@
 // Writing the audit log. Events that come while a write is under way share the next one, so that a busy broker pays
 // for a flush of the disk once for many; an idle one writes at once. An event's promise resolves when it is durable.
 // What could fail one event's row is taken out beforehand or fails that event alone.
-import { createHash } from "node:crypto";
-import { type AuditEvent, NO_DETAILS, addressBlock } from "../domain/audit.ts";
+import { type AuditEvent, NO_DETAILS } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
 import { isoOf } from "../domain/iso-time.ts";
 import type { Store, Transaction } from "../domain/ports.ts";
@@ -14,7 +13,6 @@ const batchMax = 256;
 const writesMax = 2;
 const textLengthMax = 1_024;
 const userAgentLengthMax = 512;
-const minuteMs = 60_000;
 
 /** PostgreSQL holds no NUL, and in JSON no half of a surrogate pair. */
 function clean(text: string, lengthMax = textLengthMax): string {
@@ -78,22 +76,11 @@ const insertStatement: Statement = {
   text: `INSERT INTO audit_events (${names})
     SELECT * FROM unnest(${columns.map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")}) RETURNING id`,
 };
-const insertOne = `INSERT INTO audit_events (${names}) VALUES (${columns.map(([, type], index) => `$${index + 1}::text::${type}`).join(", ")})`;
+/** Of one event, whose cells are parameters. */
+export const insertOne = `INSERT INTO audit_events (${names}) VALUES (${columns.map(([, type], index) => `$${index + 1}::text::${type}`).join(", ")})`;
 const insertOneStatement: Statement = { name: "record_one", text: `${insertOne} RETURNING id` };
-const ifTheSame = (name: string): string =>
-  `${name} = CASE WHEN audit_events.${name} = EXCLUDED.${name} THEN EXCLUDED.${name} END`;
-/** What has its position is frozen: a count that comes later is not added. Nobody is named for what others did as well. */
-const countStatement: Statement = {
-  name: "count_refusal",
-  text: `${insertOne}
-    ON CONFLICT (tenant_id, id) DO UPDATE SET count = audit_events.count + EXCLUDED.count,
-      ${["principal_id", "token_id"].map(ifTheSame).join(", ")}
-    WHERE audit_events.position IS NULL RETURNING id`,
-};
-/** A refusal is counted at most this many doublings after its minute: by then it is a day late. */
-const latenessMax = 11;
-
-const valuesOf = (event: AuditEvent): Param[] => columns.map(([, , of]) => of(event));
+/** Of `insertOne`. */
+export const valuesOf = (event: AuditEvent): Param[] => columns.map(([, , of]) => of(event));
 
 /** Told of what became of events. */
 export type AuditObserver = {
@@ -110,7 +97,7 @@ type Waiting = {
   readonly failed: (error: unknown) => void;
 };
 
-export type AuditWriter = Pick<Store, "record" | "countRefusal"> & {
+export type AuditWriter = Pick<Store, "record"> & {
   /** Resolves when all that was handed in has been written, or has failed. */
   drain(): Promise<void>;
 };
@@ -119,9 +106,6 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
   const queue: Waiting[] = [];
   const writes = new Set<Promise<void>>();
   let isScheduled = false;
-  // Refusals that are one event, and come while it is written, are counted together by the next write of it.
-  const refusals = new Map<string, { event: AuditEvent; readonly written: Promise<void> }>();
-  const counting = new Map<string, Promise<void>>();
 
   /** The events of one turn of the event loop go together. */
   function schedule(): void {
@@ -158,50 +142,12 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
     }
   }
 
-  async function count(event: AuditEvent): Promise<void> {
-    try {
-      for (let late = 0; late <= latenessMax; late++) {
-        // Its minute may be over for everybody else, where this replica's clock is behind: then a later one's event.
-        const at = new Date(event.at.getTime() + (2 ** late - 1) * minuteMs);
-        const counted = { ...event, id: refusalId(event.ip, event.reason, at), at };
-        if ((await db.query(countStatement, valuesOf(counted))).length === 0) continue;
-        for (let each = 0; each < event.count; each++) observer.recorded?.(counted);
-        return;
-      }
-    } catch (error) {
-      throw unwritten(asBrokerError(error));
-    }
-    throw unavailable("The audit log cannot be written just now: this replica's clock is far behind.");
-  }
-
   return {
     record(event) {
       return new Promise<void>((done, failed) => {
         queue.push({ event: cleanEvent(event), since: performance.now(), done, failed });
         schedule();
       });
-    },
-
-    countRefusal(event) {
-      const one = cleanEvent({ ...event, ip: addressBlock(event.ip) });
-      const key = refusalId(one.ip, one.reason, one.at);
-      const waiting = refusals.get(key);
-      if (waiting !== undefined) {
-        waiting.event = together(waiting.event, one);
-        return waiting.written;
-      }
-      const before = counting.get(key) ?? Promise.resolve();
-      const next = { event: one, written: before.then(write, write) };
-      async function write(): Promise<void> {
-        refusals.delete(key);
-        const written = count(next.event).finally(() => {
-          if (counting.get(key) === written) counting.delete(key);
-        });
-        counting.set(key, written);
-        await written;
-      }
-      refusals.set(key, next);
-      return next.written;
     },
 
     async drain() {
@@ -211,16 +157,6 @@ export function createAuditWriter(db: Db, observer: AuditObserver = {}): AuditWr
         else await new Promise(setImmediate);
       }
     },
-  };
-}
-
-/** Two refusals as one event, that names nobody for what others did as well. */
-function together(one: AuditEvent, more: AuditEvent): AuditEvent {
-  return {
-    ...one,
-    principal_id: one.principal_id === more.principal_id ? one.principal_id : null,
-    token_id: one.token_id === more.token_id ? one.token_id : null,
-    count: one.count + more.count,
   };
 }
 
@@ -240,20 +176,6 @@ function assertAll(events: readonly AuditEvent[], rows: readonly unknown[]): voi
   if (rows.length !== events.length) throw new Error("events were handed in that are not in the audit log");
 }
 
-function unwritten({ cause }: Error) {
+export function unwritten({ cause }: Error) {
   return unavailable("The audit log cannot be written just now.", cause);
-}
-
-/** The same UUIDv7 for the same address, reason and minute, on every replica: its time, then bits of a hash. */
-function refusalId(block: string | null, reason: string | null, at: Date): string {
-  const minute = Math.floor(at.getTime() / minuteMs) * minuteMs;
-  const hash = createHash("sha256")
-    .update(JSON.stringify([block, reason, minute]))
-    .digest();
-  const id = Buffer.alloc(16);
-  id.writeUIntBE(minute, 0, 6);
-  hash.copy(id, 6, 0, 10);
-  id.writeUInt8((id.readUInt8(6) & 0x0f) | 0x70, 6);
-  id.writeUInt8((id.readUInt8(8) & 0x3f) | 0x80, 8);
-  return id.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }

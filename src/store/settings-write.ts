@@ -113,7 +113,7 @@ export function settingWrites(db: Db): SettingWrites {
         const last = { key, path, version: version.version };
         return { setting: { ...setting, is_new: isNew }, last, versions: [version], events: [], changes: [] };
       });
-      if (written.length > 0) await flush(db, written, []);
+      if (written.length > 0) await flush(db, written);
     },
 
     async setLastVersion(key, path, version) {

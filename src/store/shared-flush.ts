@@ -1,5 +1,5 @@
-// What the members of a shared transaction have written, put into the database by one statement: settings, versions,
-// numbers, audit events, and what listeners are told. All of it commits together.
+// What the members of a shared transaction, or an import, have written, put into the database by one statement: settings,
+// versions, numbers, audit events, and what listeners are told. All of it commits together.
 import type { SettingRecord, VersionRecord } from "../domain/setting.ts";
 import type { AuditEvent } from "../domain/audit.ts";
 import { type ChangeEvent, RIGHTS_CHANGED, payloadOf } from "../domain/change-events.ts";
@@ -118,7 +118,7 @@ export async function flush(
   db: Asker,
   all: readonly Written[],
   /** The paths that were made for all members: those of members that failed go again. */
-  made: readonly Spot[],
+  made: readonly Spot[] = [],
 ): Promise<number | null> {
   const settings = all.flatMap(({ setting }) => setting ?? []);
   const last = all.flatMap((each) => each.last ?? []);

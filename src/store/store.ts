@@ -13,6 +13,7 @@ import { auditMonths, dropAuditMonths } from "./audit-months.ts";
 import type { SealedUpTo } from "./audit-place.ts";
 import { auditSeals } from "./audit-seals.ts";
 import { type AuditStream, auditStream } from "./audit-stream.ts";
+import { createRefusalCounter } from "./audit-refusals.ts";
 import { type AuditObserver, cleanEvent, createAuditWriter, recordIn } from "./audit-write.ts";
 import { announceIn, changeLog } from "./changes.ts";
 import { openClient } from "./client.ts";
@@ -215,7 +216,7 @@ export function createStore(options: StoreOptions): OpenStore {
       );
     },
     record: (event) => audit.record(event),
-    countRefusal: (event) => audit.countRefusal(event),
+    countRefusal: createRefusalCounter(db, observer),
     lastAccess: (row) => notes.lastAccess(row),
     noteAccess: (rows, at, principalId) => notes.noteAccess(rows, at, principalId),
     noteTokenUse: (tokenId, at) => notes.noteTokenUse(tokenId, at),

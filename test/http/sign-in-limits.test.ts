@@ -7,11 +7,12 @@ import {
   type World,
   client,
   furnish,
+  made,
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
 import { narrower, statuses } from "./rights-kit.ts";
-import { withCredentials } from "./sign-in-kit.ts";
+import { accessOf, withCredentials } from "./sign-in-kit.ts";
 
 let broker: TestBroker;
 let beside: TestBroker;
@@ -60,6 +61,17 @@ test("who presents no token, or one that was good once, guesses nothing: 401 how
   expect([200, 401].map((wanted) => race.filter((status) => status === wanted).length)).toEqual([10, 140]);
 });
 
+test("nor does who has an access token that we signed, whatever became of whom it names", async () => {
+  const { owner, organization } = world;
+  const url = `/organizations/${organization.id}/service-accounts`;
+  const { id } = await made(owner.api.post(url, { body: { name: "gone" } }));
+  const { token } = await made(owner.api.post("/tokens", { body: { name: "t", principal_id: id } }));
+  const access = client(broker.url, await accessOf(withCredentials(broker, id, token)));
+  await made(owner.api.delete(`/service-accounts/${id}`));
+  const answers = await statuses(Array.from({ length: 50 }, () => access.get("/auth/me")));
+  expect(new Set(answers)).toEqual(new Set([401]));
+});
+
 test("a token that verifies is not refused for them, nor is its holder's 400, 403 or 404", async () => {
   const { writer, organization, project } = world;
   expect((await client(broker.url, "nonsense").get("/auth/me")).status).toBe(429);
@@ -85,7 +97,8 @@ test("every refusal is one counted event per address, reason and minute", async 
     seen
       .filter(([, reason]: [string, string]) => reasons.includes(reason))
       .reduce((sum: number, [, , count]: [string, string, number]) => sum + count, 0);
-  expect(countOf(["unknown", "malformed"])).toBe(100);
+  // 50 more are of who has an access token.
+  expect(countOf(["unknown", "malformed"])).toBe(100 + 50);
   expect(["absent", "revoked", "used_up"].map((reason) => countOf([reason]))).toEqual([150, 150, 140]);
   expect(new Set(seen.map(([ip]: [string]) => ip))).toEqual(new Set(["127.0.0.1"]));
   expect(new Set(seen.map(([, reason]: [string, string]) => reason))).toEqual(

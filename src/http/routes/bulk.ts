@@ -3,7 +3,7 @@ import type { Static } from "typebox";
 import { parseOwner } from "../../domain/address.ts";
 import type { Broker } from "../../domain/broker.ts";
 import { badInput } from "../../domain/errors.ts";
-import type { ImportInput } from "../../domain/import.ts";
+import type { ImportInput } from "../../domain/import-items.ts";
 import type { App } from "../app.ts";
 import { callerOf } from "../authenticate.ts";
 import { given, metadataOf } from "../input.ts";

@@ -1,7 +1,7 @@
 // Many settings at once, and settings on their way to another owner: what clients send and what they are sent.
 import { Type } from "./type.ts";
 import { OWNER_TYPES } from "../../domain/address.ts";
-import { CONFLICT_POLICIES } from "../../domain/import.ts";
+import { CONFLICT_POLICIES } from "../../domain/import-items.ts";
 import { EXAMPLE, FullPath, IdInput, PathOrPrefix, Text } from "./common.ts";
 import { Fields, List, OneOf, OpenOneOf, component } from "./kit.ts";
 import { address, labelled, metadata } from "./settings-input.ts";
