@@ -66,8 +66,8 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     return unauthenticated(refusal, failure);
   }
 
-  /** Of who signs in. */
-  async function refuse(
+  /** Of what may be a guess: of who signs in always. */
+  async function refuseGuess(
     context: RequestContext,
     refusal: Refused,
     client?: string,
@@ -84,7 +84,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     const isKnown =
       credential.kind === "absent" || credential.kind === "access" || refusal.who.token_id !== null;
     if (isKnown && client === undefined) return recordRefusal(context, refusal);
-    return refuse(context, refusal, client);
+    return refuseGuess(context, refusal, client);
   }
 
   async function admitted(caller: Caller, need: Need, early?: Early): Promise<Grant> {
@@ -188,6 +188,17 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       });
     },
 
-    ...createChanges({ store, clock, newId, events, permit, standpoint, admitted, counted, settle, refuse }),
+    ...createChanges({
+      store,
+      clock,
+      newId,
+      events,
+      permit,
+      standpoint,
+      admitted,
+      counted,
+      settle,
+      refuse: refuseGuess,
+    }),
   };
 }

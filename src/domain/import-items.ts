@@ -5,9 +5,11 @@ import { parseDotenv } from "./dotenv.ts";
 import { BrokerError, type InputProblem, badInput } from "./errors.ts";
 import { type Plaintext, checkValue } from "./plaintext.ts";
 import type { SettingRow } from "./setting.ts";
-import { BLANK, type Metadata, assertLasts, withMetadata } from "./setting-metadata.ts";
+import { BLANK, type Metadata, assertLasts, isOver, withMetadata } from "./setting-metadata.ts";
 
 const SETTINGS_MAX = 500;
+/** Where a .env file stands in what was sent. */
+const DOTENV = "/dotenv";
 export const CONFLICT_POLICIES = ["fail", "skip", "overwrite"] as const;
 export type ConflictPolicy = (typeof CONFLICT_POLICIES)[number];
 
@@ -37,8 +39,8 @@ export function checkedItems(input: ImportInput, grant: Grant): readonly Checked
   const errors: InputProblem[] = [];
   const checked = new Map<string, Checked>();
   for (const [index, item] of given.entries()) {
-    const pointer = input.source.kind === "settings" ? `/settings/${index}` : "/dotenv";
-    noting(errors, pointer, () => {
+    const pointer = input.source.kind === "settings" ? `/settings/${index}` : DOTENV;
+    collect(errors, pointer, () => {
       const path = parseSettingPath(item.path);
       const plaintext = checkValue(typeOfPath(path), item.value);
       assertLasts(item.metadata.expires_at, grant.at);
@@ -52,7 +54,7 @@ export function checkedItems(input: ImportInput, grant: Grant): readonly Checked
 
 function itemsOf({ source }: ImportInput): readonly ImportItem[] {
   if (source.kind === "settings") return source.settings;
-  return parseDotenv(source.text, "/dotenv").map(({ name, value }) => ({
+  return parseDotenv(source.text, DOTENV).map(({ name, value }) => ({
     path: `${source.under.replace(/\/$/, "")}/${name}`,
     value,
     // A rendered name is in capitals unless a label says otherwise.
@@ -61,21 +63,25 @@ function itemsOf({ source }: ImportInput): readonly ImportItem[] {
 }
 
 /** What a setting's metadata becomes. @throws BrokerError `invalid_value` where nobody could read what is written */
-export function metadataOf({ metadata }: Checked, found: SettingRow | null, now: Date) {
+export function metadataAfter({ path, metadata }: Checked, found: SettingRow | null, now: Date) {
   const was = found === null || found.setting.deleted_at !== null ? BLANK : found.setting;
   const next = withMetadata(was, metadata, "replace");
-  assertLasts(next.expires_at, now);
+  // Its path too: of a .env file it is not what was sent that ends.
+  if (isOver(next.expires_at, now))
+    throw badInput("invalid_value", "body", "/expires_at", `expires_at of ${path} would be in the past.`);
   return next;
 }
 
 /** What `work` finds wrong is noted with the others, at its place; null then. */
-export function noting<Made>(errors: InputProblem[], pointer: string, work: () => Made): Made | null {
+export function collect<Made>(errors: InputProblem[], pointer: string, work: () => Made): Made | null {
   try {
     return work();
   } catch (error) {
     if (!(error instanceof BrokerError) || error.code === "internal") throw error;
     const told = error.fields.errors ?? [{ in: "body" as const, pointer: "", detail: error.message }];
-    errors.push(...told.map((each) => ({ ...each, in: "body" as const, pointer: pointer + each.pointer })));
+    // A .env file is one text: nothing stands below it.
+    const at = (below: string): string => (pointer === DOTENV ? DOTENV : pointer + below);
+    errors.push(...told.map((each) => ({ ...each, in: "body" as const, pointer: at(each.pointer) })));
     return null;
   }
 }

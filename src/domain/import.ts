@@ -10,8 +10,8 @@ import {
   type ImportInput,
   assertNone,
   checkedItems,
-  metadataOf,
-  noting,
+  collect,
+  metadataAfter,
 } from "./import-items.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
 import type { SettingWrite } from "./lifecycle-ports.ts";
@@ -60,7 +60,7 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
 
   async function toWrite(
     writing: Writing,
-    metadata: ReturnType<typeof metadataOf>,
+    metadata: ReturnType<typeof metadataAfter>,
     found: SettingRow | null,
     content: Content,
   ): Promise<SettingWrite> {
@@ -94,19 +94,23 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
       need,
       async (grant, reader) => {
         const items = checkedItems(input, grant);
-        for (const { path } of items) grant.require("list", path);
+        for (const { path } of items)
+          for (const action of ["list", "write"] as const) grant.require(action, path);
         const rows = await rowsAt(reader, grant, items);
+        const usual = await usualPlacement(reader, vault, keyOf(grant));
+        for (const row of rows) managerFor(row, usual);
         const subjects = rows.flatMap((row) => (row === null ? [] : [subjectOf(row)]));
         const details = { change: "none", dry_run: "true" };
         return { found: { items, rows }, action: "list", subjects, details };
       },
       async ({ items, rows }, permit, grant) => {
+        for (const row of rows) if (row !== null) assertGenuine(vault, row);
         await loadKeys(vault, permit, rows);
         const errors: InputProblem[] = [];
         const results = items.map((item, index): ImportResult => {
           const row = rows[index] ?? null;
           const outcome = outcomeOf(row, input.conflict, sameAs(item, grant, permit));
-          if (isWritten(outcome)) noting(errors, item.pointer, () => metadataOf(item, row, grant.at));
+          if (isWritten(outcome)) collect(errors, item.pointer, () => metadataAfter(item, row, grant.at));
           return { path: item.path, outcome, version: row?.setting.current_version ?? 0 };
         });
         assertNone(errors);
@@ -161,7 +165,7 @@ export function createImport(gate: Gate, change: SettingChange, vault: Vault, ne
               results.push({ path, outcome, version: found?.setting.current_version ?? 0 });
               continue;
             }
-            const metadata = noting(errors, item.pointer, () => metadataOf(item, found, grant.at));
+            const metadata = collect(errors, item.pointer, () => metadataAfter(item, found, grant.at));
             if (metadata === null) continue;
             const writing = { tx: once, grant, key, path, last: last.get(path) ?? 0 };
             const manager = managerFor(found, usual);

@@ -92,7 +92,7 @@ export const FIELDS: Readonly<Record<Exclude<SettingType, "custom">, readonly Fi
   ],
 };
 
-/** What an unknown field is named by, a few of them. A name comes from the client: any other may be a misplaced secret. */
+/** An unknown field is named where its name is like ours, and a few are: any other may be a misplaced secret. */
 const FIELD_NAME = /^(?=.{1,32}$)[a-z]+(?:_[a-z]+)*$/;
 const NAMED_MAX = 3;
 

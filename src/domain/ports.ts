@@ -284,7 +284,10 @@ export type Store = {
   ): Promise<Result>;
   /** Resolves when the event is durable. Calls under way together share a write. */
   record(event: AuditEvent): Promise<void>;
-  /** Adds one to the count of refused credentials of its address, reason and minute; durable when it resolves. */
+  /**
+   * Adds one to the count of refused credentials of its address, reason and minute; durable when it resolves. It fails with
+   * the write before it, where it waits for that.
+   */
   countRefusal(event: AuditEvent): Promise<void>;
   /** Notes that values were disclosed (to whom), or a token used. Written soon, not before the answer; lost in a crash. */
   noteAccess(rows: readonly SettingRow[], at: Date, principalId: string): void;

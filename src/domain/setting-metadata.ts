@@ -41,9 +41,12 @@ export function withMetadata(
   };
 }
 
+export const isOver = (expires_at: Date | null | undefined, now: Date): boolean =>
+  expires_at !== null && expires_at !== undefined && expires_at.getTime() <= now.getTime();
+
 /** @throws BrokerError `invalid_value` for an expiry that is over: nobody would read what is written */
 export function assertLasts(expires_at: Date | null | undefined, now: Date): void {
-  if (expires_at !== null && expires_at !== undefined && expires_at.getTime() <= now.getTime())
+  if (isOver(expires_at, now))
     throw badInput("invalid_value", "body", "/expires_at", "expires_at would be in the past.");
 }
 

@@ -34,7 +34,7 @@ export function generateMasterKey(): string {
 export function parseMasterKey(text: string): Buffer {
   const bytes = masterKeyBytes(text);
   if (bytes === null)
-    throw new Error(`A master key is ${KEY_BYTES} random bytes as ${MASTER_KEY_FORM}; this text is neither.`);
+    throw new Error(`A master key is ${KEY_BYTES} random bytes: ${MASTER_KEY_FORM}; this text is neither.`);
   return bytes;
 }
 

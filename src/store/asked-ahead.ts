@@ -56,13 +56,13 @@ export function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean
  * A cell for each column of ASKED and EVENT, in their order.
  * @param n by which its answer is told from others'
  * @param known who reads, if anybody has found that out; believed by the statement of the very versions alone
- * @param isPageKnown nothing is to be found but who reads, and whether they may
+ * @param isOnlyAdmitted nothing is to be found but who reads, and whether they may
  */
 export function cellsOf(
   { ahead, event, presented }: Asked,
   n: number,
   known: KnownWho | null,
-  isPageKnown: boolean,
+  isOnlyAdmitted: boolean,
 ): readonly Cell[] {
   const { select, action, strict, limit } = ahead;
   const range =
@@ -81,7 +81,7 @@ export function cellsOf(
     String(Math.min(limit, ROWS_MAX)),
     known?.stamp ?? null,
     String(known !== null && coversAll(known, ahead)),
-    String(isPageKnown),
+    String(isOnlyAdmitted),
     ...EVENT.map(([, , of]) => of(event)),
   ];
 }

@@ -1,5 +1,5 @@
 // Refused credentials in the audit log: those of one address, reason and minute are one event with a count. Those that
-// come while it is written are counted by the next write of it: however many are refused, it is one write at a time.
+// come while it is written are counted by the next write of it: however many are refused, of one event it is one write at a time.
 import { createHash } from "node:crypto";
 import { type AuditEvent, addressBlock } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";

@@ -70,7 +70,10 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   const pages = createKept<KnownPage>(pagesWeightMax);
   const whos = createKept<KnownWho>(whoWeightMax);
   const standings = createKept<KnownStanding>(standingsWeightMax);
-  /** By page, when it was last found to be more than is read ahead: looking for it is in vain for a while. */
+  /**
+   * By page, when it was last found to be more than is read ahead, or than was asked for: looking for it is in vain for a
+   * while, whatever is written meanwhile.
+   */
   const tooLong = createRecent<number>(tooLongMax);
 
   /** What is known of a read that may be put on record now, if nothing was written since. */

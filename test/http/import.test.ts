@@ -59,9 +59,14 @@ test("what nobody could read is not written: an expiry that is over, be it the s
       expect([status, body.code, body.errors.length]).toEqual([422, "invalid_value", 1]);
       expect(body.errors[0]).toMatchObject({
         pointer: "/settings/1/expires_at",
-        detail: "expires_at would be in the past.",
+        detail: "expires_at of secret/Custom/over/b would be in the past.",
       });
     }
+    const env = { dotenv: "a=new\nb=new", under: "secret/Custom/over" };
+    const url = settingsUrl(world.project, undefined, { conflict: "overwrite" }, "/settings/import");
+    expect((await world.writer.api.post(url, { body: env })).body.errors).toMatchObject([
+      { pointer: "/dotenv", detail: "expires_at of secret/Custom/over/b would be in the past." },
+    ]);
     const { body } = await imported([items[0] as object], { conflict: "overwrite" });
     expect(body.results).toMatchObject([{ outcome: "overwritten", version: 2 }]);
   });

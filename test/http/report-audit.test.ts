@@ -86,6 +86,14 @@ function born(path: string): object {
   return { path, value: `first of ${path}`, rotate_after_days, expires_at };
 }
 
+/** What has ended takes no new value unless its end is taken from it. */
+function unended(path: string): object {
+  const known = metadata.get(path);
+  if (!known?.expires_at || Date.parse(known.expires_at) > Date.now()) return {};
+  metadata.set(path, { ...known, expires_at: null });
+  return { expires_at: null };
+}
+
 /** A read of one of the ways there are. */
 async function readSomehow(): Promise<void> {
   const { api } = anyReader();
@@ -209,7 +217,7 @@ test("10,000 settings with random histories: the report and the log agree on all
       for (let each = 0; each < 6; each++) {
         const shelf = anyShelf();
         replaced.push(shelf);
-        await put(pathsOn(shelf).map((path) => ({ path, value: `of day ${day} ${each}` })));
+        await put(pathsOn(shelf).map((path) => ({ path, value: `of day ${day} ${each}`, ...unended(path) })));
       }
       const { api } = anyReader();
       const doomed = pathsOn(anyShelf())[random(PER_SHELF)];

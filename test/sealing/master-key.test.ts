@@ -52,7 +52,7 @@ describe("a master key's text", () => {
       fc.property(wrong, (text) => {
         fc.pre(text.length !== 64 || !/^[0-9a-f]*$/i.test(text));
         const failure = attempt(() => parseMasterKey(text));
-        expect(failure).toMatch(/^Error: A master key is 32 random bytes/);
+        expect(failure).toMatch(/^Error: A master key is 32 random bytes: /);
         expect(text.length > 8 && failure.includes(text.slice(0, 8))).toBe(false);
       }),
     );

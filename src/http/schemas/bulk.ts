@@ -34,7 +34,8 @@ const ImportedSetting = component(
       labels: labelled,
     },
     {
-      description: "One setting of an import. Metadata that is left out stays as it was.",
+      description:
+        "One setting of an import. Metadata that is left out stays as it was; an `expires_at` that is over by then is 422.",
       examples: [{ path: EXAMPLE.path, value: EXAMPLE_S3, labels: { team: "vision" } }],
     },
   ),
