@@ -86,7 +86,10 @@ export function keyOf(grant: Grant): OwnerKey {
 
 /** Who an event is about, as far as it is known. */
 export type Who = Pick<AuditEvent, "principal_id" | "token_id">;
-/** A credential that is no good. Never leaves the gate: it is put on record and told as 401, or, where guesses are too many, as 429. */
+/**
+ * A credential that is no good. Never leaves the gate: it is put on record and told as 401, or, where there are too many that
+ * may be guesses, told as 429.
+ */
 export class Refused extends Error {
   readonly reason: string;
   readonly who: Who;

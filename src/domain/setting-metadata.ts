@@ -41,6 +41,7 @@ export function withMetadata(
   };
 }
 
+/** Whether an expiry has come; there may be none. */
 export const isOver = (expires_at: Date | null | undefined, now: Date): boolean =>
   expires_at !== null && expires_at !== undefined && expires_at.getTime() <= now.getTime();
 
