@@ -73,11 +73,13 @@ export function createReadingAhead(store: Store, source: Source, { eventOf, newI
     if (plan === null || place.kind !== "owner") return nothing;
     if (credential.kind === "absent" || credential.kind === "malformed") return nothing;
     const path = "path" in ask ? ask.path : null;
-    const ceiling = credential.kind === "access" ? credential.claims.scopes : [];
-    if (!ceilingCovers(ceiling, plan.action, place.owner, path)) return nothing;
+    const access = credential.kind === "access" ? credential.claims : null;
+    if (!ceilingCovers(access?.scopes ?? [], plan.action, place.owner, path)) return nothing;
     const nobody = { principal_id: null, token_id: null };
     const key = { ...place.owner, tenant_id: INSTANCE_TENANT };
     const event = eventOf(context, nobody, { action: plan.action, path }, key, "allowed");
+    // The statement knows of no access token's end.
+    if (access !== null && access.expires_at <= event.at) return nothing;
     const found = await store.readAhead({ ...plan, presented: credential, owner: place.owner, event });
     if (found === null) return nothing;
     // What was found is asked for once; a change would be admitted anew.

@@ -1,6 +1,7 @@
 // Access tokens: our own short-lived JWTs (RFC 7519, 9068), signed and verified through @fastify/jwt with EdDSA and
 // nothing else. What comes in must be, letter for letter, what we would have written: one header, one order of
-// members, no member more. Whether the token behind it still stands is for the gate to find out at each request.
+// members, no member more. Whether it is still in time, and the token behind it still stands, is for the gate to find out
+// at each request.
 // Text of a token is never kept, logged or put into an error: the cache knows tokens by their SHA-256.
 import { createPublicKey, hash } from "node:crypto";
 import type { SigningKey, SigningKeys } from "../auth/signing-keys.ts";
@@ -32,7 +33,7 @@ export type AccessTokens = {
   /** @throws BrokerError `invalid_scope` when the scopes are more than a token can carry */
   sign(claims: AccessClaims): Promise<string>;
   /**
-   * What a token of ours says; null for anything else. At once where it was verified before.
+   * What a token that we signed says, be it over or not; null for anything else. At once where it was verified before.
    * @throws BrokerError (as a rejection) `unavailable` when our own keys cannot be had
    */
   read(text: string): AccessClaims | null | Promise<AccessClaims | null>;
@@ -57,10 +58,6 @@ export function createAccessTokens(
     key.privateKey.export({ format: "pem", type: "pkcs8" }).toString(),
   );
 
-  function isOver(claims: AccessClaims): boolean {
-    return claims.expires_at.getTime() <= clock.now().getTime();
-  }
-
   async function verify(text: string, digest: string): Promise<AccessClaims | null> {
     const keyId = keyIdOf(text);
     const key = keyId === null ? undefined : await keys.find(keyId);
@@ -74,7 +71,8 @@ export function createAccessTokens(
         allowedIss: issuer,
         allowedAud: AUDIENCE,
         requiredClaims: ["iss", "aud", "sub", "jti", "iat", "exp"],
-        clockTimestamp: clock.now().getTime(),
+        // Who has one that is over does not guess: the gate says so, and to whom it was given.
+        ignoreExpiration: true,
         cache: false,
       });
     } catch {
@@ -119,13 +117,7 @@ export function createAccessTokens(
     read(text) {
       if (text.length > LENGTH_MAX) return null;
       const digest = hash("sha256", text, "base64");
-      const known = verified.get(digest);
-      if (known === undefined) return verify(text, digest);
-      if (isOver(known)) {
-        verified.drop(digest);
-        return null;
-      }
-      return known;
+      return verified.get(digest) ?? verify(text, digest);
     },
   };
 }
@@ -174,8 +166,7 @@ function timesOf(
   now: Date,
 ): Pick<AccessClaims, "issued_at" | "expires_at"> | null {
   if (!isSeconds(iat) || !isSeconds(exp)) return null;
-  const nowSeconds = now.getTime() / 1_000;
-  if (exp <= nowSeconds || iat > nowSeconds + SKEW_SECONDS) return null;
+  if (iat > now.getTime() / 1_000 + SKEW_SECONDS) return null;
   if (exp <= iat || exp - iat > SECONDS_MAX) return null;
   return { issued_at: new Date(iat * 1_000), expires_at: new Date(exp * 1_000) };
 }

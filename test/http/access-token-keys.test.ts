@@ -96,7 +96,7 @@ describe("what was verified is remembered by its hash", () => {
     expires_at: new Date(Math.floor(now.getTime() / 1_000) * 1_000 + 60_000),
   };
 
-  test("answered at once, until it expires; bounded, one that was not used lately given up", async () => {
+  test("answered at once, be it over or not; bounded, one that was not used lately given up", async () => {
     const app = Fastify();
     await app.register(fastifyJwt, { secret: "never used" });
     const clock = { at: now, now: () => clock.at };
@@ -116,9 +116,10 @@ describe("what was verified is remembered by its hash", () => {
     expect(tokens.read(two)).toBeInstanceOf(Promise);
     expect(asked).toBe(4);
     expect(tokens.read(three)).not.toBeInstanceOf(Promise);
+    // Whether it is in time, the gate judges.
     clock.at = new Date(record.expires_at);
-    expect(tokens.read(three)).toBeNull();
-    expect(await tokens.read(three)).toBeNull();
+    expect(tokens.read(three)).toEqual({ ...record, id: `017${NOBODY.slice(3)}` });
+    expect(await tokens.read(two)).toEqual({ ...record, id: `018${NOBODY.slice(3)}` });
     await app.close();
   });
 });

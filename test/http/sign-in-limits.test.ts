@@ -12,6 +12,7 @@ import {
   startBroker,
 } from "../harness/broker.ts";
 import { narrower, statuses } from "./rights-kit.ts";
+import { later } from "./settings-kit.ts";
 import { accessOf, withCredentials } from "./sign-in-kit.ts";
 
 let broker: TestBroker;
@@ -72,6 +73,42 @@ test("nor does who has an access token that we signed, whatever became of whom i
   expect(new Set(answers)).toEqual(new Set([401]));
 });
 
+test("nor does who has one that is over: 401 however often, and nothing is read or written with it", async () => {
+  const { writer, project } = world;
+  const access = broker.as(await accessOf(withCredentials(broker, writer.id, writer.api.token)));
+  const at = settingsUrl(project, "secret/Custom/kept");
+  const value = settingsUrl(project, "secret/Custom/kept", {}, "/settings/value");
+  const all = () => [
+    access.get("/auth/me"),
+    access.get(at),
+    access.get(`${at}&decrypt=true`),
+    access.get(value),
+    access.put(at, { body: { value: "two" } }),
+  ];
+  await made(access.put(at, { body: { value: "one" } }));
+  // Whatever is remembered of who reads and writes here is remembered now.
+  for (let each = 0; each < 3; each++) expect(new Set(await statuses(all()))).toEqual(new Set([200]));
+  const events = async () =>
+    (
+      await made(
+        world.owner.api.get(
+          `/audit?owner_type=project&owner_id=${project.id}&principal_id=${writer.id}&limit=1000`,
+        ),
+      )
+    ).events;
+  const before = await events();
+  await later(901, async () => {
+    for (let each = 0; each < 30; each++) expect(new Set(await statuses(all()))).toEqual(new Set([401]));
+  });
+  expect(await events()).toEqual(before);
+  const refused = await made(
+    broker.admin.get("/audit?owner_type=instance&action=sign_in&outcome=denied&limit=1000"),
+  );
+  const ofExpired = refused.events.filter(({ reason }: { reason: string }) => reason === "expired");
+  expect(ofExpired.map(({ principal_id }: { principal_id: string }) => principal_id)).toEqual([writer.id]);
+  expect(ofExpired[0].count).toBe(150);
+});
+
 test("a token that verifies is not refused for them, nor is its holder's 400, 403 or 404", async () => {
   const { writer, organization, project } = world;
   expect((await client(broker.url, "nonsense").get("/auth/me")).status).toBe(429);
@@ -99,13 +136,15 @@ test("every refusal is one counted event per address, reason and minute", async 
       .reduce((sum: number, [, , count]: [string, string, number]) => sum + count, 0);
   // 50 more are of who has an access token.
   expect(countOf(["unknown", "malformed"])).toBe(100 + 50);
-  expect(["absent", "revoked", "used_up"].map((reason) => countOf([reason]))).toEqual([150, 150, 140]);
+  expect(["absent", "revoked", "used_up", "expired"].map((reason) => countOf([reason]))).toEqual([
+    150, 150, 140, 150,
+  ]);
   expect(new Set(seen.map(([ip]: [string]) => ip))).toEqual(new Set(["127.0.0.1"]));
   expect(new Set(seen.map(([, reason]: [string, string]) => reason))).toEqual(
-    new Set(["unknown", "malformed", "absent", "revoked", "used_up"]),
+    new Set(["unknown", "malformed", "absent", "revoked", "used_up", "expired"]),
   );
   // A minute may have ended meanwhile: then each reason has two.
-  expect(seen.length).toBeLessThanOrEqual(10);
+  expect(seen.length).toBeLessThanOrEqual(12);
 });
 
 test("a good token with another's client id is told so too, and that is no use of it", async () => {
