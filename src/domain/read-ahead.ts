@@ -37,10 +37,13 @@ export type FoundAhead = {
   readonly recorded: AuditEvent | null;
 };
 
+/** `isReadAhead`: what the plan names is there already, and is answered at once. */
+export type ReadingReader = Reader & { readonly isReadAhead?: boolean };
+
 /** What the gate goes on with: what was read ahead, or nothing of it. */
 export type Early = {
   readonly source: Source;
-  readonly reader: Reader;
+  readonly reader: ReadingReader;
   /** When the statement looked: what is decided again is decided as of then. */
   readonly at?: Date;
   readonly recorded: AuditEvent | null;
@@ -115,7 +118,7 @@ export function createReadingAhead(store: Store, source: Source, { eventOf, newI
 }
 
 /** A reader that has what was read ahead, and asks the database for anything else. */
-function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reader {
+function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): ReadingReader {
   if (page === null) return reader;
   const settings: Reader["settings"] = (query) =>
     isPlanned(query, plan, page) ? Promise.resolve(page) : reader.settings(query);
@@ -124,7 +127,8 @@ function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Reade
     return row === undefined ? reader.setting(key, path) : Promise.resolve<SettingRow>(row);
   };
   // The reader's methods are functions by themselves: none of them knows of the object.
-  const planned = Object.create(reader) as { -readonly [Name in keyof Reader]: Reader[Name] };
+  const planned = Object.create(reader) as { -readonly [Name in keyof ReadingReader]: ReadingReader[Name] };
+  planned.isReadAhead = true;
   planned.settings = settings;
   planned.setting = setting;
   return planned;

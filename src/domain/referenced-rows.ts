@@ -2,9 +2,11 @@
 // has its references resolved as it starts, and would wait for one round trip after the other.
 import { type Denial, type Grant, keyOf } from "./admission.ts";
 import type { CometTarget } from "./comet.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, unavailable } from "./errors.ts";
+import { createLimiter } from "./limiter.ts";
 import { notedRow } from "./noted-row.ts";
 import type { Reader } from "./ports.ts";
+import type { ReadingReader } from "./read-ahead.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { Reference } from "./reference.ts";
 import type { SettingRow } from "./setting.ts";
@@ -19,23 +21,39 @@ export type Looked = readonly [items: Some<Item>, row: SettingRow | BrokerError 
 /** One request's: a version that is not the current one takes a statement of its own. */
 const AT_ONCE_MAX = 32;
 
+/** Of requests that name more than that, at one owner, so many are looked up at once: a hundred values may be 6 MB. */
+const WIDE_MAX = 4;
+const WAIT_MS = 10_000;
+
 /**
- * In the order in which they were first named. Nothing is looked up of what the caller may not decrypt.
- * @throws BrokerError `unavailable` when the database is away: that is the whole request's failure
+ * Makes the function that looks rows up, in the order in which they were first named. Nothing is looked up of what the caller may not decrypt. Those of many
+ * references take turns, as pages do (store/page-turns.ts), unless they were read ahead.
+ * It throws `unavailable` when the database is away, or its turn does not come: the whole request's failure
  */
-export async function lookUp(
-  items: readonly Item[],
-  grant: Grant,
-  reader: Reader,
-  vault: Vault,
-): Promise<readonly Looked[]> {
-  const all = byValue(items);
-  const looked: Looked[] = [];
-  for (let start = 0; start < all.length; start += AT_ONCE_MAX) {
-    const some = all.slice(start, start + AT_ONCE_MAX);
-    looked.push(...(await Promise.all(some.map((each) => lookUpOne(each, grant, reader, vault)))));
-  }
-  return looked;
+export function createLookUp() {
+  const limiter = createLimiter(WIDE_MAX, { laneMax: WIDE_MAX - 1 });
+  return async (
+    items: readonly Item[],
+    grant: Grant,
+    reader: ReadingReader,
+    vault: Vault,
+  ): Promise<readonly Looked[]> => {
+    const all = byValue(items);
+    const each = (one: Some<Item>): Promise<Looked> => lookUpOne(one, grant, reader, vault);
+    if (reader.isReadAhead === true || all.length <= AT_ONCE_MAX) return Promise.all(all.map(each));
+    const lane = keyOf(grant).tenant_id;
+    if (!(await limiter.take(WAIT_MS, lane)))
+      throw unavailable("Too many references are waiting to be looked up.");
+    try {
+      const looked: Looked[] = [];
+      for (let start = 0; start < all.length; start += AT_ONCE_MAX)
+        looked.push(...(await Promise.all(all.slice(start, start + AT_ONCE_MAX).map(each))));
+      return looked;
+    } finally {
+      // What becomes of the rows goes first.
+      setImmediate(() => limiter.give(lane));
+    }
+  };
 }
 
 async function lookUpOne(items: Some<Item>, grant: Grant, reader: Reader, vault: Vault): Promise<Looked> {

@@ -16,11 +16,11 @@ import type { Gate } from "./gate.ts";
 import type { Found, Undisclosed, Withholding } from "./steps.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
-import type { Reader, Store } from "./ports.ts";
-import type { Plan } from "./read-ahead.ts";
+import type { Store } from "./ports.ts";
+import type { Plan, ReadingReader } from "./read-ahead.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
 import { type Reference, parseReference } from "./reference.ts";
-import { type Item, lookUp } from "./referenced-rows.ts";
+import { type Item, createLookUp } from "./referenced-rows.ts";
 import type { SettingRow } from "./setting.ts";
 import { assertFieldFits, fieldOf, hasField } from "./value-read.ts";
 
@@ -47,11 +47,13 @@ type Job = {
 };
 
 export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "noteAccess">) {
+  const lookUp = createLookUp();
+
   /** What one owner's references are about; whatever is not to be opened has its outcome by then. */
   async function locate(
     job: Job,
     grant: Grant,
-    reader: Reader,
+    reader: ReadingReader,
     all: readonly Item[],
   ): Promise<Found<Target[]>> {
     const targets: Target[] = [];

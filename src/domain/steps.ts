@@ -5,6 +5,7 @@ import type { Grant } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
 import type { Report } from "./events.ts";
 import type { Credential, OwnerKey, Reader, Transaction } from "./ports.ts";
+import type { ReadingReader } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
 
 /** For a change that has nothing to prepare, or nobody to queue behind. */
@@ -42,7 +43,7 @@ export type Withholding = Required<Pick<Report, "subjects">> & {
 /** Settings whose disclosure was permitted and then did not happen. */
 export type Undisclosed = Required<Pick<Report, "subjects">> & { readonly reason: string };
 /** Fetches what a read is about. */
-export type Find<Rows> = (grant: Grant, reader: Reader) => Promise<Found<Rows>>;
+export type Find<Rows> = (grant: Grant, reader: ReadingReader) => Promise<Found<Rows>>;
 /** Makes the answer, once it is on record that it is given. */
 export type Answer<Rows, Result> = (
   found: Rows,

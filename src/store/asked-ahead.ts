@@ -17,6 +17,8 @@ export type Asked = {
   /** As it will rest, but for who, whose log it is in, and which settings. */
   readonly event: AuditEvent;
   readonly presented: readonly Cell[];
+  /** The rows that it may come to. */
+  readonly most: number;
   /** By what its page, who reads it, and where they stand, are kept. */
   readonly pageKey: string;
   readonly whoKey: string;
@@ -36,9 +38,10 @@ export function askedOf(ahead: Ahead): Asked {
   const [tokenHash, tokenId, ...others] = presented;
   const whoKey = tokenHash ?? tokenId ?? others.join(" ");
   const place = `${owner.owner_type}/${owner.owner_id}`;
-  const pageKey = `${action} ${select.kind} ${strict} ${Math.min(limit, ROWS_MAX)} ${place}/${nameOf(ahead)}`;
+  const most = select.kind === "at" && select.match === "exact" ? 1 : Math.min(limit, ROWS_MAX);
+  const pageKey = `${action} ${select.kind} ${strict} ${most} ${place}/${nameOf(ahead)}`;
   const event = cleanEvent(ahead.event);
-  return { ahead, event, presented, pageKey, whoKey, standingKey: `${action} ${place} ${whoKey}` };
+  return { ahead, event, presented, most, pageKey, whoKey, standingKey: `${action} ${place} ${whoKey}` };
 }
 
 /** Whether no ceiling hides any of what is asked for. One that cannot be made out is left to the gate, which says so. */
@@ -59,12 +62,12 @@ export function coversAll({ token, principal }: KnownWho, ahead: Ahead): boolean
  * @param isOnlyAdmitted nothing is to be found but who reads, and whether they may
  */
 export function cellsOf(
-  { ahead, event, presented }: Asked,
+  { ahead, event, presented, most }: Asked,
   n: number,
   known: KnownWho | null,
   isOnlyAdmitted: boolean,
 ): readonly Cell[] {
-  const { select, action, strict, limit } = ahead;
+  const { select, action, strict } = ahead;
   const range =
     select.kind === "each" || (select.kind === "at" && select.match === "exact")
       ? null
@@ -78,7 +81,7 @@ export function cellsOf(
     range?.from ?? null,
     range?.before ?? null,
     select.kind === "each" ? JSON.stringify(select.paths) : null,
-    String(Math.min(limit, ROWS_MAX)),
+    String(most),
     known?.stamp ?? null,
     String(known !== null && coversAll(known, ahead)),
     String(isOnlyAdmitted),

@@ -11,7 +11,7 @@ import type { Statement } from "./db.ts";
 import { server, snapshot } from "./recent-writes.ts";
 
 /** More rows than this, or more bytes, are not read ahead: they would keep the others waiting. */
-export const ROWS_MAX = 64;
+export const ROWS_MAX = 100;
 const BYTES_MAX = 131_072;
 const BYTES_EACH_MAX = 16_384;
 

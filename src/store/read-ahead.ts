@@ -1,7 +1,8 @@
 // Reads that come while others are under way share the next statement: one round trip and one flush of the disk for
 // all of them. An idle store sends a read at the end of the turn it came in. A statement that takes its time keeps
-// nobody waiting for long. Those whose answer is known go together, and so do those that are to be found. A batch that
-// fails for what is in it is sent again one by one, so that members fail singly.
+// nobody waiting for long. Those whose answer is known go together, and so do those that are to be found: of these, one
+// setting does not wait for all the pages before it. A batch that fails for what is in it is sent again one by one, so that
+// members fail singly.
 import type { Store } from "../domain/ports.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import { type Asked, askedOf } from "./asked-ahead.ts";
@@ -19,6 +20,8 @@ const isBounded = (select: Ahead["select"]): boolean =>
   select.kind === "each" ? select.paths.length <= ROWS_MAX : select.kind !== "all";
 
 const batchMax = 32;
+/** In all of those of a batch that are to be found. Answers are handed out together, and opening a row takes the loop. */
+const rowsMax = 800;
 const statementsMax = 2;
 /** A second goes beside the first once so many wait, or one has waited so long: fewer and fuller ones cost less. */
 const besideFrom = 64;
@@ -31,24 +34,42 @@ type Waiting = {
   readonly done: (found: FoundAhead | null) => void;
   readonly failed: (error: unknown) => void;
 };
+type Queue = Waiting[];
 /** What became of the n-th of a batch; what is known of it now, where it has to be asked again. */
 type Answers = (n: number) => FoundAhead | Known;
 
 /** `isAway`: there is nothing to be had of the database. */
 type Left = { readonly isAway: boolean; readonly handOut: () => void };
 
+/** As many as go together, the first at least. */
+function takeBatch(queue: Queue): Waiting[] {
+  let rows = 0;
+  const end = queue.findIndex(({ known, ask }, n) => {
+    if (known.whole === null) rows += ask.most;
+    return n === batchMax || (n > 0 && rows > rowsMax);
+  });
+  return queue.splice(0, end < 0 ? queue.length : end);
+}
+
 export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObserver = {}) {
   const finding = createFinding(db, sealed);
-  const [toConfirm, toFind]: [Waiting[], Waiting[]] = [[], []];
+  const queues: readonly Queue[] = [[], [], []];
+  const [toConfirm, toFindOne, toFindSeveral] = queues as readonly [Queue, Queue, Queue];
+  let lastSent = 0;
   let underWay = 0;
   let isScheduled = false;
   let timer: NodeJS.Timeout | null = null;
 
-  const isEmpty = (): boolean => toConfirm.length + toFind.length === 0;
+  const many = (): number => queues.reduce((sum, { length }) => sum + length, 0);
+
+  function queueOf({ known, ask }: Waiting): Queue {
+    if (known.whole !== null) return toConfirm;
+    return ask.most === 1 ? toFindOne : toFindSeveral;
+  }
 
   /** The reads of one turn of the event loop go together. */
   function schedule(): void {
-    if (isScheduled || isEmpty() || underWay >= statementsMax) return;
+    if (isScheduled || many() === 0 || underWay >= statementsMax) return;
     isScheduled = true;
     setImmediate(() => {
       isScheduled = false;
@@ -56,24 +77,24 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
     });
   }
 
-  /** That whose first has waited longest. */
-  function nextQueue(): Waiting[] {
-    const [confirmable, other] = [toConfirm[0], toFind[0]];
-    if (confirmable === undefined || other === undefined)
-      return confirmable === undefined ? toFind : toConfirm;
-    return confirmable.since <= other.since ? toConfirm : toFind;
+  /** In turns. */
+  function nextQueue(): number {
+    const from = lastSent + 1;
+    const steps = queues.findIndex((_, step) => queues[(from + step) % queues.length]?.length !== 0);
+    return (from + Math.max(0, steps)) % queues.length;
   }
 
-  function isTime(queue: readonly Waiting[]): boolean {
-    const [oldest] = queue;
+  function isTime(oldest: Waiting | undefined): boolean {
     if (oldest === undefined || underWay >= statementsMax) return false;
-    const many = toConfirm.length + toFind.length;
-    return underWay === 0 || many >= besideFrom || performance.now() - oldest.since >= patienceMs;
+    return underWay === 0 || many() >= besideFrom || performance.now() - oldest.since >= patienceMs;
   }
 
   function sendWaiting(): void {
-    for (let queue = nextQueue(); isTime(queue); queue = nextQueue()) void send(queue.splice(0, batchMax));
-    if (!isEmpty() && underWay < statementsMax) timer ??= setTimeout(lookAgain, patienceMs).unref();
+    for (let next = nextQueue(); isTime(queues[next]?.[0]); next = nextQueue()) {
+      lastSent = next;
+      void send(takeBatch(queues[next] as Queue));
+    }
+    if (many() > 0 && underWay < statementsMax) timer ??= setTimeout(lookAgain, patienceMs).unref();
   }
 
   function lookAgain(): void {
@@ -102,7 +123,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
       const error = asBrokerError(thrown);
       if (!isOfItsData(error)) {
         observer.auditFailed?.();
-        const all = [...batch, ...behind, ...takeOverdue(toConfirm), ...takeOverdue(toFind)];
+        const all = [...batch, ...behind, ...queues.flatMap(takeOverdue)];
         return { isAway: true, handOut: () => all.forEach(({ failed }) => failed(error)) };
       }
       const [only, ...others] = batch;
@@ -164,8 +185,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
 
   /** Before all others: nearly all of those came later. */
   function askAgain(all: readonly Waiting[]): void {
-    toConfirm.unshift(...all.filter(({ known }) => known.whole !== null));
-    toFind.unshift(...all.filter(({ known }) => known.whole === null));
+    for (const each of all.toReversed()) queueOf(each).unshift(each);
     schedule();
   }
 
@@ -173,14 +193,8 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
     if (!isBounded(ahead.select)) return Promise.resolve(null);
     return new Promise((done, failed) => {
       const ask = askedOf(ahead);
-      const known = finding.known(ask);
-      (known.whole === null ? toFind : toConfirm).push({
-        ask,
-        known,
-        since: performance.now(),
-        done,
-        failed,
-      });
+      const waiting = { ask, known: finding.known(ask), since: performance.now(), done, failed };
+      queueOf(waiting).push(waiting);
       schedule();
     });
   };

@@ -5,7 +5,7 @@ import type { Role } from "../../src/domain/access.ts";
 import type { Caller, Need } from "../../src/domain/admission.ts";
 import type { AuditEvent } from "../../src/domain/audit.ts";
 import { createGate } from "../../src/domain/gate.ts";
-import type { Admission, Reader, Store } from "../../src/domain/ports.ts";
+import type { Admission, Reader, SettingPage, Store } from "../../src/domain/ports.ts";
 import type { Plan } from "../../src/domain/read-ahead.ts";
 
 const at = new Date("2026-03-04T05:06:07.089Z");
@@ -36,7 +36,12 @@ function admissionOf(role: Role | null, revoked_at: Date | null): Admission {
 }
 
 /** Reads through a gate whose store says that it allowed and recorded version 1 of one setting. */
-async function read(role: Role | null, found: { version: number; revoked_at?: Date }) {
+async function read(
+  role: Role | null,
+  found: { version: number; revoked_at?: Date },
+  page: SettingPage | null = null,
+) {
+  const seen: (boolean | undefined)[] = [];
   const records: AuditEvent[] = [];
   const opened: string[] = [];
   const store = {
@@ -44,7 +49,7 @@ async function read(role: Role | null, found: { version: number; revoked_at?: Da
     readAhead: (ahead) =>
       Promise.resolve({
         admission: admissionOf(role, found.revoked_at ?? null),
-        page: null,
+        page,
         recorded: {
           ...ahead.event,
           principal_id: "p",
@@ -64,11 +69,14 @@ async function read(role: Role | null, found: { version: number; revoked_at?: Da
     .read(
       caller,
       need,
-      async () => ({
-        found: null,
-        action: "decrypt" as const,
-        subjects: [{ ...SUBJECT, version: found.version }],
-      }),
+      async (_grant, reader) => {
+        seen.push(reader.isReadAhead);
+        return {
+          found: null,
+          action: "decrypt" as const,
+          subjects: [{ ...SUBJECT, version: found.version }],
+        };
+      },
       async () => {
         opened.push(PATH);
         return { value: "opened" };
@@ -79,14 +87,24 @@ async function read(role: Role | null, found: { version: number; revoked_at?: Da
       ({ value }) => value,
       (error: { code: string }) => error.code,
     );
-  return { answer, opened, records };
+  return { answer, opened, records, seen };
 }
 
 const contradiction = { outcome: "failed", reason: "contradiction", follows: "id-0", action: "decrypt" };
 
 describe("a read ahead", () => {
   test("that the gate agrees with is answered, and not put on record again", async () => {
-    expect(await read("write", { version: 1 })).toEqual({ answer: "opened", opened: [PATH], records: [] });
+    expect(await read("write", { version: 1 })).toMatchObject({
+      answer: "opened",
+      opened: [PATH],
+      records: [],
+    });
+  });
+
+  test("says so to whoever asks for its rows, where they are there", async () => {
+    const page = { rows: [], next: null, exact: false } as unknown as SettingPage;
+    expect((await read("write", { version: 1 }, page)).seen).toEqual([true]);
+    expect((await read("write", { version: 1 }, null)).seen).toEqual([undefined]);
   });
 
   test.each([

@@ -9,7 +9,10 @@ import { settingsOf } from "./settings-kit.ts";
 import { exchange } from "./sign-in-kit.ts";
 
 const PATHS = ["a", "b", "c", "d", "e", "f"].map((name) => `connect/S3/${name}`);
+/** As many as one request may name. */
+const HUNDRED = Array.from({ length: 100 }, (_, n) => `secret/Custom/hundred/n${n}`);
 const TRIES_MAX = 5;
+let changes = 0;
 let broker: TestBroker;
 let world: World;
 
@@ -23,6 +26,10 @@ afterAll(() => broker.close());
 /** All that is read here, written anew. */
 async function changeAll(): Promise<void> {
   const writer = settingsOf(world.writer.api, world.project);
+  changes += 1;
+  const settings = HUNDRED.map((path) => ({ path, value: `x${changes}` }));
+  const at = settingsUrl(world.project, undefined, { conflict: "overwrite" }, "/settings/import");
+  await made(world.writer.api.post(at, { body: { settings } }));
   for (const path of PATHS) {
     await made(writer.put(path, S3));
     await made(writer.put(path.replace("connect/S3", "secret/Custom/env"), "x"));
@@ -68,6 +75,15 @@ test.each<[string, () => () => Promise<Answer>, string]>([
       resolve(
         world.writer.api,
         [...PATHS.toReversed(), `${PATHS[1]}#region`].map((path) => refOf(path, world.project)),
+      ),
+    "confirm_reads_copying",
+  ],
+  [
+    "resolving a hundred references",
+    () => () =>
+      resolve(
+        world.writer.api,
+        HUNDRED.map((path) => refOf(path, world.project)),
       ),
     "confirm_reads_copying",
   ],

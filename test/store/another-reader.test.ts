@@ -205,7 +205,7 @@ test("those who come while a page turns out to be another are not sent to be con
   const { key, ahead, newcomer } = await visitedWorld(f);
   const { on, readAhead } = readingBy(f);
   await warm({ store: { readAhead } }, ahead);
-  const comers = await Promise.all(Array.from({ length: 20 }, () => newcomer()));
+  const comers = await Promise.all(Array.from({ length: 7 }, () => newcomer()));
   await f.setting(key, PATHS[0] ?? "", { sealed: Buffer.from("another") });
   let later: Promise<FoundAhead | null>[] = [];
   on.asked = (name) => {

@@ -86,6 +86,35 @@ test("where it falls silent after a batch that failed for what is in it, nobody 
   expect(asked).toBe(3);
 });
 
+test("one setting is not kept waiting by all the pages that were asked for before it", async () => {
+  const f = await openFixture();
+  const { key } = await f.organization();
+  for (let n = 0; n < 20; n++) await f.setting(key, `connect/S3/${n}`);
+  const { id } = await f.principal();
+  await f.member(key, id, "write");
+  const { hash } = await f.token(id);
+  const asked = (at?: string) => readOf({ kind: "api", hash }, key, "decrypt", f.time.now, at);
+  const together: number[] = [];
+  const { submit } = pg.Query.prototype;
+  vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
+    const { name, values } = this as unknown as { name?: string; values: readonly string[] };
+    // An array's text, a number for each read.
+    if (name === "read_ahead") together.push(values[0]?.split(",").length ?? 0);
+    return submit.call(this, connection);
+  });
+  const state = { pages: 0 };
+  // None is known yet: each may come to a hundred rows.
+  const pages = Array.from({ length: 80 }, async () => {
+    expect((await f.store.readAhead(asked()))?.page?.rows).toHaveLength(20);
+    state.pages += 1;
+  });
+  const one = await f.store.readAhead(asked("connect/S3/7"));
+  expect(one?.page?.rows).toHaveLength(1);
+  expect(state.pages).toBeLessThanOrEqual(24);
+  await Promise.all(pages);
+  expect(together.toSorted((less, more) => more - less).slice(0, 3)).toEqual([8, 8, 8]);
+});
+
 test("a statement that takes its time keeps no other read waiting until it ends", async () => {
   const f = await openFixture();
   const { key } = await f.organization();

@@ -62,13 +62,13 @@ describe("read ahead", () => {
     const fewer = await read([...paths, path("connect/S3/none")]);
     expect(fewer).toMatchObject({ recorded: null });
     expect(fewer?.page?.rows).toHaveLength(paths.length);
-    expect(await read(Array.from({ length: 65 }, (_, n) => path(`connect/S3/${n}`)))).toBeNull();
+    expect(await read(Array.from({ length: 101 }, (_, n) => path(`connect/S3/${n}`)))).toBeNull();
   });
 
   test("a page of more than is read ahead is looked for in vain once; from then on who reads it is found, and no rows", async () => {
     const f = await openFixture();
     const { key } = await f.organization();
-    for (let n = 0; n < 65; n++) await f.setting(key, `connect/S3/${n}`);
+    for (let n = 0; n < 101; n++) await f.setting(key, `connect/S3/${n}`);
     const { id } = await f.principal();
     await f.member(key, id, "write");
     const stranger = await f.token((await f.principal()).id);
