@@ -1,8 +1,8 @@
 // Reads that come while others are under way share the next statement: one round trip and one flush of the disk for
 // all of them. An idle store sends a read at the end of the turn it came in. A statement that takes its time keeps
-// nobody waiting for long. Those whose answer is known go together, and so do those that are to be found: of these, one
-// setting does not wait for all the pages before it. A batch that fails for what is in it is sent again one by one, so that
-// members fail singly.
+// nobody waiting for long. Those whose answer is known go together, and so do those that are to be found; one setting does
+// not wait for all the pages before it. A batch that fails for what is in it is sent again one by one, so that members fail
+// singly.
 import type { Store } from "../domain/ports.ts";
 import type { Ahead, FoundAhead } from "../domain/read-ahead.ts";
 import { type Asked, askedOf } from "./asked-ahead.ts";
@@ -20,7 +20,7 @@ const isBounded = (select: Ahead["select"]): boolean =>
   select.kind === "each" ? select.paths.length <= ROWS_MAX : select.kind !== "all";
 
 const batchMax = 32;
-/** In all of those of a batch that are to be found. Answers are handed out together, and opening a row takes the loop. */
+/** In all of a batch. Answers are handed out together, and making them takes the loop. */
 const rowsMax = 800;
 const statementsMax = 2;
 /** A second goes beside the first once so many wait, or one has waited so long: fewer and fuller ones cost less. */
@@ -41,11 +41,14 @@ type Answers = (n: number) => FoundAhead | Known;
 /** `isAway`: there is nothing to be had of the database. */
 type Left = { readonly isAway: boolean; readonly handOut: () => void };
 
+/** What it comes to, or may come to where that is not known. */
+const rowsOf = ({ known: { whole }, ask }: Waiting): number => whole?.page.subjects.length ?? ask.most;
+
 /** As many as go together, the first at least. */
 function takeBatch(queue: Queue): Waiting[] {
   let rows = 0;
-  const end = queue.findIndex(({ known, ask }, n) => {
-    if (known.whole === null) rows += ask.most;
+  const end = queue.findIndex((each, n) => {
+    rows += rowsOf(each);
     return n === batchMax || (n > 0 && rows > rowsMax);
   });
   return queue.splice(0, end < 0 ? queue.length : end);
@@ -53,8 +56,8 @@ function takeBatch(queue: Queue): Waiting[] {
 
 export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObserver = {}) {
   const finding = createFinding(db, sealed);
-  const queues: readonly Queue[] = [[], [], []];
-  const [toConfirm, toFindOne, toFindSeveral] = queues as readonly [Queue, Queue, Queue];
+  /** One setting whose answer is known, several, and the same of what is to be found. */
+  const queues: readonly Queue[] = [[], [], [], []];
   let lastSent = 0;
   let underWay = 0;
   let isScheduled = false;
@@ -62,9 +65,9 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
 
   const many = (): number => queues.reduce((sum, { length }) => sum + length, 0);
 
-  function queueOf({ known, ask }: Waiting): Queue {
-    if (known.whole !== null) return toConfirm;
-    return ask.most === 1 ? toFindOne : toFindSeveral;
+  function queueOf(waiting: Waiting): Queue {
+    const isKnown = waiting.known.whole !== null;
+    return queues[(isKnown ? 0 : 2) + (rowsOf(waiting) > 1 ? 1 : 0)] as Queue;
   }
 
   /** The reads of one turn of the event loop go together. */

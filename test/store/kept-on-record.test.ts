@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import type { Subject } from "../../src/domain/audit.ts";
 import type { Ahead } from "../../src/domain/read-ahead.ts";
-import { type Fixture, auditQuery, openFixture } from "./fixture.ts";
+import { type Fixture, auditQuery, openFixture, path } from "./fixture.ts";
 import { PATHS, keptWorld, readOf, readingWorld, warm } from "./reading.ts";
 
 test("each read of a kept page is on record once, with the versions that it shows, also where they changed", async () => {
@@ -37,23 +37,29 @@ async function namedIn(f: Fixture, reads: readonly Ahead[]): Promise<readonly (r
 }
 
 test.each(["list", "decrypt"] as const)(
-  "each reading to %s of many settings at once names all of them in the log, beside readings of one",
+  "each reading to %s of many settings at once names all of them in the log, beside readings of two and of one",
   async (action) => {
     const f = await openFixture();
     const { key, presented } = await readingWorld(f);
     const subjects: Subject[] = [];
     for (const each of PATHS) subjects.push({ id: (await f.setting(key, each)).id, path: each, version: 1 });
     for (let round = 0; round < 4; round++) {
-      const reads = [undefined, PATHS[1], undefined, PATHS[5]].map((at) =>
-        readOf(presented, key, action, f.time.now, at),
-      );
+      const of = (at?: string) => readOf(presented, key, action, f.time.now, at);
+      const two = {
+        ...of(),
+        select: { kind: "each", paths: [path(PATHS[2] ?? ""), path(PATHS[4] ?? "")] },
+        limit: 2,
+      } as const;
+      const several = [of(), two, of()];
+      const reads = [...several, of(PATHS[1]), of(PATHS[5])];
       const found = await Promise.all(reads.map((each) => f.store.readAhead(each)));
-      const expected = [subjects, [subjects[1]], subjects, [subjects[5]]];
+      const expected = [subjects, [subjects[2], subjects[4]], subjects, [subjects[1]], [subjects[5]]];
       expect(found.map((each) => each?.recorded?.settings)).toEqual(expected);
       expect(await namedIn(f, reads)).toEqual(expected);
       if (round < 3) continue;
       const statements = "SELECT DISTINCT xmin::text FROM audit_events WHERE id = ANY ($1)";
-      const { rows } = await f.driver.query(statements, [reads.map(({ event }) => event.id)]);
+      const { rows } = await f.driver.query(statements, [several.map(({ event }) => event.id)]);
+      // All that are of several go by one statement: two are named there, six are copied.
       expect(rows).toHaveLength(1);
     }
   },
