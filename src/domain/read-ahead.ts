@@ -37,7 +37,7 @@ export type FoundAhead = {
   readonly recorded: AuditEvent | null;
 };
 
-/** `isReadAhead`: what the plan names is there already, and is answered at once. */
+/** `isReadAhead`: all that the plan names is there already, and is answered at once. */
 export type ReadingReader = Reader & { readonly isReadAhead?: boolean };
 
 /** What the gate goes on with: what was read ahead, or nothing of it. */
@@ -128,7 +128,7 @@ function readerWith(reader: Reader, plan: Plan, page: SettingPage | null): Readi
   };
   // The reader's methods are functions by themselves: none of them knows of the object.
   const planned = Object.create(reader) as { -readonly [Name in keyof ReadingReader]: ReadingReader[Name] };
-  planned.isReadAhead = true;
+  planned.isReadAhead = plan.select.kind !== "each" || page.rows.length === plan.select.paths.length;
   planned.settings = settings;
   planned.setting = setting;
   return planned;

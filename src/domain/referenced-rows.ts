@@ -23,15 +23,17 @@ const AT_ONCE_MAX = 32;
 
 /** Of requests that name more than that, at one owner, so many are looked up at once: a hundred values may be 6 MB. */
 const WIDE_MAX = 4;
+/** Of a tenant: half of the requests that are worked on at once where COFFER_REQUESTS_MAX is not set. */
+const LINE_MAX = 250;
 const WAIT_MS = 10_000;
 
 /**
- * Makes the function that looks rows up, in the order in which they were first named. Nothing is looked up of what the caller may not decrypt. Those of many
- * references take turns, as pages do (store/page-turns.ts), unless they were read ahead.
- * It throws `unavailable` when the database is away, or its turn does not come: the whole request's failure
+ * Makes the function that looks rows up, in the order in which they were first named. Nothing is looked up of what the
+ * caller may not decrypt. Those of many references take turns, as pages do (store/page-turns.ts), unless all of them were
+ * read ahead. Throws `unavailable` when the database is away or the turn does not come: the whole request's failure.
  */
 export function createLookUp() {
-  const limiter = createLimiter(WIDE_MAX, { laneMax: WIDE_MAX - 1 });
+  const limiter = createLimiter(WIDE_MAX, { laneMax: WIDE_MAX - 1, lineMax: LINE_MAX });
   return async (
     items: readonly Item[],
     grant: Grant,

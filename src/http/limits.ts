@@ -66,7 +66,7 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
   return {
     /** Takes the unit that the request itself costs; the error to answer when there is none. */
     admit(state: RequestState): BrokerError | null {
-      const key = keyOf(state.credential);
+      const key = keyOf(state.credential, clock);
       if (key === null) return null;
       const bucket = byCredential.of(key);
       state.bucket = bucket;
@@ -94,11 +94,15 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
 
 /**
  * Access tokens that were had with one API token share an allowance, beside its own; others share their principal's: to
- * have many is not to have more.
+ * have many is not to have more. One that is over has a part in none of these: whoever finds it in an old log could use
+ * up what the others have, and see what is left of it.
  */
-function keyOf(credential: Credential): string | null {
+function keyOf(credential: Credential, clock: Clock): string | null {
   if (credential.kind === "api") return credential.hash.toString("base64");
-  return credential.kind === "access" ? (credential.claims.token_id ?? credential.claims.principal_id) : null;
+  if (credential.kind !== "access") return null;
+  const { token_id, principal_id, expires_at } = credential.claims;
+  const key = token_id ?? principal_id;
+  return expires_at <= clock.now() ? `over ${key}` : key;
 }
 
 function take(bucket: Bucket, detail: string): BrokerError | null {

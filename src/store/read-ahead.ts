@@ -41,8 +41,11 @@ type Answers = (n: number) => FoundAhead | Known;
 /** `isAway`: there is nothing to be had of the database. */
 type Left = { readonly isAway: boolean; readonly handOut: () => void };
 
-/** What it comes to, or may come to where that is not known. */
-const rowsOf = ({ known: { whole }, ask }: Waiting): number => whole?.page.subjects.length ?? ask.most;
+/** The rows that it comes to, or may come to. None are found of a page that is known, or known to be too long. */
+function rowsOf({ known: { whole, isPageKnown, isTooLong }, ask }: Waiting): number {
+  if (whole !== null) return whole.page.subjects.length;
+  return isPageKnown || isTooLong ? 0 : ask.most;
+}
 
 /** As many as go together, the first at least. */
 function takeBatch(queue: Queue): Waiting[] {
@@ -56,7 +59,7 @@ function takeBatch(queue: Queue): Waiting[] {
 
 export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObserver = {}) {
   const finding = createFinding(db, sealed);
-  /** One setting whose answer is known, several, and the same of what is to be found. */
+  /** What is one row at most and its answer known, what is several, and the same of what is to be found. */
   const queues: readonly Queue[] = [[], [], [], []];
   let lastSent = 0;
   let underWay = 0;
@@ -80,23 +83,24 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
     });
   }
 
-  /** In turns. */
-  function nextQueue(): number {
-    const from = lastSent + 1;
-    const steps = queues.findIndex((_, step) => queues[(from + step) % queues.length]?.length !== 0);
-    return (from + Math.max(0, steps)) % queues.length;
-  }
-
   function isTime(oldest: Waiting | undefined): boolean {
     if (oldest === undefined || underWay >= statementsMax) return false;
     return underWay === 0 || many() >= besideFrom || performance.now() - oldest.since >= patienceMs;
   }
 
-  function sendWaiting(): void {
-    for (let next = nextQueue(); isTime(queues[next]?.[0]); next = nextQueue()) {
+  /** The next in turn whose time has come, to be sent now. */
+  function nextQueue(): Queue | undefined {
+    for (let step = 1; step <= queues.length; step++) {
+      const next = (lastSent + step) % queues.length;
+      if (!isTime(queues[next]?.[0])) continue;
       lastSent = next;
-      void send(takeBatch(queues[next] as Queue));
+      return queues[next];
     }
+    return undefined;
+  }
+
+  function sendWaiting(): void {
+    for (let queue = nextQueue(); queue !== undefined; queue = nextQueue()) void send(takeBatch(queue));
     if (many() > 0 && underWay < statementsMax) timer ??= setTimeout(lookAgain, patienceMs).unref();
   }
 

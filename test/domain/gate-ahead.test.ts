@@ -102,7 +102,7 @@ describe("a read ahead", () => {
   });
 
   test("says so to whoever asks for its rows, where they are there", async () => {
-    const page = { rows: [], next: null, exact: false } as unknown as SettingPage;
+    const page: SettingPage = { rows: [], more: false, exact: false };
     expect((await read("write", { version: 1 }, page)).seen).toEqual([true]);
     expect((await read("write", { version: 1 }, null)).seen).toEqual([undefined]);
   });

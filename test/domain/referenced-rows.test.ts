@@ -1,7 +1,8 @@
-// References by themselves: a request that names many has its turn, so that the values of a few such requests are in
-// memory at once and not those of all.
+// References by themselves: a request that names many has its turn, so that the values of a few such requests are looked
+// up at once and not those of all.
 import { expect, test } from "vitest";
 import { parseSettingPath } from "../../src/domain/address.ts";
+import { unavailable } from "../../src/domain/errors.ts";
 import type { Grant } from "../../src/domain/admission.ts";
 import type { Reader } from "../../src/domain/ports.ts";
 import { type Item, createLookUp } from "../../src/domain/referenced-rows.ts";
@@ -11,7 +12,11 @@ import type { Vault } from "../../src/domain/sealing-ports.ts";
 function world() {
   const asked = new Map<string, number>();
   let answerAll = (): void => undefined;
-  const answers = new Promise<null>((settle) => (answerAll = () => settle(null)));
+  let failAll = (): void => undefined;
+  const answers = new Promise<null>((settle, fail) => {
+    answerAll = () => settle(null);
+    failAll = () => fail(unavailable("The database is away."));
+  });
   const reader = {
     setting: async ({ tenant_id }: { readonly tenant_id: string }) => {
       asked.set(tenant_id, (asked.get(tenant_id) ?? 0) + 1);
@@ -29,7 +34,7 @@ function world() {
     });
     return lookUp(items, grant, { ...reader, isReadAhead }, {} as Vault);
   };
-  return { asked, ask, answerAll };
+  return { asked, ask, answerAll, failAll };
 }
 const turn = () => new Promise(setImmediate);
 
@@ -77,4 +82,14 @@ test("a value that many references name is no reason to wait", async () => {
   expect(asked.get("greedy")).toBe(before + 1);
   answerAll();
   await Promise.all([...greedy, one]);
+});
+
+test("one that fails leaves its place to the next", async () => {
+  const { asked, ask, failAll } = world();
+  const all = Array.from({ length: 10 }, () => ask("greedy", 33));
+  await turn();
+  failAll();
+  const outcomes = await Promise.allSettled(all);
+  expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => "rejected"));
+  expect(asked.get("greedy")).toBe(10 * 32);
 });

@@ -179,6 +179,17 @@ test("RateLimit-* headers tell a token what is left; past it 429 with Retry-Afte
   expect((await world.writer.api.get(`/tokens/${id}`)).body.uses_left).toBe(50 - let_in);
 });
 
+test("an access token that is over takes nothing of what those have that are in time", async () => {
+  const { writer } = world;
+  const access = () => accessOf(withCredentials(beside, writer.id, writer.api.token));
+  const over = client(beside.url, await access());
+  await later(901, async () => {
+    const answers = await statuses(Array.from({ length: 10 }, () => over.get("/auth/me")));
+    expect([401, 429].map((wanted) => answers.filter((each) => each === wanted).length)).toEqual([5, 5]);
+    expect((await client(beside.url, await access()).get("/auth/me")).status).toBe(200);
+  });
+});
+
 test("another token is not made to wait for it", async () => {
   const hasty = beside.as(world.writer.api.token);
   expect(await statuses(Array.from({ length: 20 }, () => hasty.get("/auth/me")))).toContain(429);
