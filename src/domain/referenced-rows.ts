@@ -3,7 +3,7 @@
 import { type Denial, type Grant, keyOf } from "./admission.ts";
 import type { CometTarget } from "./comet.ts";
 import { BrokerError, unavailable } from "./errors.ts";
-import { createLimiter } from "./limiter.ts";
+import { LINE_MAX, TURN_MS, createLimiter } from "./limiter.ts";
 import { notedRow } from "./noted-row.ts";
 import type { Reader } from "./ports.ts";
 import type { ReadingReader } from "./read-ahead.ts";
@@ -23,9 +23,6 @@ const AT_ONCE_MAX = 32;
 
 /** Of requests that name more than that, at one owner, so many are looked up at once: a hundred values may be 6 MB. */
 const WIDE_MAX = 4;
-/** Of a tenant: half of the requests that are worked on at once where COFFER_REQUESTS_MAX is not set. */
-const LINE_MAX = 250;
-const WAIT_MS = 10_000;
 
 /**
  * Makes the function that looks rows up, in the order in which they were first named. Nothing is looked up of what the
@@ -44,7 +41,7 @@ export function createLookUp() {
     const each = (one: Some<Item>): Promise<Looked> => lookUpOne(one, grant, reader, vault);
     if (reader.isReadAhead === true || all.length <= AT_ONCE_MAX) return Promise.all(all.map(each));
     const lane = keyOf(grant).tenant_id;
-    if (!(await limiter.take(WAIT_MS, lane)))
+    if (!(await limiter.take(TURN_MS, lane)))
       throw unavailable("Too many references are waiting to be looked up.");
     try {
       const looked: Looked[] = [];

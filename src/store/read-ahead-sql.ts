@@ -1,8 +1,9 @@
 // The one statement for all reads that wait: who calls, where they stand, the rows, and the audit events, in one
 // snapshot and one commit. It evaluates access.ts's table to see whether a read is plain and allowed as a whole; only
 // then is anything found and put on record, with its position where nobody else is giving any. A read whose page is
-// known, or known to be too long, is only admitted here; confirm.ts records it, or the gate. Whether a ceiling covers all of the place is known beforehand, of
-// the very versions of token and principal that it finds. Whether it was right, the gate decides again.
+// known, or known to be too long, is only admitted here; confirm.ts records it, or the gate. Whether a ceiling covers all
+// of the place is known beforehand, of the very versions of token and principal that it finds. Whether it was right, the
+// gate decides again.
 import { ACTIONS_BY_ROLE, type OwnerAction, ROLES } from "../domain/access.ts";
 import { takePositions } from "./audit-place.ts";
 import { columns as eventColumns } from "./audit-write.ts";

@@ -5,6 +5,7 @@
 import type pg from "pg";
 import type { AuditEvent } from "../domain/audit.ts";
 import { unavailable } from "../domain/errors.ts";
+import { TURN_MS } from "../domain/limiter.ts";
 import type { Transaction } from "../domain/ports.ts";
 import { Busy, type WritePlace } from "../domain/steps.ts";
 import type { AccessNotes } from "./access-notes.ts";
@@ -14,7 +15,7 @@ import type { Spot } from "./lookups.ts";
 import { flush } from "./shared-flush.ts";
 import { type SharedMember, createFacades, newMember } from "./shared-member.ts";
 import { type Kinds, createRounds } from "./shared-rounds.ts";
-import { type Turns, rolledBack, turnTimeoutMs } from "./transactions.ts";
+import { type Turns, rolledBack } from "./transactions.ts";
 
 const membersMax = 64;
 const transactionsMax = 2;
@@ -241,7 +242,7 @@ export function createShared({ pool, turns, notes, methods, onBackgroundError, o
       const timer = setTimeout(() => {
         queue.splice(queue.indexOf(waiting), 1);
         failed(unavailable("Too many changes are waiting for the database."));
-      }, turnTimeoutMs);
+      }, TURN_MS);
       const done = resolve as (result: unknown) => void;
       const waiting: Waiting = { spot, by: place.by, work, alone, done, failed, timer };
       queue.push(waiting);

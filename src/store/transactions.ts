@@ -3,13 +3,12 @@
 // rollback.
 import type pg from "pg";
 import { type BrokerError, unavailable } from "../domain/errors.ts";
-import { createLimiter } from "../domain/limiter.ts";
+import { TURN_MS, createLimiter } from "../domain/limiter.ts";
 import type { Prisma, PrismaClient } from "./generated/client.ts";
 import { type Asker, type Db, driverAsker, transactionDb } from "./db.ts";
 import { DatabaseFailure, asBrokerError, isOfItsConnection, isWorthRepeating, rethrow } from "./failures.ts";
 
 const attemptsMax = 3;
-export const turnTimeoutMs = 10_000;
 const maxWait = 10_000;
 const timeout = 15_000;
 /** Connections that transactions leave to everybody else; so do pages (page-turns.ts). */
@@ -133,7 +132,7 @@ export function createTurns(poolSize: number): Turns {
   const max = Math.max(1, poolSize - connectionsLeft);
   const limiter = createLimiter(max, { laneMax: Math.max(1, max - 1) });
   return async (tenant) => {
-    if (!(await limiter.take(turnTimeoutMs, tenant)))
+    if (!(await limiter.take(TURN_MS, tenant)))
       throw unavailable("Too many changes are waiting for the database.");
     return () => limiter.give(tenant);
   };
