@@ -27,6 +27,7 @@ export type Client = { readonly pool: pg.Pool; readonly prisma: PrismaClient };
 export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientOptions): Client {
   const settings = sessionSettingsOf(databaseUrl);
   const pool = new pg.Pool({
+    Client: Session,
     connectionString: settings.url,
     max: poolSize,
     keepAlive: true,
@@ -55,35 +56,41 @@ export function openClient({ databaseUrl, poolSize, onBackgroundError }: ClientO
   return { pool, prisma: new PrismaClient({ adapter, errorFormat: "minimal" }) };
 }
 
+let begun = 0;
+
+/** A session's place among all that this process began, those that are still being made included. */
+class Session extends pg.Client {
+  readonly place = (begun += 1);
+}
+
 /**
  * Prisma gives a connection back as good whatever happened on it. One whose server fell silent would be handed out
  * again, each time for as long as a time-out; one to a server that has become read-only would stay there for ever.
  * Ended at once, it leaves the pool when it is given back, and what is still asked of it fails at once. Where another
- * server is the primary now, all that are open go too: else each of them would fail once, whenever its turn comes, and
- * until then read what the old one has.
+ * server is the primary now, all that are open or being made go too: else each of them would fail once, whenever its turn
+ * comes, and until then read what the old one has.
  */
 function endUseless(pool: pg.Pool, silenceMs: number, report: (error: unknown) => void): void {
-  const births = new WeakMap<pg.PoolClient, number>();
   const silence = watchSilence(silenceMs, cutOff);
-  let [born, leftUpTo] = [0, 0];
-  const birthOf = (client: pg.PoolClient): number => births.get(client) ?? 0;
+  let leftUpTo = 0;
+  const placeOf = (client: pg.PoolClient): number => (client as unknown as Session).place;
 
   function failed(client: pg.PoolClient, error: unknown): void {
     if (!isOfItsConnection(error)) return;
     end(client);
-    leave(error);
+    leave(client, error);
   }
 
-  function leave(failure: unknown): void {
-    if (!isOfItsServer(failure)) return;
-    leftUpTo = born;
+  /** What an earlier one is told later says nothing of those that were begun meanwhile, maybe at the new primary. */
+  function leave(client: pg.PoolClient, failure: unknown): void {
+    if (!isOfItsServer(failure) || placeOf(client) <= leftUpTo) return;
+    leftUpTo = begun;
     // The idle ones are given back, and judged then.
     for (let idle = pool.idleCount; idle > 0; idle -= 1)
       pool.connect().then((each) => each.release(), report);
   }
 
   pool.on("connect", (client) => {
-    births.set(client, (born += 1));
     const answers = silence.of(client);
     const query = client.query.bind(client) as (...given: readonly unknown[]) => unknown;
     const watched = (...given: readonly unknown[]): unknown => {
@@ -92,7 +99,7 @@ function endUseless(pool: pg.Pool, silenceMs: number, report: (error: unknown) =
       if (typeof callback === "function") {
         const told = (error: unknown, ...rest: readonly unknown[]): unknown => {
           answers.came();
-          leave(error);
+          leave(client, error);
           return (callback as (...all: readonly unknown[]) => unknown)(error, ...rest);
         };
         answers.awaited();
@@ -110,7 +117,7 @@ function endUseless(pool: pg.Pool, silenceMs: number, report: (error: unknown) =
     Object.assign(client, { query: watched });
   });
   pool.on("release", (_error, client) => {
-    if (birthOf(client) <= leftUpTo) end(client);
+    if (placeOf(client) <= leftUpTo) end(client);
   });
   pool.on("remove", (client) => silence.forget(client));
 }
