@@ -210,6 +210,7 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
       operation: string,
       steps: BackgroundSteps<Claimed, Worked, Result>,
     ): Promise<{ readonly result: Result | null } | null> {
+      if (steps.waiting !== undefined && !(await store.reader.isWaiting(steps.waiting))) return null;
       const claimed = await store.transact((tx) => steps.claim(tx, clock.now()));
       if (claimed === null) return null;
       try {

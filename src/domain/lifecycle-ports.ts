@@ -116,7 +116,7 @@ export type SettingWrite = SettingRow & { readonly path: SettingPath; readonly i
 
 /** What may be there to do, for whoever comes by now and then. */
 export type WaitingWork =
-  | { readonly kind: "first_admin" | "first_signing_key" }
+  | { readonly kind: "first_admin" | "first_signing_key" | "unsettled_secret" | "move" }
   | { readonly kind: "rotation"; readonly state: RotationState; readonly now: Date }
   | { readonly kind: "purge"; readonly now: Date }
   | { readonly kind: "notices"; readonly now: Date; readonly expiringBefore: Date };

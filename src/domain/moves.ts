@@ -5,7 +5,7 @@ import { BrokerError, unavailable } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { ManagedSecrets } from "./managed-secrets.ts";
 import type { LeaseTerm, MoveRecord } from "./manager-store-ports.ts";
-import type { Clock, NewId } from "./ports.ts";
+import type { Clock, NewId, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { Placement, SettingRecord } from "./setting.ts";
 import { type Beat, createSettingMover } from "./setting-mover.ts";
@@ -61,11 +61,12 @@ export function createMoves({ gate, vault, managed, clock, newId, onBackgroundEr
   async function runOne(): Promise<boolean> {
     const term: LeaseTerm = { lease_id: newId(), seconds: LEASE_SECONDS };
     let move: MoveRecord | null = null;
-    await gate.housekeep("claimMove", async (tx) => {
+    const claim = async (tx: Transaction): Promise<null> => {
       vault.assertInForce(await tx.keyCheckNow());
       move = await tx.claimMove(term);
       return null;
-    });
+    };
+    await gate.housekeep("claimMove", claim, () => ({ kind: "move" }));
     if (move === null) return false;
     for (let row: MoveRecord = move; !stopping.signal.aborted; ) {
       const { next, goesOn } = await step(row, term);

@@ -60,6 +60,7 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
   async function settleOne(setting: Which): Promise<boolean> {
     let isClaimed = false;
     const done = gate.background("settleManagedSecret", {
+      waiting: setting === null ? { kind: "unsettled_secret" } : undefined,
       async claim(tx) {
         isClaimed = false;
         vault.assertInForce(await tx.keyCheckNow());

@@ -3,6 +3,7 @@ import type { Action } from "./access.ts";
 import type { Owner, SettingPath } from "./address.ts";
 import type { Grant } from "./admission.ts";
 import type { Happening } from "./change-events.ts";
+import type { WaitingWork } from "./lifecycle-ports.ts";
 import type { Report } from "./events.ts";
 import type { Credential, OwnerKey, Reader, Transaction } from "./ports.ts";
 import type { ReadingReader } from "./read-ahead.ts";
@@ -82,6 +83,8 @@ export type ChangeSteps<Prepared, Locked, Result> = {
 };
 /** The broker's own work with a network call in it: claimed in one transaction, finished in another. */
 export type BackgroundSteps<Claimed, Worked, Result> = {
+  /** What has to be there for it: looked for beforehand. */
+  readonly waiting?: WaitingWork | undefined;
   readonly claim: (tx: Transaction, now: Date) => Promise<Claimed | null>;
   readonly work: (claimed: Claimed, permit: Permit) => Promise<Worked>;
   /** Null: there was nothing that the log should tell. */

@@ -5,7 +5,7 @@ import { INSTANCE_TENANT } from "../domain/audit.ts";
 import type { Db, Param, Statement } from "./db.ts";
 import { signingKeysOf } from "./federation.ts";
 import { raced } from "./failures.ts";
-import type { DataKeyModel, KeyEncryptionKeyModel } from "./generated/models.ts";
+import type { DataKeyModel, KeyEncryptionKeyModel, ManagedSecretModel } from "./generated/models.ts";
 import { epochOf, heldEpoch } from "./key-rotation.ts";
 import { hold, holdOwner } from "./locks.ts";
 import { type DataKeyAsk, newestDataKeyMany } from "./lookups.ts";
@@ -13,6 +13,11 @@ import { toDataKeyRecord, toKekRecord, toManagedSecret } from "./rows.ts";
 import { createTogether } from "./together.ts";
 
 const bytes = (from: Uint8Array): Uint8Array<ArrayBuffer> => new Uint8Array(from);
+
+const masterKeySecretStatement: Statement = {
+  name: "master_key_secret",
+  text: "SELECT * FROM managed_secrets WHERE purpose = 'master_key'",
+};
 
 export type Transacting = <Result>(work: (db: Db) => Promise<Result>) => Promise<Result>;
 
@@ -183,8 +188,8 @@ export function keyStore(db: Db, transact: Transacting, now: () => Date): KeySto
         const data = { ...row, address: { ...fresh.address }, created_at: now() };
         await prisma.managedSecret.createMany({ data, skipDuplicates: true });
       }
-      const row = await prisma.managedSecret.findFirst({ where: { purpose: "master_key" } });
-      return row === null ? null : toManagedSecret(row);
+      const [row] = await db.query<ManagedSecretModel>(masterKeySecretStatement, []);
+      return row === undefined ? null : toManagedSecret(row);
     },
   };
 }

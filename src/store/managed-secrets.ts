@@ -43,11 +43,13 @@ const unsettleStatements = {
   owner: { name: "unsettle_owner", text: unsettle(" AND owner_type = $2::text AND owner_id = $3::uuid") },
   tenant: { name: "unsettle_tenant", text: unsettle("") },
 } satisfies Record<string, Statement>;
-const claim = (which: string): string => `WITH due AS (
-    SELECT tenant_id, id FROM managed_secrets
+/** What the sweeper may claim: nobody has it, and it is time. */
+export const unsettledSecrets = `managed_secrets
     WHERE (unsettled_at IS NOT NULL OR lease_until IS NOT NULL) AND purpose <> 'master_key'
       AND (lease_until IS NULL OR lease_until <= clock_timestamp())
-      AND (next_try_at IS NULL OR next_try_at <= clock_timestamp())${which}
+      AND (next_try_at IS NULL OR next_try_at <= clock_timestamp())`;
+const claim = (which: string): string => `WITH due AS (
+    SELECT tenant_id, id FROM ${unsettledSecrets}${which}
     ORDER BY coalesce(next_try_at, unsettled_at, lease_until) LIMIT 1 FOR UPDATE SKIP LOCKED)
   UPDATE managed_secrets m SET lease_id = $1::uuid, lease_until = ${until("$2")}
   FROM due WHERE m.tenant_id = due.tenant_id AND m.id = due.id RETURNING m.*`;

@@ -7,11 +7,13 @@ import type { Db, Statement } from "./db.ts";
 import type { MoveModel, OwnerManagerModel, SettingModel } from "./generated/models.ts";
 import { toSettingRecord, toVersionRecord } from "./rows.ts";
 
+/** What may be claimed: nobody works on it. */
+export const movesLeft = `moves
+      WHERE state = 'running' AND (lease_until IS NULL OR lease_until <= clock_timestamp())`;
 const claimStatement: Statement = {
   name: "claim_move",
   text: `WITH next AS (
-      SELECT tenant_id, owner_type, owner_id FROM moves
-      WHERE state = 'running' AND (lease_until IS NULL OR lease_until <= clock_timestamp())
+      SELECT tenant_id, owner_type, owner_id FROM ${movesLeft}
       ORDER BY coalesce(lease_until, started_at) LIMIT 1 FOR UPDATE SKIP LOCKED)
     UPDATE moves m SET lease_id = $1::uuid, lease_until = clock_timestamp() + make_interval(secs => $2::float8)
     FROM next n WHERE m.tenant_id = n.tenant_id AND m.owner_type = n.owner_type AND m.owner_id = n.owner_id

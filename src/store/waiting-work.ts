@@ -4,6 +4,8 @@
 import type { Reader } from "../domain/ports.ts";
 import type { WaitingWork } from "../domain/lifecycle-ports.ts";
 import type { Db, Param, Statement } from "./db.ts";
+import { unsettledSecrets } from "./managed-secrets.ts";
+import { movesLeft } from "./owner-managers.ts";
 import { noticesDue } from "./rotations.ts";
 
 const waits = (name: string, from: string): Statement => ({
@@ -26,6 +28,8 @@ const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
     "SELECT FROM settings WHERE purge_at <= $1::timestamptz ORDER BY purge_at FOR UPDATE SKIP LOCKED",
   ),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
+  unsettled_secret: waits("unsettled_secret", `SELECT FROM ${unsettledSecrets} FOR UPDATE SKIP LOCKED`),
+  move: waits("move", `SELECT FROM ${movesLeft} FOR UPDATE SKIP LOCKED`),
 };
 
 function paramsOf(work: WaitingWork): readonly Param[] {
@@ -38,6 +42,8 @@ function paramsOf(work: WaitingWork): readonly Param[] {
       return [work.now, work.expiringBefore];
     case "first_admin":
     case "first_signing_key":
+    case "unsettled_secret":
+    case "move":
       return [];
   }
 }

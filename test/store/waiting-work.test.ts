@@ -127,6 +127,49 @@ test("a first admin and a first signing key are wanted until there is one", asyn
   expect(await store.reader.isWaiting({ kind: "first_signing_key" })).toBe(false);
 });
 
+test("a manager's secret to be settled is found when nobody has it and its time has come, until it is claimed", async () => {
+  const { store, time, transact, organization, setting } = await openFixture();
+  const { key } = await organization();
+  const { id: setting_id, path } = await setting(key, "secret/Custom/kept");
+  const address = { manager: "aws", secret_id: "coffer/one", region: "eu-west-1" } as const;
+  const isWaiting = (): Promise<boolean> => store.reader.isWaiting({ kind: "unsettled_secret" });
+  const id = newId();
+  const secret = { id, manager: "aws", address, setting_id, mac: Buffer.alloc(32) } as const;
+  await transact((tx) => tx.insertSettingSecret({ key, path }, secret, time.now));
+  expect(await isWaiting()).toBe(false);
+  await transact((tx) => tx.unsettle(key.tenant_id, setting_id));
+  expect(await isWaiting()).toBe(true);
+
+  const term = { lease_id: newId(), seconds: 60 };
+  const claimed = await transact((tx) => tx.claimUnsettled(null, term));
+  expect(claimed?.id).toBe(id);
+  expect(await isWaiting()).toBe(false);
+  if (claimed === null) throw new Error("it was there");
+  await transact((tx) => tx.settled(claimed, term.lease_id, { kind: "later", seconds: 60 }));
+  expect(await isWaiting()).toBe(false);
+  await transact((tx) => tx.unsettle(key.tenant_id, setting_id));
+  expect(await isWaiting()).toBe(true);
+});
+
+test("a move is found while nobody works on it, until it has ended", async () => {
+  const { store, time, transact, organization } = await openFixture();
+  const { key } = await organization();
+  const isWaiting = (): Promise<boolean> => store.reader.isWaiting({ kind: "move" });
+  const none = { total: 0, done: 0, failed: [], cursor: null, finished_at: null };
+  const to = { storage: "manager", manager: "aws", started_at: time.now, started_by: newId() } as const;
+  const move = { ...key, ...to, ...none, id: newId(), state: "running" } as const;
+  expect(await isWaiting()).toBe(false);
+  await transact((tx) => tx.putMove(move));
+  expect(await isWaiting()).toBe(true);
+  const term = { lease_id: newId(), seconds: 60 };
+  expect((await transact((tx) => tx.claimMove(term)))?.id).toBe(move.id);
+  expect(await isWaiting()).toBe(false);
+  await transact((tx) => tx.updateMove(move, { ...term, seconds: -1 }));
+  expect(await isWaiting()).toBe(true);
+  await transact((tx) => tx.updateMove({ ...move, state: "done", finished_at: time.now }, term));
+  expect(await isWaiting()).toBe(false);
+});
+
 test("owners with a burst of denials are found together, and each is taken once", async () => {
   const { store, time, transact, organization } = await openFixture();
   const { now } = time;
