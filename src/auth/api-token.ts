@@ -9,6 +9,9 @@ import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { TokenMaker } from "../domain/tokens.ts";
 
+/** Whether a text from outside, which is to be kept, may hold one, or an access token (a JWT). */
+export const mayHoldToken = (text: string): boolean => /cf[re]_|eyJ/.test(text);
+
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM_BYTES = 32;
 /** 62^43 > 2^256 */

@@ -22,7 +22,7 @@ import { createChanges } from "./gate-changes.ts";
 import type { Clock, NewId, Reader, Store } from "./ports.ts";
 import { type Early, type Plan, createReadingAhead } from "./read-ahead.ts";
 import type { Permit } from "./sealing-ports.ts";
-import { type Answer, type Find, Stale } from "./steps.ts";
+import { type Answer, type Find, Stale, type Undisclosed } from "./steps.ts";
 
 const UNCOUNTED: ReadonlySet<ErrorCode> = new Set(["unavailable", "rate_limited"]);
 const SELF: Need = { ask: { action: "identify" }, place: { kind: "self" } };
@@ -35,6 +35,15 @@ export type GateDeps = {
 };
 
 export type Gate = ReturnType<typeof createGate>;
+export type Read = <Rows, Result>(
+  caller: Caller,
+  need: Need,
+  find: Find<Rows>,
+  answer: Answer<Rows, Result>,
+  plan?: Plan | null,
+) => Promise<Result>;
+/** The event that follows a read whose answer was not given for this reason. */
+type Part = (reason: string) => AuditEvent;
 
 export function createGate({ store, clock, newId, refusals }: GateDeps) {
   const { standpoint, uncount } = createAdmission(store, clock);
@@ -112,7 +121,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       throw forbidden(error);
     }
     const told = error instanceof Stale ? unavailable("Others keep writing here; try again.") : error;
-    const reason = told instanceof BrokerError ? told.code : "internal";
+    const reason = reasonOf(told);
     const report =
       follows === undefined ? { reason } : { reason, follows: follows.id, subjects: follows.settings };
     await store.record(eventFor(caller, need, grant, "failed", report, follows?.action));
@@ -128,6 +137,36 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       throw error;
     }
   }
+
+  /**
+   * A read. `find` fetches what the answer is about; its event is durable before `answer` gets the Permit that
+   * opens values, and before anything comes back. A failure of `answer` leaves a second event, that follows.
+   * With a `plan` the store may have found and recorded it in one statement; it is judged here all the same.
+   */
+  const readInto =
+    (parts: Part[] | null): Read =>
+    async (caller, need, find, answer, plan = null) =>
+      counted(caller, async () => {
+        const early = await ahead(caller, need, plan);
+        const grant = await admitted(caller, need, early).catch((error: unknown) => early.refute(error));
+        const step = await find(grant, early.reader).catch((error: unknown) =>
+          early.recorded === null ? settle(caller, need, grant, error) : early.refute(error),
+        );
+        const worded = eventFor(caller, need, grant, "allowed", step, step.action);
+        const beside = (step.withheld ?? []).map((each) =>
+          eventFor(caller, need, grant, each.outcome, each, each.action),
+        );
+        const event = await early.settled(worded, beside);
+        const result = await answer(step.found, permit, grant).catch((error: unknown) =>
+          settle(caller, need, grant, error, event),
+        );
+        const failed = (each: Undisclosed): AuditEvent =>
+          eventFor(caller, need, grant, "failed", { ...each, follows: event.id }, event.action);
+        const { undisclosed = [] } = result;
+        await Promise.all(undisclosed.map((each) => store.record(failed(each))));
+        parts?.push((reason) => failed({ reason, subjects: without(event.settings, undisclosed) }));
+        return result;
+      });
 
   return {
     /** Who calls, and nothing else: so that a malformed request with a bad token is told of the token. */
@@ -154,38 +193,20 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       return counted(caller, () => admitted(caller, need));
     },
 
+    read: readInto(null),
+
     /**
-     * A read. `find` fetches what the answer is about; its event is durable before `answer` gets the Permit that
-     * opens values, and before anything comes back. A failure of `answer` leaves a second event, that follows.
-     * With a `plan` the store may have found and recorded it in one statement; it is judged here all the same.
+     * Work that gives what several reads gave, or nothing: where a later step fails, each of them has a second event, that
+     * follows, for what it had allowed and is not disclosed after all.
      */
-    async read<Rows, Result>(
-      caller: Caller,
-      need: Need,
-      find: Find<Rows>,
-      answer: Answer<Rows, Result>,
-      plan: Plan | null = null,
-    ): Promise<Result> {
-      return counted(caller, async () => {
-        const early = await ahead(caller, need, plan);
-        const grant = await admitted(caller, need, early).catch((error: unknown) => early.refute(error));
-        const step = await find(grant, early.reader).catch((error: unknown) =>
-          early.recorded === null ? settle(caller, need, grant, error) : early.refute(error),
-        );
-        const worded = eventFor(caller, need, grant, "allowed", step, step.action);
-        const beside = (step.withheld ?? []).map((each) =>
-          eventFor(caller, need, grant, each.outcome, each, each.action),
-        );
-        const event = await early.settled(worded, beside);
-        const result = await answer(step.found, permit, grant).catch((error: unknown) =>
-          settle(caller, need, grant, error, event),
-        );
-        const failures = (result.undisclosed ?? []).map((each) =>
-          eventFor(caller, need, grant, "failed", { ...each, follows: event.id }, event.action),
-        );
-        await Promise.all(failures.map((each) => store.record(each)));
-        return result;
-      });
+    async whole<Result>(work: (read: Read) => Promise<Result>): Promise<Result> {
+      const parts: Part[] = [];
+      try {
+        return await work(readInto(parts));
+      } catch (error) {
+        await Promise.all(parts.map((each) => store.record(each(reasonOf(error)))));
+        throw error;
+      }
     },
 
     ...createChanges({
@@ -201,4 +222,12 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       refuse: refuseGuess,
     }),
   };
+}
+
+const reasonOf = (error: unknown): string => (error instanceof BrokerError ? error.code : "internal");
+
+/** What is not on record as undisclosed already. */
+function without(subjects: AuditEvent["settings"], undisclosed: readonly Undisclosed[]) {
+  const told = undisclosed.flatMap((each) => each.subjects);
+  return subjects.filter(({ id, version }) => !told.some((one) => one.id === id && one.version === version));
 }

@@ -24,9 +24,6 @@ export type LaneBounds = {
 
 /** How long a request waits for its turn. */
 export const TURN_MS = 10_000;
-/** Those of a tenant in one line: half of the requests that are worked on at once where COFFER_REQUESTS_MAX is not set. */
-export const LINE_MAX = 250;
-
 /** @param max the places in all */
 export function createLimiter(max: number, bounds: LaneBounds = {}): Limiter {
   const { laneMax = Math.max(1, Math.ceil(max / 2)), lineMax = Number.POSITIVE_INFINITY } = bounds;

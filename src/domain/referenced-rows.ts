@@ -3,7 +3,7 @@
 import { type Denial, type Grant, keyOf } from "./admission.ts";
 import type { CometTarget } from "./comet.ts";
 import { BrokerError, unavailable } from "./errors.ts";
-import { LINE_MAX, TURN_MS, createLimiter } from "./limiter.ts";
+import { TURN_MS, createLimiter } from "./limiter.ts";
 import { notedRow } from "./noted-row.ts";
 import type { Reader } from "./ports.ts";
 import type { ReadingReader } from "./read-ahead.ts";
@@ -23,6 +23,8 @@ const AT_ONCE_MAX = 32;
 
 /** Of requests that name more than that, at one owner, so many are looked up at once: a hundred values may be 6 MB. */
 const WIDE_MAX = 4;
+/** Those of a tenant in line: together with its pages' line (250) they leave others room among 500 requests. */
+const LINE_MAX = 100;
 
 /**
  * Makes the function that looks rows up, in the order in which they were first named. Nothing is looked up of what the

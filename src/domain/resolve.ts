@@ -12,7 +12,7 @@ import {
 import { type Caller, type Grant, type Need, forbidden } from "./admission.ts";
 import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
-import type { Gate } from "./gate.ts";
+import type { Gate, Read } from "./gate.ts";
 import type { Found, Undisclosed, Withholding } from "./steps.ts";
 import { assertGenuine, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
@@ -38,11 +38,14 @@ export type Resolved = { readonly ref: string; readonly outcome: Outcome };
 type NotedItem = { readonly at: number; readonly note: CometTarget };
 /** A value, and the references that name it or a field of it. */
 type Target = { readonly row: SettingRow; readonly items: readonly Item[] };
-/** One request's work: where each outcome goes, and how many values were opened for them. */
+/** One request's work: where each outcome goes, and which values were opened for them. */
 type Job = {
   readonly caller: Caller;
+  /** None of the answer is given unless all of it is. */
+  readonly read: Read;
   readonly explain: boolean;
   readonly outcomes: Map<number, Outcome>;
+  readonly shown: { readonly rows: readonly SettingRow[]; readonly at: Date; readonly by: string }[];
   opened: number;
 };
 
@@ -117,7 +120,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       if (failed?.kind === "failed") failures.push({ reason: failed.error.code, row });
       else shown.push(row);
     }
-    store.noteAccess(shown, at, principal.id);
+    job.shown.push({ rows: shown, at, by: principal.id });
     return [...Map.groupBy(failures, ({ reason }) => reason)].map(([reason, each]) => ({
       reason,
       subjects: each.map(({ row }) => subjectOf(row)),
@@ -135,7 +138,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       place: { kind: "owner", owner },
       asked: { paths },
     };
-    const read = gate.read(
+    const read = job.read(
       job.caller,
       need,
       (grant, reader) => locate(job, grant, reader, items),
@@ -177,13 +180,37 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
   async function refuse(job: Job, items: readonly Pick<Item, "at">[]): Promise<void> {
     const action = job.explain ? "list" : "decrypt";
     const need: Need = { ask: { action, path: null, breadth: "some" }, place: { kind: "self" } };
-    const read = gate.read(
+    const read = job.read(
       job.caller,
       need,
       async () => ({ found: null }),
       async () => ({}),
     );
     await unlessForbidden(job, items, read);
+  }
+
+  async function resolveAll(job: Job, refs: readonly string[]): Promise<void> {
+    const items: Item[] = [];
+    const notes: NotedItem[] = [];
+    for (const [at, ref] of refs.entries()) {
+      try {
+        if (isComet(ref)) notes.push({ at, note: targetOf(parseComet(ref)) });
+        else items.push({ at, reference: parseReference(ref) });
+      } catch (error) {
+        tell(job, [{ at }], asBrokerError(error));
+      }
+    }
+    // A token that is no good is told even where nothing is a reference.
+    if (items.length === 0 && notes.length === 0) await gate.identify(job.caller);
+    for (const [first, ...rest] of Map.groupBy(items, ({ reference }) =>
+      formatRef(reference.owner, ""),
+    ).values())
+      if (first !== undefined) await resolveAt(job, first.reference.owner, [first, ...rest]);
+    const nowhere: { readonly at: number }[] = [];
+    for (const same of Map.groupBy(notes, ({ note }) => JSON.stringify(note)).values())
+      for (const { note } of same.slice(0, 1))
+        if (!(await resolveNote(job, note, same))) nowhere.push(...same);
+    if (nowhere.length > 0) await refuse(job, nowhere);
   }
 
   return {
@@ -193,28 +220,12 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       refs: readonly string[],
       explain: boolean,
     ): Promise<{ readonly results: readonly Resolved[]; readonly opened: number }> {
-      const job: Job = { caller, explain, outcomes: new Map(), opened: 0 };
-      const items: Item[] = [];
-      const notes: NotedItem[] = [];
-      for (const [at, ref] of refs.entries()) {
-        try {
-          if (isComet(ref)) notes.push({ at, note: targetOf(parseComet(ref)) });
-          else items.push({ at, reference: parseReference(ref) });
-        } catch (error) {
-          tell(job, [{ at }], asBrokerError(error));
-        }
-      }
-      // A token that is no good is told even where nothing is a reference.
-      if (items.length === 0 && notes.length === 0) await gate.identify(caller);
-      for (const [first, ...rest] of Map.groupBy(items, ({ reference }) =>
-        formatRef(reference.owner, ""),
-      ).values())
-        if (first !== undefined) await resolveAt(job, first.reference.owner, [first, ...rest]);
-      const nowhere: { readonly at: number }[] = [];
-      for (const same of Map.groupBy(notes, ({ note }) => JSON.stringify(note)).values())
-        for (const { note } of same.slice(0, 1))
-          if (!(await resolveNote(job, note, same))) nowhere.push(...same);
-      if (nowhere.length > 0) await refuse(job, nowhere);
+      const job = await gate.whole(async (read) => {
+        const one: Job = { caller, read, explain, outcomes: new Map(), shown: [], opened: 0 };
+        await resolveAll(one, refs);
+        return one;
+      });
+      for (const { rows, at, by } of job.shown) store.noteAccess(rows, at, by);
       const results = refs.map((ref, at) => ({ ref, outcome: job.outcomes.get(at) ?? lost() }));
       return { results, opened: job.opened };
     },

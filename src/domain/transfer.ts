@@ -4,7 +4,7 @@
 import { type Owner, parseSettingPath, typeOfPath } from "./address.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
 import { badInput } from "./errors.ts";
-import type { Gate } from "./gate.ts";
+import type { Gate, Read } from "./gate.ts";
 import { openOne, subjectOf } from "./opening.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type Setting, etagOf } from "./setting.ts";
@@ -25,7 +25,7 @@ type UseCases = {
 
 export function createTransfer(gate: Gate, vault: Vault, { put, softDelete }: UseCases) {
   /** The value and metadata at the source; with `leaving`, of somebody who may take it away from there. */
-  async function taken(caller: Caller, input: TransferInput, leaving: boolean) {
+  async function taken(read: Read, caller: Caller, input: TransferInput, leaving: boolean) {
     const path = parseSettingPath(input.path);
     const target = parseSettingPath(input.to.path);
     if (typeOfPath(path) !== typeOfPath(target))
@@ -37,7 +37,7 @@ export function createTransfer(gate: Gate, vault: Vault, { put, softDelete }: Us
       ask: { action: "decrypt", path, breadth: "whole" },
       place: { kind: "owner", owner: input.owner },
     };
-    return gate.read(
+    return read(
       caller,
       need,
       async (grant, reader) => {
@@ -65,18 +65,25 @@ export function createTransfer(gate: Gate, vault: Vault, { put, softDelete }: Us
     });
   }
 
+  /** What cannot be put at the target was not disclosed, though the source had allowed it. */
+  function copied(caller: Caller, input: TransferInput, leaving: boolean) {
+    return gate.whole(async (read) => {
+      const found = await taken(read, caller, input, leaving);
+      return { setting: (await given(caller, input, found)).setting, etag: found.etag };
+    });
+  }
+
   return {
     /** The current value and its metadata; other versions stay behind. 412 where the target exists. */
     async copySetting(caller: Caller, input: TransferInput): Promise<Setting> {
-      return (await given(caller, input, await taken(caller, input, false))).setting;
+      return (await copied(caller, input, false)).setting;
     },
 
     /** As a copy, then a soft delete of the source. 412 with both in place when the source changed meanwhile. */
     async moveSetting(caller: Caller, input: TransferInput): Promise<Setting> {
-      const found = await taken(caller, input, true);
-      const { setting } = await given(caller, input, found);
+      const { setting, etag } = await copied(caller, input, true);
       const { owner, path } = input;
-      await softDelete(caller, { owner, path, if_match: [found.etag], if_none_match: [] });
+      await softDelete(caller, { owner, path, if_match: [etag], if_none_match: [] });
       return setting;
     },
   };

@@ -12,6 +12,7 @@ import Fastify, {
   type RawServerDefault,
 } from "fastify";
 import type { Logger } from "pino";
+import { mayHoldToken } from "../auth/api-token.ts";
 import type { SigningKeys } from "../auth/signing-keys.ts";
 import type { Broker } from "../domain/broker.ts";
 import { BrokerError, type ErrorCode } from "../domain/errors.ts";
@@ -106,7 +107,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   const app: App = Fastify({
     logger: false,
     genReqId: ({ headers: { "x-request-id": given } }) =>
-      typeof given === "string" && REQUEST_ID.test(given) && !/cf[re]_/.test(given) ? given : newId(),
+      typeof given === "string" && REQUEST_ID.test(given) && !mayHoldToken(given) ? given : newId(),
     bodyLimit: BODY_BYTES_MAX,
     trustProxy: deps.trustProxy === false ? false : [...deps.trustProxy],
     ...connectionFor(deps.silenceSeconds),

@@ -3,7 +3,7 @@
 // the round trip that finds the rights. The token itself is never kept, logged or put into an error.
 import type { IncomingMessage } from "node:http";
 import type { FastifyRequest } from "fastify";
-import { parseApiToken } from "../auth/api-token.ts";
+import { mayHoldToken, parseApiToken } from "../auth/api-token.ts";
 import type { RequestContext } from "../domain/audit.ts";
 import type { Caller } from "../domain/admission.ts";
 import type { AccessClaims } from "../domain/federation-ports.ts";
@@ -46,8 +46,14 @@ export function contextOf(request: FastifyRequest): RequestContext {
     request_id: request.id,
     operation: stateOf(request).route.operation,
     ip: request.ip || null,
-    user_agent: request.headers["user-agent"]?.slice(0, USER_AGENT_LENGTH_MAX) ?? null,
+    user_agent: userAgentOf(request),
   };
+}
+
+/** Null, too, where a script has put its token into it. */
+function userAgentOf({ headers: { "user-agent": given } }: FastifyRequest): string | null {
+  const text = given?.slice(0, USER_AGENT_LENGTH_MAX);
+  return text === undefined || mayHoldToken(text) ? null : text;
 }
 
 /** The request's caller. One object a request, since the gate counts a use of a token once for each. */

@@ -2,12 +2,14 @@
 // many are read at once that others find a free connection, and few are made between two looks at the sockets. A place is
 // given back when the rows are there; a page whose event waits for the log has none any more.
 import { unavailable } from "../domain/errors.ts";
-import { LINE_MAX, TURN_MS, createLimiter } from "../domain/limiter.ts";
+import { TURN_MS, createLimiter } from "../domain/limiter.ts";
 import type { Clock, Reader, SettingQuery } from "../domain/ports.ts";
 import { connectionsLeft } from "./transactions.ts";
 
 /** More would take the loop, however many connections there are. */
 const pagesMax = 7;
+/** Those of a tenant in line: half of the requests that are worked on at once where COFFER_REQUESTS_MAX is not set. */
+const lineMax = 250;
 
 /** Reads a page in its tenant's turn. @throws BrokerError `unavailable` when that did not come in time */
 export type PageTurn = <Page>(
@@ -20,7 +22,7 @@ export type PageTurn = <Page>(
 export function createPageTurns(poolSize: number): PageTurn {
   const max = Math.max(1, Math.min(pagesMax, poolSize - connectionsLeft));
   // Where there are two places, one is left to others than whoever asks for the most.
-  const limiter = createLimiter(max, { laneMax: Math.max(1, max - 1), lineMax: LINE_MAX });
+  const limiter = createLimiter(max, { laneMax: Math.max(1, max - 1), lineMax });
   return async (tenant, read, milliseconds = TURN_MS) => {
     if (!(await limiter.take(milliseconds, tenant)))
       throw unavailable("Too many pages are waiting for the database.");

@@ -84,6 +84,16 @@ test("a value that many references name is no reason to wait", async () => {
   await Promise.all([...greedy, one]);
 });
 
+test("no more than 100 of a tenant wait: the next is told at once, and another's is not", async () => {
+  const { ask, answerAll } = world();
+  const greedy = Array.from({ length: 103 }, () => ask("greedy", 33));
+  await turn();
+  await expect(ask("greedy", 33)).rejects.toMatchObject({ code: "unavailable" });
+  const another = ask("modest", 33);
+  answerAll();
+  expect(await Promise.all([...greedy, another])).toHaveLength(104);
+});
+
 test("one that fails leaves its place to the next", async () => {
   const { asked, ask, failAll } = world();
   const all = Array.from({ length: 10 }, () => ask("greedy", 33));

@@ -12,6 +12,8 @@ import {
 import { projectOf, sql } from "./rights-kit.ts";
 import { eventsOf, pathsOf, scoped, settingsOf } from "./settings-kit.ts";
 
+type Event = { id: string; outcome: string; settings: { path: string }[] };
+
 let broker: TestBroker;
 let world: World;
 let other: { type: string; id: string };
@@ -251,5 +253,30 @@ describe("copy and move", () => {
     expect((await settingsOf(owner.api, other).value(path)).status).toBe(404);
     expect((await readOnly.post(at(path, "copy"), copy)).status).toBe(200);
     expect((await owner.api.post(at("secret/Custom/none", "copy"), copy)).status).toBe(404);
+  });
+
+  test("what the source allowed and the target refused is failed at the source, and follows", async () => {
+    const path = "secret/Custom/stays";
+    const { owner, writer, project } = world;
+    await made(settingsOf(owner.api, project).put(path, "stays"));
+    await made(settingsOf(owner.api, other).put(path, "is there"));
+    for (const [api, verb, status, reason] of [
+      [owner.api, "copy", 412, "precondition_failed"],
+      [owner.api, "move", 412, "precondition_failed"],
+      [writer.api, "copy", 403, "forbidden"],
+    ] as const) {
+      const answer = await api.post(at(path, verb), { body: { to: to(path) } });
+      expect(answer.status).toBe(status);
+      const events: Event[] = await eventsOf(world, answer);
+      const [allowed, failed] = events.toSorted((one, two) => (one.id < two.id ? -1 : 1));
+      expect(events).toHaveLength(2);
+      expect(allowed).toMatchObject({ action: "decrypt", outcome: "allowed", follows: null });
+      const { id: follows, settings } = allowed as Event;
+      expect(failed).toMatchObject({ action: "decrypt", outcome: "failed", reason, follows, settings });
+      expect(settings.map((each) => each.path)).toEqual([path]);
+    }
+    // Once it is at the target it has been disclosed, whatever becomes of the source.
+    const answer = await owner.api.post(at(path, "copy"), { body: { to: to("secret/Custom/stays/too") } });
+    expect((await eventsOf(world, answer)).map(({ outcome }: Event) => outcome)).toEqual(["allowed"]);
   });
 });

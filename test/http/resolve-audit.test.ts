@@ -203,6 +203,38 @@ describe("on record", () => {
     expect(failed.settings.map(({ path }) => path)).toEqual(["connect/S3/a"]);
   });
 
+  test("where a later owner's cannot be had, what the earlier ones had allowed is failed, and follows", async () => {
+    const { owner, project, organization } = world;
+    const mine = settingsOf(owner.api, project);
+    await made(mine.put("secret/Custom/first", "first"));
+    const refs = [ref("secret/Custom/first"), `${ref("connect/S3/a")}#region`];
+    const all = [...refs, ref("secret/Custom/of-org", organization)];
+    await attack(
+      broker,
+      "CREATE FUNCTION unwritable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$",
+    );
+    await attack(
+      broker,
+      `CREATE TRIGGER unwritable BEFORE INSERT ON audit_events FOR EACH ROW
+        WHEN (NEW.owner_id = '${organization.id}') EXECUTE FUNCTION unwritable()`,
+    );
+    const answers = [await resolve(owner.api, all), await explain(owner.api, all)];
+    await attack(broker, "DROP FUNCTION unwritable CASCADE");
+    for (const [index, answer] of answers.entries()) {
+      expect([answer.status, answer.body.code]).toEqual([503, "unavailable"]);
+      const events = await recorded(answer);
+      const allowed = events.find(({ outcome }) => outcome === "allowed");
+      const failed = events.filter(({ follows }) => follows !== null && follows === allowed?.id);
+      expect(allowed?.action).toBe(index === 0 ? "decrypt" : "list");
+      // What was on record as failed already (a value without that field) is not told again.
+      const settings = failed.flatMap((each) => each.settings.map(({ path }) => path));
+      expect(settings.toSorted()).toEqual(allowed?.settings.map(({ path }) => path).toSorted());
+      expect(failed.map(({ reason }) => reason)).toContain("unavailable");
+    }
+    expect((await made(mine.list("secret/Custom/first"))).settings[0].last_accessed_at).toBeNull();
+    expect((await resolve(owner.api, all)).status).toBe(200);
+  });
+
   test("no event and no log line holds a value, nor text that is no reference", async () => {
     await made(writer.put("secret/Custom/quiet", "never-on-record"));
     await resolve(world.writer.api, [ref("secret/Custom/quiet"), "never-on-record-either"]);

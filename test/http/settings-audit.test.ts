@@ -27,6 +27,7 @@ type Event = {
   outcome: string;
   reason?: string;
   path: string | null;
+  user_agent: string | null;
   settings: { path: string; version: number | null }[];
 };
 const brief = (events: Event[]) =>
@@ -53,6 +54,19 @@ describe("reads", () => {
       [PATH, 1],
       [`${BASE}/two`, 1],
     ]);
+  });
+
+  test("a User-Agent into which a script has put its token is not kept", async () => {
+    const { token } = world.reader.api;
+    const jwt = ["eyJhbGciOiJFUzI1NiJ9", "eyJzdWIiOiJ4In0", "c2lnbmF0dXJl"].join(".");
+    for (const [agent, kept] of [
+      [`curl/8 ${token}`, null],
+      [`Bearer ${jwt}`, null],
+      ["curl/8", "curl/8"],
+    ] as const) {
+      const [event] = await recorded(await reader.list(BASE, {}, { "user-agent": agent }));
+      expect(event?.user_agent).toBe(kept);
+    }
   });
 
   test("values are a decrypt, allowed; a strict read too, and one for text or a field", async () => {
