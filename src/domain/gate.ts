@@ -42,7 +42,7 @@ export type Read = <Rows, Result>(
   answer: Answer<Rows, Result>,
   plan?: Plan | null,
 ) => Promise<Result>;
-/** The event that follows a read whose answer was not given for this reason. */
+/** Makes the event that follows a read, where its part of the answer was not given, for a reason. */
 type Part = (reason: string) => AuditEvent;
 
 export function createGate({ store, clock, newId, refusals }: GateDeps) {
@@ -163,8 +163,10 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         const failed = (each: Undisclosed): AuditEvent =>
           eventFor(caller, need, grant, "failed", { ...each, follows: event.id }, event.action);
         const { undisclosed = [] } = result;
+        const subjects = parts === null ? [] : disclosed(event.settings, undisclosed);
+        if (subjects.length > 0 || undisclosed.length === 0)
+          parts?.push((reason) => failed({ reason, subjects }));
         await Promise.all(undisclosed.map((each) => store.record(failed(each))));
-        parts?.push((reason) => failed({ reason, subjects: without(event.settings, undisclosed) }));
         return result;
       });
 
@@ -196,17 +198,22 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     read: readInto(null),
 
     /**
-     * Work that gives what several reads gave, or nothing: where a later step fails, each of them has a second event, that
-     * follows, for what it had allowed and is not disclosed after all.
+     * Work that gives what several reads gave, one after the other, or nothing: where a later step fails, each of them has
+     * a second event, that follows, for what it had allowed and is not disclosed after all.
+     * @param isOpen whether, after this error, nobody can say that it is not: then there is no such event
      */
-    async whole<Result>(work: (read: Read) => Promise<Result>): Promise<Result> {
+    async whole<Result>(
+      caller: Caller,
+      work: (read: Read) => Promise<Result>,
+      isOpen: (error: unknown) => boolean = () => false,
+    ): Promise<Result> {
       const parts: Part[] = [];
-      try {
-        return await work(readInto(parts));
-      } catch (error) {
-        await Promise.all(parts.map((each) => store.record(each(reasonOf(error)))));
-        throw error;
-      }
+      return counted(caller, () =>
+        work(readInto(parts)).catch(async (error: unknown) => {
+          if (!isOpen(error)) await Promise.all(parts.map((each) => store.record(each(reasonOf(error)))));
+          throw error;
+        }),
+      );
     },
 
     ...createChanges({
@@ -227,7 +234,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
 const reasonOf = (error: unknown): string => (error instanceof BrokerError ? error.code : "internal");
 
 /** What is not on record as undisclosed already. */
-function without(subjects: AuditEvent["settings"], undisclosed: readonly Undisclosed[]) {
+function disclosed(subjects: AuditEvent["settings"], undisclosed: readonly Undisclosed[]) {
   const told = undisclosed.flatMap((each) => each.subjects);
   return subjects.filter(({ id, version }) => !told.some((one) => one.id === id && one.version === version));
 }

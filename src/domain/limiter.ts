@@ -24,6 +24,7 @@ export type LaneBounds = {
 
 /** How long a request waits for its turn. */
 export const TURN_MS = 10_000;
+
 /** @param max the places in all */
 export function createLimiter(max: number, bounds: LaneBounds = {}): Limiter {
   const { laneMax = Math.max(1, Math.ceil(max / 2)), lineMax = Number.POSITIVE_INFINITY } = bounds;

@@ -41,7 +41,8 @@ export function createLookUp() {
   ): Promise<readonly Looked[]> => {
     const all = byValue(items);
     const each = (one: Some<Item>): Promise<Looked> => lookUpOne(one, grant, reader, vault);
-    if (reader.isReadAhead === true || all.length <= AT_ONCE_MAX) return Promise.all(all.map(each));
+    if (reader.isReadAhead === true || all.length <= AT_ONCE_MAX)
+      return byRow(await Promise.all(all.map(each)));
     const lane = keyOf(grant).tenant_id;
     if (!(await limiter.take(TURN_MS, lane)))
       throw unavailable("Too many references are waiting to be looked up.");
@@ -49,7 +50,7 @@ export function createLookUp() {
       const looked: Looked[] = [];
       for (let start = 0; start < all.length; start += AT_ONCE_MAX)
         looked.push(...(await Promise.all(all.slice(start, start + AT_ONCE_MAX).map(each))));
-      return looked;
+      return byRow(looked);
     } finally {
       // What becomes of the rows goes first.
       setImmediate(() => limiter.give(lane));
@@ -73,6 +74,20 @@ async function lookUpOne(items: Some<Item>, grant: Grant, reader: Reader, vault:
     if (!(error instanceof BrokerError) || error.code === "unavailable") throw error;
     return [items, error];
   }
+}
+
+/**
+ * A version that one names by its number and another as the current one is one value. Were it two, one reference that
+ * does not fit would have it on record that the value was not disclosed, which the other had.
+ */
+function byRow(looked: readonly Looked[]): readonly Looked[] {
+  if (looked.every(([[{ reference }]]) => reference.version === null)) return looked;
+  const groups = Map.groupBy(looked, ([, row], n) =>
+    "setting" in row ? `${row.setting.id}?${row.version.version}` : n,
+  );
+  return [...groups.values()].flatMap(([first, ...rest]) =>
+    first === undefined ? [] : [[[...first[0], ...rest.flatMap(([items]) => items)], first[1]] as const],
+  );
 }
 
 /** References by the value that they name. */

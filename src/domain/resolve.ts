@@ -220,7 +220,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
       refs: readonly string[],
       explain: boolean,
     ): Promise<{ readonly results: readonly Resolved[]; readonly opened: number }> {
-      const job = await gate.whole(async (read) => {
+      const job = await gate.whole(caller, async (read) => {
         const one: Job = { caller, read, explain, outcomes: new Map(), shown: [], opened: 0 };
         await resolveAll(one, refs);
         return one;

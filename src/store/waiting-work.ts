@@ -28,7 +28,11 @@ const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
     "SELECT FROM settings WHERE purge_at <= $1::timestamptz ORDER BY purge_at FOR UPDATE SKIP LOCKED",
   ),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
-  unsettled_secret: waits("unsettled_secret", `SELECT FROM ${unsettledSecrets} FOR UPDATE SKIP LOCKED`),
+  // Likewise, by the index of what is unsettled.
+  unsettled_secret: waits(
+    "unsettled_secret",
+    `SELECT FROM ${unsettledSecrets} ORDER BY next_try_at FOR UPDATE SKIP LOCKED`,
+  ),
   move: waits("move", `SELECT FROM ${movesLeft} FOR UPDATE SKIP LOCKED`),
 };
 

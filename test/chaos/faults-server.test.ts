@@ -212,7 +212,7 @@ describe("a server that fails over", () => {
         );
         return left?.["n"];
       };
-      await until("none is left at the old primary", async () => (await sessionsLeft()) === 0, 3);
+      await until("none is left at the old primary", async () => (await sessionsLeft()) === 0, 10);
     } finally {
       await follower.remove();
     }

@@ -1,6 +1,7 @@
 // Many settings at once, all or none; and settings on their way to another owner, with both sides' rights.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
+  type Answer,
   S3,
   type TestBroker,
   type World,
@@ -275,8 +276,19 @@ describe("copy and move", () => {
       expect(failed).toMatchObject({ action: "decrypt", outcome: "failed", reason, follows, settings });
       expect(settings.map((each) => each.path)).toEqual([path]);
     }
-    // Once it is at the target it has been disclosed, whatever becomes of the source.
+    // Once it is at the target it has been disclosed; and it may be there where nobody could say.
+    const outcomes = async (answer: Answer) =>
+      (await eventsOf(world, answer)).map(({ outcome }: Event) => outcome);
     const answer = await owner.api.post(at(path, "copy"), { body: { to: to("secret/Custom/stays/too") } });
-    expect((await eventsOf(world, answer)).map(({ outcome }: Event) => outcome)).toEqual(["allowed"]);
+    expect(await outcomes(answer)).toEqual(["allowed"]);
+    await sql(
+      broker,
+      "CREATE FUNCTION unwritable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$",
+      `CREATE TRIGGER unwritable BEFORE INSERT ON audit_events FOR EACH ROW
+        WHEN (NEW.action = 'write') EXECUTE FUNCTION unwritable()`,
+    );
+    const unsaid = await owner.api.post(at(path, "copy"), { body: { to: to("secret/Custom/stays/off") } });
+    await sql(broker, "DROP FUNCTION unwritable CASCADE");
+    expect([unsaid.status, await outcomes(unsaid)]).toEqual([503, ["allowed"]]);
   });
 });

@@ -203,6 +203,20 @@ describe("on record", () => {
     expect(failed.settings.map(({ path }) => path)).toEqual(["connect/S3/a"]);
   });
 
+  test("a version by its number and as the current one is opened once; one reference that does not fit hides no other", async () => {
+    const fields = `${ref("connect/S3/a")}#region`;
+    for (const refs of [
+      [fields, `${ref("connect/S3/a")}?version=1`],
+      [`${ref("connect/S3/a")}?version=1`, fields],
+    ]) {
+      const answer = await resolve(world.writer.api, refs);
+      expect(resultsOf(answer).map((each) => "value" in each)).toEqual(refs.map((each) => each !== fields));
+      const events = await recorded(answer);
+      expect(brief(events)).toEqual([["decrypt", "allowed", null, "connect/S3/a"]]);
+      expect(shown(events)).toEqual([["connect/S3/a", 1]]);
+    }
+  });
+
   test("where a later owner's cannot be had, what the earlier ones had allowed is failed, and follows", async () => {
     const { owner, project, organization } = world;
     const mine = settingsOf(owner.api, project);

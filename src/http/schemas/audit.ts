@@ -75,7 +75,7 @@ export const AuditEvent = component(
       request_id: Type.String({ description: "The X-Request-ID of the request." }),
       follows: Nullable(Id("The event that said `allowed` where this one says that nothing came of it.")),
       ip: text("Where the request came from; for refused credentials the IPv4 address or the /64."),
-      user_agent: text("What the client calls itself."),
+      user_agent: text("What the client calls itself; null, too, where that looks as if it held a token."),
       reason: text("Why it was denied or failed."),
       count: Type.Integer({
         description:
