@@ -233,6 +233,7 @@ describe("on record", () => {
         WHEN (NEW.owner_id = '${organization.id}') EXECUTE FUNCTION unwritable()`,
     );
     const answers = [await resolve(owner.api, all), await explain(owner.api, all)];
+    const none = await resolve(owner.api, all.slice(1));
     await attack(broker, "DROP FUNCTION unwritable CASCADE");
     for (const [index, answer] of answers.entries()) {
       expect([answer.status, answer.body.code]).toEqual([503, "unavailable"]);
@@ -245,6 +246,8 @@ describe("on record", () => {
       expect(settings.toSorted()).toEqual(allowed?.settings.map(({ path }) => path).toSorted());
       expect(failed.map(({ reason }) => reason)).toContain("unavailable");
     }
+    const [, failed, ...more] = await recorded(none);
+    expect([failed?.reason, failed?.settings.length, more]).toEqual(["not_found", 1, []]);
     expect((await made(mine.list("secret/Custom/first"))).settings[0].last_accessed_at).toBeNull();
     expect((await resolve(owner.api, all)).status).toBe(200);
   });
