@@ -9,7 +9,7 @@ import { hash, randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { TokenMaker } from "../domain/tokens.ts";
 
-/** Whether a text from outside, which is to be kept, may hold a token or a code of ours, or a JWT. */
+/** Whether a text from outside, which is to be kept, may hold a token or a code of ours, or a compact JWT. */
 export const mayHoldToken = (text: string): boolean => /cf[re]_|eyJ[\w-]+\.eyJ/.test(text);
 
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -35,6 +35,8 @@ type Inside = {
   readonly standpoint: ReturnType<typeof createAdmission>["standpoint"];
   readonly admitted: (caller: Caller, need: Need) => Promise<Grant>;
   readonly counted: <Result>(caller: Caller, work: () => Promise<Result>) => Promise<Result>;
+  /** Errors of changes that were made, and may have been committed all the same. */
+  readonly mayStand: WeakSet<Error>;
   readonly settle: (caller: Caller, need: Need, grant: Grant, error: unknown) => Promise<never>;
   readonly refuse: (
     context: RequestContext,
@@ -45,7 +47,7 @@ type Inside = {
 };
 
 export function createChanges({ store, clock, newId, events, permit, ...inside }: Inside) {
-  const { standpoint, admitted, counted, settle, refuse } = inside;
+  const { standpoint, admitted, counted, mayStand, settle, refuse } = inside;
   const { eventOf, eventFor } = events;
   const writers = createKnownWriters(clock);
 
@@ -119,13 +121,21 @@ export function createChanges({ store, clock, newId, events, permit, ...inside }
             },
             { place: steps.at && { ...steps.at, only }, tenant: grant.key?.tenant_id ?? grant.principal.id },
           );
-      const commit = (stage: Stage<Locked>, prepared: Prepared): Promise<Result> =>
-        stage(async (tx, again, locked) => {
+      const commit = (stage: Stage<Locked>, prepared: Prepared): Promise<Result> => {
+        let isMade = false;
+        const made = stage(async (tx, again, locked) => {
+          isMade = false;
           const { result, happenings, ...report } = await steps.apply(tx, again, prepared, locked);
           const event = eventFor(caller, need, again, "allowed", report);
           await recordChange(tx, event, happenings, newId);
+          isMade = true;
           return result;
         });
+        return made.catch((error: unknown) => {
+          if (isMade && error instanceof Error) mayStand.add(error);
+          throw error;
+        });
+      };
       /** Null where it has to go the usual way. Who is not plainly let in is told so there. */
       async function atOnce(): Promise<{ readonly result: Result } | null> {
         const trial = steps.atOnce === undefined ? null : writers.begin(caller, need);

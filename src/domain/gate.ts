@@ -53,6 +53,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     ...store.reader,
     admit: (presented, owner, lookup) => store.admit(presented, owner, lookup),
   };
+  const mayStand = new WeakSet<Error>();
   const { ahead } = createReadingAhead(store, source, events);
   // The cast is the making of the proof; test/layers.test.ts sees that no other file has one.
   const permit = {} as Permit;
@@ -163,10 +164,12 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
         const failed = (each: Undisclosed): AuditEvent =>
           eventFor(caller, need, grant, "failed", { ...each, follows: event.id }, event.action);
         const { undisclosed = [] } = result;
+        await Promise.all(undisclosed.map((each) => store.record(failed(each)))).catch((error: unknown) =>
+          settle(caller, need, grant, error, event),
+        );
         const subjects = parts === null ? [] : disclosed(event.settings, undisclosed);
         if (subjects.length > 0 || undisclosed.length === 0)
           parts?.push((reason) => failed({ reason, subjects }));
-        await Promise.all(undisclosed.map((each) => store.record(failed(each))));
         return result;
       });
 
@@ -199,18 +202,15 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
 
     /**
      * Work that gives what several reads gave, one after the other, or nothing: where a later step fails, each of them has
-     * a second event, that follows, for what it had allowed and is not disclosed after all.
-     * @param isOpen whether, after this error, nobody can say that it is not: then there is no such event
+     * a second event, that follows, for what it had allowed and is not disclosed after all. Where that step was a change
+     * which may stand all the same, nobody can say that it is not.
      */
-    async whole<Result>(
-      caller: Caller,
-      work: (read: Read) => Promise<Result>,
-      isOpen: (error: unknown) => boolean = () => false,
-    ): Promise<Result> {
+    async whole<Result>(caller: Caller, work: (read: Read) => Promise<Result>): Promise<Result> {
       const parts: Part[] = [];
       return counted(caller, () =>
         work(readInto(parts)).catch(async (error: unknown) => {
-          if (!isOpen(error)) await Promise.all(parts.map((each) => store.record(each(reasonOf(error)))));
+          const isOpen = error instanceof Error && mayStand.has(error);
+          if (!isOpen) await Promise.all(parts.map((each) => store.record(each(reasonOf(error)))));
           throw error;
         }),
       );
@@ -225,6 +225,7 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
       standpoint,
       admitted,
       counted,
+      mayStand,
       settle,
       refuse: refuseGuess,
     }),

@@ -3,7 +3,7 @@
 // removes the source last, and only if it is still what was copied: at no point is the value nowhere.
 import { type Owner, parseSettingPath, typeOfPath } from "./address.ts";
 import { type Caller, type Need, keyOf } from "./admission.ts";
-import { BrokerError, badInput } from "./errors.ts";
+import { badInput } from "./errors.ts";
 import type { Gate, Read } from "./gate.ts";
 import { openOne, subjectOf } from "./opening.ts";
 import type { Vault } from "./sealing-ports.ts";
@@ -67,15 +67,10 @@ export function createTransfer(gate: Gate, vault: Vault, { put, softDelete }: Us
 
   /** What cannot be put at the target was not disclosed, though the source had allowed it. */
   function copied(caller: Caller, input: TransferInput, leaving: boolean) {
-    return gate.whole(
-      caller,
-      async (read) => {
-        const found = await taken(read, caller, input, leaving);
-        return { setting: (await given(caller, input, found)).setting, etag: found.etag };
-      },
-      // A commit that was not answered may have come about, and the target has the value.
-      (error) => error instanceof BrokerError && error.code === "unavailable",
-    );
+    return gate.whole(caller, async (read) => {
+      const found = await taken(read, caller, input, leaving);
+      return { setting: (await given(caller, input, found)).setting, etag: found.etag };
+    });
   }
 
   return {

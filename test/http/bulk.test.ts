@@ -276,19 +276,20 @@ describe("copy and move", () => {
       expect(failed).toMatchObject({ action: "decrypt", outcome: "failed", reason, follows, settings });
       expect(settings.map((each) => each.path)).toEqual([path]);
     }
-    // Once it is at the target it has been disclosed; and it may be there where nobody could say.
+    // Once it is at the target it has been disclosed; and it may be there where the commit failed.
     const outcomes = async (answer: Answer) =>
       (await eventsOf(world, answer)).map(({ outcome }: Event) => outcome);
-    const answer = await owner.api.post(at(path, "copy"), { body: { to: to("secret/Custom/stays/too") } });
+    const answer = await owner.api.post(at(path, "copy"), { body: { to: to(`${path}/too`) } });
     expect(await outcomes(answer)).toEqual(["allowed"]);
-    await sql(
-      broker,
-      "CREATE FUNCTION unwritable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$",
-      `CREATE TRIGGER unwritable BEFORE INSERT ON audit_events FOR EACH ROW
-        WHEN (NEW.action = 'write') EXECUTE FUNCTION unwritable()`,
-    );
-    const unsaid = await owner.api.post(at(path, "copy"), { body: { to: to("secret/Custom/stays/off") } });
-    await sql(broker, "DROP FUNCTION unwritable CASCADE");
-    expect([unsaid.status, await outcomes(unsaid)]).toEqual([503, ["allowed"]]);
+    const raise = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$";
+    for (const [when, told] of [
+      ["CONSTRAINT TRIGGER no AFTER INSERT ON settings DEFERRABLE INITIALLY DEFERRED", ["allowed"]],
+      ["TRIGGER no AFTER INSERT ON settings", ["allowed", "failed"]],
+    ] as const) {
+      await sql(broker, raise, `CREATE ${when} FOR EACH ROW EXECUTE FUNCTION no()`);
+      const unsaid = await owner.api.post(at(path, "copy"), { body: { to: to(`${path}/off`) } });
+      await sql(broker, "DROP FUNCTION no CASCADE");
+      expect([unsaid.status >= 500, (await outcomes(unsaid)).toSorted()]).toEqual([true, told]);
+    }
   });
 });
