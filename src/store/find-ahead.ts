@@ -38,6 +38,7 @@ const whoWeightMax = 8_388_608;
 const standingsWeightMax = 33_554_432;
 const standingWeight = 1_024;
 const tooLongMax = 4_096;
+const deniedMax = 4_096;
 /** A page is found anew after so long: that a row was read by way of another replica is no write, and would never be seen. */
 const pageMs = ACCESS_NOTED_SECONDS * 1_000;
 
@@ -55,8 +56,9 @@ export type Known = {
   readonly whole: Confirmable | null;
   readonly isPageKnown: boolean;
   readonly isTooLong: boolean;
+  /** That it comes to, or may come to: none where nothing but who reads is to be found, or was to be had lately. */
+  readonly rows: number;
 };
-export const NOTHING_KNOWN: Known = { whole: null, isPageKnown: false, isTooLong: false };
 
 const isPast = (end: Date | null, now: Date): boolean => end !== null && end <= now;
 
@@ -75,20 +77,26 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
    * while, whatever is written meanwhile.
    */
   const tooLong = createRecent<number>(tooLongMax);
+  /** By standing, when it was last denied all: so many go together as if there were nothing, which is found out anew. */
+  const denied = createRecent<number>(deniedMax);
 
   /** What is known of a read that may be put on record now, if nothing was written since. */
   function known(ask: Asked): Known {
     const page = knownPage(ask);
-    if (page === null) return { ...NOTHING_KNOWN, isTooLong: isTooLong(ask) };
+    const isDenied = isLately(denied.get(ask.standingKey));
+    if (page === null) {
+      const isTooLong = isLately(tooLong.get(ask.pageKey));
+      return { whole: null, isPageKnown: false, isTooLong, rows: isTooLong || isDenied ? 0 : ask.most };
+    }
     const standing = knownStanding(ask);
     const whole = standing === null ? null : confirmable(ask, page, standing);
-    return { whole, isPageKnown: page.subjects.length >= MANY, isTooLong: false };
+    const many = page.subjects.length;
+    const isOnlyAdmitted = whole === null && (isDenied || many >= MANY);
+    return { whole, isPageKnown: many >= MANY, isTooLong: false, rows: isOnlyAdmitted ? 0 : many };
   }
 
-  function isTooLong({ pageKey }: Asked): boolean {
-    const since = tooLong.get(pageKey);
-    return since !== undefined && performance.now() - since < pageMs;
-  }
+  const isLately = (since: number | undefined): boolean =>
+    since !== undefined && performance.now() - since < pageMs;
 
   /** Null where the two were seen on two servers. */
   function confirmable(
@@ -208,6 +216,8 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     if (tenant_id === null) return { admission: admissionOf(who, null), page: null, recorded: null };
     const standing = { owner, tenant_id, role_at_owner, role_at_organization };
     const page = pageOf(ask, tenant_id, answered);
+    if (!allowed && page === null) denied.put(ask.standingKey, performance.now());
+    else denied.drop(ask.standingKey);
     if (allowed && page === null && !isPageKnown && !isTooLong) tooLong.put(ask.pageKey, performance.now());
     if (recorded || (allowed && isPageKnown)) {
       const seen = seenIn(answered);
@@ -218,11 +228,8 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
       if (isPageKnown) {
         // Not as it was when the read came: it may have been found anew meanwhile, or not be believed any more.
         const newest = knownPage(ask);
-        return {
-          whole: newest === null ? null : confirmable(ask, newest, stands),
-          isPageKnown: false,
-          isTooLong: false,
-        };
+        const whole = newest === null ? null : confirmable(ask, newest, stands);
+        return nothingKnown(newest?.subjects.length ?? ask.most, whole);
       }
     }
     const admission = admissionOf(who, standing);
@@ -241,6 +248,14 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
 
   return { known, forget, find, confirmed };
 }
+
+/** All of it is to be found, unless the whole is known. @param rows as many as it may come to */
+export const nothingKnown = (rows: number, whole: Known["whole"] = null): Known => ({
+  whole,
+  isPageKnown: false,
+  isTooLong: false,
+  rows,
+});
 
 /** When the token was last of use is as it was then: a read of settings shows nothing of that. */
 function admissionOf(

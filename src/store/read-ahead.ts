@@ -11,7 +11,7 @@ import type { AuditObserver } from "./audit-write.ts";
 import { type Confirmable, confirmReads } from "./confirm.ts";
 import type { Db } from "./db.ts";
 import { asBrokerError, isOfItsData } from "./failures.ts";
-import { type Known, NOTHING_KNOWN, createFinding } from "./find-ahead.ts";
+import { type Known, createFinding, nothingKnown } from "./find-ahead.ts";
 import { takeOverdue } from "./overdue.ts";
 import { ROWS_MAX } from "./read-ahead-sql.ts";
 
@@ -41,17 +41,11 @@ type Answers = (n: number) => FoundAhead | Known;
 /** `isAway`: there is nothing to be had of the database. */
 type Left = { readonly isAway: boolean; readonly handOut: () => void };
 
-/** The rows that it comes to, or may come to. None are found of a page that is known, or known to be too long. */
-function rowsOf({ known: { whole, isPageKnown, isTooLong }, ask }: Waiting): number {
-  if (whole !== null) return whole.page.subjects.length;
-  return isPageKnown || isTooLong ? 0 : ask.most;
-}
-
 /** As many as go together, the first at least. */
 function takeBatch(queue: Queue): Waiting[] {
   let rows = 0;
   const end = queue.findIndex((each, n) => {
-    rows += rowsOf(each);
+    rows += each.known.rows;
     return n === batchMax || (n > 0 && rows > rowsMax);
   });
   return queue.splice(0, end < 0 ? queue.length : end);
@@ -70,7 +64,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
 
   function queueOf(waiting: Waiting): Queue {
     const isKnown = waiting.known.whole !== null;
-    return queues[(isKnown ? 0 : 2) + (rowsOf(waiting) > 1 ? 1 : 0)] as Queue;
+    return queues[(isKnown ? 0 : 2) + (waiting.known.rows > 1 ? 1 : 0)] as Queue;
   }
 
   /** The reads of one turn of the event loop go together. */
@@ -172,7 +166,7 @@ export function createReadAhead(db: Db, sealed: SealedUpTo, observer: AuditObser
       const [{ ask }, whole] = [batch[n] as Waiting, wholes[n] as Confirmable];
       if (recorded === null || recorded.has(ask.event.id)) return finding.confirmed(ask, whole);
       finding.forget(ask, whole);
-      return NOTHING_KNOWN;
+      return nothingKnown(whole.page.subjects.length);
     };
   }
 

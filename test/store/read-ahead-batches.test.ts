@@ -148,3 +148,32 @@ test("a statement that takes its time keeps no other read waiting until it ends"
     rival.release();
   }
 });
+
+test("whoever was denied all lately makes no batch smaller by asking on, and is let in at once when given a role", async () => {
+  const f = await openFixture();
+  const { key } = await f.organization();
+  await f.setting(key, AT);
+  const { id } = await f.principal();
+  const { hash } = await f.token(id);
+  const together: number[] = [];
+  const { submit } = pg.Query.prototype;
+  vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
+    const { name, values } = this as unknown as { name?: string; values: readonly string[] };
+    if (name === "read_ahead") together.push(values[0]?.split(",").length ?? 0);
+    return submit.call(this, connection);
+  });
+  const ask = async (many: number) => {
+    together.length = 0;
+    const asked = () => readOf({ kind: "api", hash }, key, "list", f.time.now);
+    const found = await Promise.all(Array.from({ length: many }, () => f.store.readAhead(asked())));
+    return found.map((each) => each?.page?.rows.length ?? 0);
+  };
+  // Unknown: each may come to a hundred rows.
+  await ask(32);
+  expect(Math.max(...together)).toBe(8);
+  expect(await ask(32)).toEqual(Array.from({ length: 32 }, () => 0));
+  expect(together).toEqual([32]);
+  await f.member(key, id, "read");
+  expect(await ask(1)).toEqual([1]);
+  expect(await ask(32)).toEqual(Array.from({ length: 32 }, () => 1));
+});
