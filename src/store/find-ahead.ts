@@ -77,7 +77,7 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
    * while, whatever is written meanwhile.
    */
   const tooLong = createRecent<number>(tooLongMax);
-  /** By standing, when it was last denied all: so many go together as if there were nothing, which is found out anew. */
+  /** By standing, when its role last gave nothing: it counts as no rows, and is found out anew each time. */
   const denied = createRecent<number>(deniedMax);
 
   /** What is known of a read that may be put on record now, if nothing was written since. */
@@ -216,7 +216,9 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
     if (tenant_id === null) return { admission: admissionOf(who, null), page: null, recorded: null };
     const standing = { owner, tenant_id, role_at_owner, role_at_organization };
     const page = pageOf(ask, tenant_id, answered);
-    if (!allowed && page === null) denied.put(ask.standingKey, performance.now());
+    // By role: what a ceiling hides is one path and not another.
+    if (!allowed && page === null && coversAll(who, ask.ahead))
+      denied.put(ask.standingKey, performance.now());
     else denied.drop(ask.standingKey);
     if (allowed && page === null && !isPageKnown && !isTooLong) tooLong.put(ask.pageKey, performance.now());
     if (recorded || (allowed && isPageKnown)) {
