@@ -83,18 +83,18 @@ export function createFinding(db: Db, sealed: SealedUpTo) {
   /** What is known of a read that may be put on record now, if nothing was written since. */
   function known(ask: Asked): Known {
     const page = knownPage(ask);
-    const isDenied = isLately(denied.get(ask.standingKey));
     if (page === null) {
       const isTooLong = isLately(tooLong.get(ask.pageKey));
-      return { whole: null, isPageKnown: false, isTooLong, rows: isTooLong || isDenied ? 0 : ask.most };
+      return { whole: null, isPageKnown: false, isTooLong, rows: isTooLong || isDenied(ask) ? 0 : ask.most };
     }
     const standing = knownStanding(ask);
     const whole = standing === null ? null : confirmable(ask, page, standing);
     const many = page.subjects.length;
-    const isOnlyAdmitted = whole === null && (isDenied || many >= MANY);
+    const isOnlyAdmitted = whole === null && (many >= MANY || isDenied(ask));
     return { whole, isPageKnown: many >= MANY, isTooLong: false, rows: isOnlyAdmitted ? 0 : many };
   }
 
+  const isDenied = ({ standingKey }: Asked): boolean => isLately(denied.get(standingKey));
   const isLately = (since: number | undefined): boolean =>
     since !== undefined && performance.now() - since < pageMs;
 

@@ -57,6 +57,19 @@ const shown = (events: Event[]) =>
     .filter(({ outcome }) => outcome === "allowed")
     .flatMap(({ settings }) => settings.map(({ path, version }) => [path, version]));
 
+/** Of the log nothing is written any more for which this holds, until the function is dropped. */
+async function refuseEvents(when: string): Promise<void> {
+  await attack(
+    broker,
+    "CREATE FUNCTION unwritable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$",
+  );
+  await attack(
+    broker,
+    `CREATE TRIGGER unwritable BEFORE INSERT ON audit_events FOR EACH ROW
+      WHEN (${when}) EXECUTE FUNCTION unwritable()`,
+  );
+}
+
 describe("on record", () => {
   /** In the order in which they were made: one may get its position after one that came later. */
   const recorded = async (answer: Answer, at?: Owner): Promise<Event[]> => {
@@ -167,15 +180,7 @@ describe("on record", () => {
     expect(brief(await recorded(answer))).toEqual(
       paths.map((path) => ["decrypt", "denied", "insufficient_role", path]),
     );
-    await attack(
-      broker,
-      "CREATE FUNCTION unwritable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$",
-    );
-    await attack(
-      broker,
-      `CREATE TRIGGER unwritable BEFORE INSERT ON audit_events FOR EACH ROW
-        WHEN (NEW.path = '${paths.at(-1)}') EXECUTE FUNCTION unwritable()`,
-    );
+    await refuseEvents(`NEW.path = '${paths.at(-1)}'`);
     const untold = await resolve(world.stranger.api, refs);
     await attack(broker, "DROP FUNCTION unwritable CASCADE");
     expect([untold.status, untold.body.code]).toEqual([503, "unavailable"]);
@@ -223,15 +228,7 @@ describe("on record", () => {
     await made(mine.put("secret/Custom/first", "first"));
     const refs = [ref("secret/Custom/first"), `${ref("connect/S3/a")}#region`];
     const all = [...refs, ref("secret/Custom/of-org", organization)];
-    await attack(
-      broker,
-      "CREATE FUNCTION unwritable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$",
-    );
-    await attack(
-      broker,
-      `CREATE TRIGGER unwritable BEFORE INSERT ON audit_events FOR EACH ROW
-        WHEN (NEW.owner_id = '${organization.id}') EXECUTE FUNCTION unwritable()`,
-    );
+    await refuseEvents(`NEW.owner_id = '${organization.id}'`);
     const answers = [await resolve(owner.api, all), await explain(owner.api, all)];
     const none = await resolve(owner.api, all.slice(1));
     await attack(broker, "DROP FUNCTION unwritable CASCADE");

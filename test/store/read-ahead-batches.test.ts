@@ -13,6 +13,19 @@ import { readOf } from "./reading.ts";
 const AT = "connect/S3/a";
 const NOWHERE: OwnerKey = { owner_type: "organization", owner_id: newId(), tenant_id: newId() };
 
+/** How many go together in each statement that finds what is read, from now on. */
+function readsTogether(): number[] {
+  const together: number[] = [];
+  const { submit } = pg.Query.prototype;
+  vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
+    const { name, values } = this as unknown as { name?: string; values: readonly string[] };
+    // An array's text, a number for each read.
+    if (name === "read_ahead") together.push(values[0]?.split(",").length ?? 0);
+    return submit.call(this, connection);
+  });
+  return together;
+}
+
 test("what waits for a statement is on its way before anything is made of the answers", async () => {
   const f = await openFixture();
   const { key } = await f.organization();
@@ -94,14 +107,7 @@ test("one setting is not kept waiting by all the pages that were asked for befor
   await f.member(key, id, "write");
   const { hash } = await f.token(id);
   const asked = (at?: string) => readOf({ kind: "api", hash }, key, "decrypt", f.time.now, at);
-  const together: number[] = [];
-  const { submit } = pg.Query.prototype;
-  vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
-    const { name, values } = this as unknown as { name?: string; values: readonly string[] };
-    // An array's text, a number for each read.
-    if (name === "read_ahead") together.push(values[0]?.split(",").length ?? 0);
-    return submit.call(this, connection);
-  });
+  const together = readsTogether();
   const state = { pages: 0 };
   // None is known yet: each may come to a hundred rows.
   const pages = Array.from({ length: 80 }, async () => {
@@ -155,13 +161,7 @@ test("whoever was denied all lately makes no batch smaller by asking on, and is 
   await f.setting(key, AT);
   const { id } = await f.principal();
   const { hash } = await f.token(id);
-  const together: number[] = [];
-  const { submit } = pg.Query.prototype;
-  vi.spyOn(pg.Query.prototype, "submit").mockImplementation(function (this: pg.Query, connection) {
-    const { name, values } = this as unknown as { name?: string; values: readonly string[] };
-    if (name === "read_ahead") together.push(values[0]?.split(",").length ?? 0);
-    return submit.call(this, connection);
-  });
+  const together = readsTogether();
   const ask = async (many: number) => {
     together.length = 0;
     const asked = () => readOf({ kind: "api", hash }, key, "list", f.time.now);
