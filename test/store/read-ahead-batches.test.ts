@@ -177,3 +177,19 @@ test("whoever was denied all lately makes no batch smaller by asking on, and is 
   expect(await ask(1)).toEqual([1]);
   expect(await ask(32)).toEqual(Array.from({ length: 32 }, () => 1));
 });
+
+test("what a token's scopes hide says nothing of how much else it may be given there", async () => {
+  const f = await openFixture();
+  const { key } = await f.organization();
+  await f.setting(key, AT);
+  const { id } = await f.principal();
+  await f.member(key, id, "read");
+  const { hash } = await f.token(id, { scopes: [`list:organization/${key.owner_id}/secret/Custom`] });
+  const together = readsTogether();
+  for (let turn = 0; turn < 2; turn++) {
+    const asked = () => readOf({ kind: "api", hash }, key, "list", f.time.now);
+    const found = await Promise.all(Array.from({ length: 32 }, () => f.store.readAhead(asked())));
+    expect(found.map((each) => each?.page ?? null)).toEqual(found.map(() => null));
+    expect(Math.max(...together)).toBe(8);
+  }
+});
