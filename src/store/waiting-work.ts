@@ -28,12 +28,10 @@ const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
     "SELECT FROM settings WHERE purge_at <= $1::timestamptz ORDER BY purge_at FOR UPDATE SKIP LOCKED",
   ),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
-  // Likewise, by the index of what is unsettled.
-  unsettled_secret: waits(
-    "unsettled_secret",
-    `SELECT FROM ${unsettledSecrets} ORDER BY next_try_at FOR UPDATE SKIP LOCKED`,
-  ),
-  move: waits("move", `SELECT FROM ${movesLeft} FOR UPDATE SKIP LOCKED`),
+  // These lock nothing: whoever settles one setting's secrets, or asks just then, passes over what another looks at. In
+  // order, so that the index of what is unsettled is gone through and not all secrets.
+  unsettled_secret: waits("unsettled_secret", `SELECT FROM ${unsettledSecrets} ORDER BY next_try_at`),
+  move: waits("move", `SELECT FROM ${movesLeft}`),
 };
 
 function paramsOf(work: WaitingWork): readonly Param[] {

@@ -98,6 +98,16 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
     await made(settings.put(path, `${name} still here`));
     const { rotation } = await rotate(path, { value: `${name} next`, hook: { webhook_id: await hook() } });
     expect(rotation.state).toBe("pending");
+    // The manager agrees with the database by then: only what ends the rotation can have it looked at again.
+    await until("the secret settled", async () => {
+      await broker.service.broker.settleManagedSecrets(100);
+      const { rows } = await attack(
+        broker,
+        "SELECT FROM managed_secrets WHERE path = $1 AND unsettled_at IS NULL AND lease_until IS NULL",
+        [path],
+      );
+      return rows.length === 1;
+    });
     const pointed = await attack(
       broker,
       `UPDATE setting_versions v SET location = o.location FROM setting_versions o JOIN settings s ON s.id = o.setting_id

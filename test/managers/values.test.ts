@@ -1,6 +1,6 @@
 // Values that rest in a cloud's secret manager, by the whole broker over real HTTP: the seed's flow, versions, and that
 // the manager never holds anything that the database does not point at.
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type TestBroker, type World, furnish, startBroker } from "../harness/broker.ts";
 import { type SettingsApi, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud, idsIn } from "./clouds.ts";
@@ -125,9 +125,14 @@ describe.each(["aws", "gcp"] as const)("values in %s", (name) => {
       body: { name: "short" },
     });
     const project = { type: "project", id: made.body.id };
-    await settingsOf(owner.api, project).put("secret/Custom/a", "a");
+    const path = "secret/Custom/of-short";
+    const pathsHeld = () => cloud.held().flatMap(({ tags }) => Object.values(tags));
+    await settingsOf(owner.api, project).put(path, "a");
+    expect(pathsHeld()).toContain(path);
     expect((await owner.api.delete(`/projects/${project.id}?purge=true`)).status).toBe(204);
     await broker.service.broker.settleManagedSecrets(100);
+    // The broker's own sweep may be at it already; what it has claimed nobody else does.
+    await vi.waitFor(() => expect(pathsHeld()).not.toContain(path), 10_000);
   });
 
   test("after all of that the manager holds what the database points at, and nothing else", async () => {
