@@ -29,8 +29,12 @@ const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
   ),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
   // These lock nothing: whoever settles one setting's secrets, or asks just then, passes over what another looks at. In
-  // order, so that the index of what is unsettled is gone through and not all secrets.
-  unsettled_secret: waits("unsettled_secret", `SELECT FROM ${unsettledSecrets} ORDER BY next_try_at`),
+  // order, and the first alone, so that without statistics too the index of what is unsettled is gone through and not all
+  // secrets: what stands in EXISTS itself has its order dropped where nothing is locked.
+  unsettled_secret: waits(
+    "unsettled_secret",
+    `SELECT FROM (SELECT FROM ${unsettledSecrets} ORDER BY next_try_at LIMIT 1) AS first`,
+  ),
   move: waits("move", `SELECT FROM ${movesLeft}`),
 };
 

@@ -3,6 +3,8 @@
 import { expect, test } from "vitest";
 import type { OwnerKey } from "../../src/domain/ports.ts";
 import type { RotationRecord, WaitingWork } from "../../src/domain/lifecycle-ports.ts";
+import type { Db } from "../../src/store/db.ts";
+import { waitingWork } from "../../src/store/waiting-work.ts";
 import { event, newId, openFixture } from "./fixture.ts";
 
 const minutes = (from: Date, count: number): Date => new Date(from.getTime() + count * 60_000);
@@ -149,6 +151,40 @@ test("a manager's secret to be settled is found when nobody has it and its time 
   expect(await isWaiting()).toBe(false);
   await transact((tx) => tx.unsettle(key.tenant_id, setting_id));
   expect(await isWaiting()).toBe(true);
+});
+
+test("a look for a manager's secret keeps nobody from it, and finds it by its index without statistics", async () => {
+  const { driver, store } = await openFixture();
+  const kept: WaitingWork = { kind: "unsettled_secret" };
+  await driver.query(
+    `INSERT INTO managed_secrets (tenant_id, id, manager, purpose, address, owner_type, owner_id, path, setting_id, created_at, mac)
+     SELECT gen_random_uuid(), gen_random_uuid(), 'aws', 'setting', '{}', 'project', gen_random_uuid(), 'secret/Custom/a',
+       gen_random_uuid(), now(), '' FROM generate_series(1, 20000)`,
+  );
+  let text = "";
+  const query: Db["query"] = async (statement) => {
+    text = statement.text;
+    return [];
+  };
+  await waitingWork({ query } as Db).isWaiting(kept);
+  const { rows } = await driver.query(`EXPLAIN (FORMAT JSON) ${text}`);
+  const plan = JSON.stringify(rows);
+  expect(plan).toContain("managed_secrets_sweep_idx");
+  expect(plan).not.toContain("Seq Scan");
+
+  await driver.query(
+    "UPDATE managed_secrets SET unsettled_at = now() WHERE id = (SELECT id FROM managed_secrets LIMIT 1)",
+  );
+  const other = await driver.connect();
+  try {
+    await other.query("BEGIN");
+    await other.query("SELECT FROM managed_secrets WHERE unsettled_at IS NOT NULL FOR UPDATE");
+    // Who would lock what it finds passes over it, or waits.
+    expect(await store.reader.isWaiting(kept)).toBe(true);
+    await other.query("ROLLBACK");
+  } finally {
+    other.release(true);
+  }
 });
 
 test("a move is found while nobody works on it, until it has ended", async () => {
