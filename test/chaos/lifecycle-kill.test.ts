@@ -1,7 +1,7 @@
 // A broker that is killed, PostgreSQL and all: between a change and its delivery, and at every point of a rotation. No
 // event is lost, and what is current is always readable.
 import { setTimeout as pause } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { type TestContext, expect, test } from "vitest";
 import { type Api, client, made, settingsUrl } from "../harness/broker.ts";
 import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts";
 import { until } from "../harness/until.ts";
@@ -9,53 +9,53 @@ import { type Behave, type Receiver, isSigned, startReceiver } from "../http/rec
 
 const environment = { COFFER_PRIVATE_ADDRESSES_ALLOWED: "127.0.0.0/8" };
 
-let home: Awaited<ReturnType<typeof newHome>>;
-let broker: BrokerProcess;
-let token: string;
-let project: { type: string; id: string };
-const receivers: Receiver[] = [];
-
-beforeAll(async () => {
-  home = await newHome();
-  broker = await spawnBroker(home.path, environment);
+/** A broker with a project in a home of its own, to be killed and started again; removed when the test is over. */
+async function startVictim(onTestFinished: TestContext["onTestFinished"]) {
+  const home = await newHome();
+  let broker: BrokerProcess = await spawnBroker(home.path, environment);
+  const receivers: Receiver[] = [];
+  onTestFinished(async () => {
+    await broker.killAll();
+    await home.remove();
+    await Promise.all(receivers.map((each) => each.close()));
+  });
   const admin = await broker.admin();
-  token = admin.token;
   const organization = await made(admin.post("/organizations", { body: { name: "acme" } }));
   const { id } = await made(
     admin.post(`/organizations/${organization.id}/projects`, { body: { name: "p" } }),
   );
-  project = { type: "project", id };
-});
-
-afterAll(async () => {
-  await broker.killAll();
-  await home.remove();
-  await Promise.all(receivers.map((each) => each.close()));
-});
-
-const api = (): Api => client(broker.url, token);
-const url = (path?: string, at = "/settings") => settingsUrl(project, path, {}, at);
-
-async function restart(): Promise<void> {
-  broker = await spawnBroker(home.path, environment);
+  const api = (): Api => client(broker.url, admin.token);
+  const url = (path?: string, at = "/settings") => settingsUrl({ type: "project", id }, path, {}, at);
+  return {
+    api,
+    url,
+    killAll: () => broker.killAll(),
+    restart: async (): Promise<void> => {
+      broker = await spawnBroker(home.path, environment);
+    },
+    hooked: async (behave: Behave, events: readonly string[]) => {
+      const receiver = await startReceiver(behave);
+      receivers.push(receiver);
+      const body = { url: receiver.url, events };
+      const hook = await made(api().post(url(undefined, "/webhooks"), { body }));
+      return { receiver, id: hook.id as string, secret: hook.secret as string };
+    },
+  };
 }
 
-async function hooked(behave: Behave, events: readonly string[]) {
-  const receiver = await startReceiver(behave);
-  receivers.push(receiver);
-  const body = { url: receiver.url, events };
-  const { id, secret } = await made(api().post(url(undefined, "/webhooks"), { body }));
-  return { receiver, id: id as string, secret: secret as string };
-}
+// Side by side: each waits, for most of its time, until a lease of the dead has run out.
 
-test("what was committed is delivered after the restart, and what comes twice has the same id", async () => {
+test.concurrent("what was committed is delivered after the restart, and what comes twice has the same id", async ({
+  onTestFinished,
+}) => {
+  const { api, url, killAll, restart, hooked } = await startVictim(onTestFinished);
   let isHealed = false;
   const { receiver, secret } = await hooked(() => (isHealed ? 204 : "hang"), ["setting.created"]);
   const paths = Array.from({ length: 12 }, (_, each) => `secret/Custom/delivered/${each}`);
   for (const path of paths) await made(api().put(url(path), { body: { value: "x" } }));
   // Some are on their way and unanswered, the others not even that.
   await receiver.until(({ length }) => length >= 2);
-  await broker.killAll();
+  await killAll();
   const before = receiver.received.length;
   expect(before).toBeLessThan(paths.length);
   isHealed = true;
@@ -90,13 +90,14 @@ const ROUNDS: readonly Round[] = (
   ] as const
 ).map(([hook, kill], index) => ({ path: `secret/Custom/rotated/${index}`, hook, kill }));
 
-test("a rotation that is killed at any point leaves the old or the new value current, never neither", async () => {
+test.concurrent("a rotation that is killed at any point leaves the old or the new value current, never neither", async ({
+  onTestFinished,
+}) => {
+  const { api, url, killAll, restart, hooked } = await startVictim(onTestFinished);
   let round: Round | null = null;
   const killed = { done: Promise.withResolvers<void>() };
   const kill = (delayMs: number): void => {
-    void pause(delayMs)
-      .then(() => broker.killAll())
-      .then(killed.done.resolve, killed.done.reject);
+    void pause(delayMs).then(killAll).then(killed.done.resolve, killed.done.reject);
   };
   const { id } = await hooked(({ body }) => {
     if (round === null || body.data["path"] !== round.path) return { confirmed: true };
