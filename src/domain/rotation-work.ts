@@ -72,11 +72,11 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
     const row = await locked(tx, rotation);
     const pending = row === null ? null : await tx.version(row.setting, rotation.new_version);
     const isLeft = pending?.state === "enabled" && row?.setting.current_version !== pending.version;
-    if (row !== null && isLeft) {
-      if (vault.isGenuine({ setting: row.setting, version: pending }))
+    if (row !== null) {
+      if (isLeft && vault.isGenuine({ setting: row.setting, version: pending }))
         await destroy(tx, row.setting, pending);
-      // What was altered outside the broker is left as it is: nothing reads it, and it is not ours to sign. Where it does
-      // not point at its value any more, that is the sweeper's.
+      // A row that was altered outside the broker is left as it is: nothing reads it, and it is not ours to sign. Whether
+      // any row still points at the new value, whatever became of its own, the sweeper sees.
       else await tx.unsettle(row.setting.tenant_id, row.setting.id);
     }
     await tx.updateRotation({ ...rotation, state: "fallen_back", reason, next_at: null, ended_at: now });

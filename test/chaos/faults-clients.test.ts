@@ -14,7 +14,7 @@ const PAGES = 16;
 const HEADERS_MS = 10_000;
 const BODY_MS = 15_000;
 /** Longer than any honest answer takes here; an operator's is a minute, see the limits in docs/operations.md. */
-const SILENCE_MS = 12_000;
+const SILENCE_MS = 20_000;
 /** The server looks at its connections every 2 s; and the machine may be busy. */
 const GRACE_MS = 5_000;
 

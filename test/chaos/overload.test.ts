@@ -7,10 +7,8 @@ import { type BrokerProcess, newHome, spawnBroker } from "../harness/process.ts"
 import { until } from "../harness/until.ts";
 
 const AT_ONCE = 100;
-// What the broker can do is measured before, between and after: the machine is not as quick at one moment as at the next.
-const ROUNDS = 2;
 const MEASURE_SECONDS = 2;
-const OVERLOAD_SECONDS = 5;
+const OVERLOAD_SECONDS = 10;
 const TIMES = 4;
 const RECOVERY_MS = 5_000;
 
@@ -87,40 +85,31 @@ async function pace(): Promise<number> {
   return (await load(32, MEASURE_SECONDS)).accepted.length / MEASURE_SECONDS;
 }
 
-const mean = (numbers: readonly number[]): number =>
-  numbers.reduce((sum, each) => sum + each, 0) / numbers.length;
-
 test("4× overload: accepted latency bounded, the rest 503 at once, back to normal within 5 s", async () => {
   await load(32, 2);
-  const paces = [await pace()];
+  const paceBefore = await pace();
   const before = await quickReads(20);
-  const rounds: Load[] = [];
-  const recoveries: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    rounds.push(await load(TIMES * AT_ONCE, OVERLOAD_SECONDS, Math.ceil(TIMES * mean(paces))));
-    const endedAt = performance.now();
-    // Ten in a row, no slower than before by more than the machine's moods.
-    await until("reads as quick as before", async () => (await quickReads(10)) <= 3 * before + 20);
-    recoveries.push(performance.now() - endedAt);
-    paces.push(await pace());
-  }
-  const capacity = mean(paces);
-  const accepted = rounds.flatMap((round) => round.accepted);
-  const shed = rounds.flatMap((round) => round.shed);
-  const other = rounds.reduce((sum, round) => sum + round.other, 0);
-  const sent = accepted.length + shed.length + other;
-  const recovered = Math.max(...recoveries);
+  const asked = Math.ceil(TIMES * paceBefore);
+  const { accepted, shed, other } = await load(TIMES * AT_ONCE, OVERLOAD_SECONDS, asked);
+  const endedAt = performance.now();
+  // Ten in a row, no slower than before by more than the machine's moods.
+  await until("reads as quick as before", async () => (await quickReads(10)) <= 3 * before + 20);
+  const recovered = performance.now() - endedAt;
+  // The machine is not as quick at one moment as at the next.
+  const capacity = (paceBefore + (await pace())) / 2;
   const inTime = percentile(accepted, 0.99);
+  const sent = accepted.length + shed.length + other;
   console.log(
-    `| 4× overload: ${Math.round(TIMES * capacity)}/s asked of ${Math.round(capacity)}/s, ${TIMES * AT_ONCE} connections | ${sent} | ${accepted.length} | ${shed.length} | accepted p50 ${percentile(accepted, 0.5)} ms, p99 ${inTime} ms; at most ${percentile(accepted, 1)} ms; turned away p50 ${percentile(shed, 0.5)} ms, at most ${percentile(shed, 1)} ms | recovered after ${Math.round(recovered)} ms |`,
+    `| 4× overload: ${asked}/s asked of ${Math.round(paceBefore)}/s (${Math.round(capacity)}/s with the pace after), ${TIMES * AT_ONCE} connections | ${sent} | ${accepted.length} | ${shed.length} | accepted p50 ${percentile(accepted, 0.5)} ms, p99 ${inTime} ms; at most ${percentile(accepted, 1)} ms; turned away p50 ${percentile(shed, 0.5)} ms, at most ${percentile(shed, 1)} ms | recovered after ${Math.round(recovered)} ms |`,
   );
   expect(other).toBe(0);
-  for (const round of rounds) expect(round.shed.length).toBeGreaterThan(0);
+  expect(shed.length).toBeGreaterThan(0);
+  // Nobody waits for a 503 as others do for an answer.
+  expect(percentile(shed, 0.5)).toBeLessThan(percentile(accepted, 0.5));
   // It goes on working, and at no less than a good part of its pace, though turning away costs something too.
-  const seconds = ROUNDS * OVERLOAD_SECONDS;
-  expect(accepted.length / seconds).toBeGreaterThan(capacity / 4);
+  expect(accepted.length / OVERLOAD_SECONDS).toBeGreaterThan(capacity / 4);
   // By Little's law so long on average, whatever is asked for; and the machine is shared with the load itself.
-  const average = (1_000 * AT_ONCE * seconds) / accepted.length;
+  const average = (1_000 * AT_ONCE * OVERLOAD_SECONDS) / accepted.length;
   expect(inTime).toBeLessThan(1_000 + 8 * average);
   expect(recovered).toBeLessThan(RECOVERY_MS);
 }, 120_000);

@@ -13,7 +13,7 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
   let world: World;
   let settings: SettingsApi;
   let receiver: Receiver;
-  let isConfirmed = true;
+  let isConfirmed: boolean | Promise<boolean> = true;
 
   beforeAll(async () => {
     cloud = await CLOUDS[name]();
@@ -21,7 +21,7 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
     broker = await startBroker({ environment: { ...cloud.environment, ...loopback } });
     world = await furnish(broker);
     settings = settingsOf(world.keeper.api, world.project);
-    receiver = await startReceiver(() => ({ confirmed: isConfirmed }));
+    receiver = await startReceiver(async () => ({ confirmed: await isConfirmed }));
   });
   afterAll(async () => {
     await broker?.close();
@@ -92,48 +92,61 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
     }
   });
 
-  test("a new value whose row was pointed at the old one is not activated, and does not take the old one with it", async () => {
-    isConfirmed = true;
-    const path = "secret/Custom/pointed-elsewhere";
-    await made(settings.put(path, `${name} still here`));
-    const { rotation } = await rotate(path, { value: `${name} next`, hook: { webhook_id: await hook() } });
-    expect(rotation.state).toBe("pending");
-    // The manager agrees with the database by then: only what ends the rotation can have it looked at again.
-    await until("the secret settled", async () => {
-      await broker.service.broker.settleManagedSecrets(100);
-      const { rows } = await attack(
-        broker,
-        "SELECT FROM managed_secrets WHERE path = $1 AND unsettled_at IS NULL AND lease_until IS NULL",
-        [path],
-      );
-      return rows.length === 1;
-    });
-    const pointed = await attack(
-      broker,
-      `UPDATE setting_versions v SET location = o.location FROM setting_versions o JOIN settings s ON s.id = o.setting_id
-       WHERE v.setting_id = o.setting_id AND v.version = 2 AND o.version = 1 AND s.path = $1`,
-      [path],
-    );
-    expect(pointed.rowCount).toBe(1);
-    const url = settingsUrl(world.project, path, {}, "/settings/rotations");
-    const latest = async () => (await made(world.keeper.api.get(url))).rotations[0];
-    await until("the rotation no longer pending", async () => {
-      await settled();
-      return (await latest()).state !== "pending";
-    });
-    expect(await latest()).toMatchObject({ state: "fallen_back", reason: "altered" });
-    await goneFromManager(`${name} next`);
-    expect(valuesHeld()).toContain(`${name} still here`);
-    const current = (await settings.value(path)).body;
-    expect([current.value, current.version]).toEqual([`${name} still here`, 1]);
-    const { rows } = await attack(
-      broker,
-      "SELECT v.state FROM setting_versions v JOIN settings s ON s.id = v.setting_id WHERE s.path = $1 AND version = 2",
-      [path],
-    );
-    expect(rows).toEqual([{ state: "enabled" }]);
-    expect((await settings.value(path, { version: "2" })).status).toBe(502);
-  });
+  const VERSION_TWO = "version = 2 AND setting_id = (SELECT id FROM settings WHERE path = $1)";
+  test.each([
+    {
+      what: "was pointed at the old one",
+      alter: `UPDATE setting_versions v SET location =
+        (SELECT o.location FROM setting_versions o WHERE o.setting_id = v.setting_id AND o.version = 1) WHERE ${VERSION_TWO}`,
+      reason: "altered",
+      left: [{ state: "enabled" }],
+    },
+    {
+      what: "was removed",
+      alter: `DELETE FROM setting_versions WHERE ${VERSION_TWO}`,
+      reason: "destroyed",
+      left: [],
+    },
+  ])(
+    "a new value whose row $what is not activated, does not stay, and does not take the old one with it",
+    async (row) => {
+      const altered = Promise.withResolvers<boolean>();
+      isConfirmed = altered.promise;
+      const path = `secret/Custom/${row.reason}`;
+      const [old, next] = [`${path} of ${name}`, `${path} of ${name}, next`];
+      await made(settings.put(path, old));
+      const { rotation } = await rotate(path, { value: next, hook: { webhook_id: await hook() } });
+      expect(rotation.state).toBe("pending");
+      // The manager agrees with the database by then: only what ends the rotation can have it looked at again.
+      await until("the secret settled", async () => {
+        await broker.service.broker.settleManagedSecrets(100);
+        const { rows } = await attack(
+          broker,
+          "SELECT FROM managed_secrets WHERE path = $1 AND unsettled_at IS NULL AND lease_until IS NULL",
+          [path],
+        );
+        return rows.length === 1;
+      });
+      expect((await attack(broker, row.alter, [path])).rowCount).toBe(1);
+      altered.resolve(true);
+      const url = settingsUrl(world.project, path, {}, "/settings/rotations");
+      const latest = async () => (await made(world.keeper.api.get(url))).rotations[0];
+      await until("the rotation no longer pending", async () => {
+        await settled();
+        return (await latest()).state !== "pending";
+      });
+      expect(await latest()).toMatchObject({ state: "fallen_back", reason: row.reason });
+      await goneFromManager(next);
+      expect(valuesHeld()).toContain(old);
+      const current = (await settings.value(path)).body;
+      expect([current.value, current.version]).toEqual([old, 1]);
+      const { rows } = await attack(broker, `SELECT state FROM setting_versions WHERE ${VERSION_TWO}`, [
+        path,
+      ]);
+      expect(rows).toEqual(row.left);
+      expect((await settings.value(path, { version: "2" })).status).toBe(502);
+    },
+  );
 
   test("an import is refused, whole", async () => {
     const body = { settings: [{ path: "secret/Custom/imported", value: "x" }] };
