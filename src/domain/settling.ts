@@ -7,7 +7,7 @@ import type { ManagedSecret } from "./manager-ports.ts";
 import type { LeaseTerm, SettleOutcome } from "./manager-store-ports.ts";
 import type { NewId, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
-import type { VersionRecord } from "./setting.ts";
+import type { SettingRecord, VersionRecord } from "./setting.ts";
 
 /** Longer than a write may take: 4 seconds in the manager, and what the database may need before and after. */
 export const LEASE_SECONDS = 15;
@@ -132,7 +132,13 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
     const newest = versions.find(isCurrent);
     const current = newest === undefined ? (keep.at(-1) ?? null) : versionIdOf(newest);
     const destroying = versions.filter(({ state }) => state === "destroying");
-    return { isGenuine, keep, current, destroying, setting };
+    return { isGenuine: await isCurrentGenuine(tx, setting), keep, current, destroying, setting };
+  }
+
+  /** Where it is not, what the rows say is to be kept may lack the very value that everybody reads. */
+  async function isCurrentGenuine(tx: Transaction, setting: SettingRecord): Promise<boolean> {
+    const version = await tx.version(setting, setting.current_version);
+    return version !== null && vault.isGenuine({ setting, version });
   }
 
   return { settle };

@@ -145,7 +145,7 @@ describe("a move", () => {
     expect({ wrong, some: reads > 50 }).toEqual({ wrong: [], some: true });
     await everythingIsPointedAt();
     expect(clouds.gcp.held().filter(({ tags }) => Object.values(tags).includes(paths[0] ?? ""))).toEqual([]);
-  });
+  }, 120_000);
 
   test.each(["aws", "gcp"] as const)(
     "leaves the current version as the newest in %s, also where a newer one was there first",

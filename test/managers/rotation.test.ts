@@ -53,6 +53,13 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
     });
   };
 
+  /** What was put off is to be tried again now, and by us. */
+  const dueNow = () =>
+    attack(
+      broker,
+      "UPDATE managed_secrets SET next_try_at = NULL WHERE unsettled_at IS NOT NULL AND lease_until IS NULL",
+    );
+
   test("at once: the new value is in the manager and current, and the old one goes after the overlap", async () => {
     const path = "secret/Custom/at-once";
     await made(settings.put(path, `${name} old`));
@@ -147,6 +154,35 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
       expect((await settings.value(path, { version: "2" })).status).toBe(502);
     },
   );
+
+  test("where the current version's row was altered, nothing is taken out of the manager until it is put back", async () => {
+    const altered = Promise.withResolvers<boolean>();
+    isConfirmed = altered.promise;
+    const path = "secret/Custom/current-altered";
+    const [old, next] = [`${path} of ${name}`, `${path} of ${name}, next`];
+    await made(settings.put(path, old));
+    await rotate(path, { value: next, hook: { webhook_id: await hook() } });
+    const OF_ONE = "version = 1 AND setting_id = (SELECT id FROM settings WHERE path = $1)";
+    const { rows } = await attack(broker, `SELECT location FROM setting_versions WHERE ${OF_ONE}`, [path]);
+    const [{ location }] = rows;
+    const point = `UPDATE setting_versions SET location = $2 WHERE ${OF_ONE}`;
+    const elsewhere = { ...location, version_id: "2" };
+    expect((await attack(broker, point, [path, elsewhere])).rowCount).toBe(1);
+    altered.resolve(true);
+    await until("the rotation fallen back", async () => {
+      await settled();
+      const url = settingsUrl(world.project, path, {}, "/settings/rotations");
+      return (await made(world.keeper.api.get(url))).rotations[0].reason === "altered";
+    });
+    await dueNow();
+    await broker.service.broker.settleManagedSecrets(100);
+    expect(valuesHeld()).toEqual(expect.arrayContaining([old, next]));
+    expect((await settings.value(path)).status).toBe(502);
+    await attack(broker, point, [path, location]);
+    await dueNow();
+    await goneFromManager(next);
+    expect((await settings.value(path)).body).toMatchObject({ value: old, version: 1 });
+  });
 
   test("an import is refused, whole", async () => {
     const body = { settings: [{ path: "secret/Custom/imported", value: "x" }] };
