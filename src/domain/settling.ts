@@ -1,5 +1,6 @@
 // Settling: making a manager hold what the database points at of a secret, and nothing else. Whatever a crash, a failed
 // write or a destruction left is found by its mark or by a lease that ran out, and one idempotent call mends it.
+import type { SettingPath } from "./address.ts";
 import { endDestruction } from "./destruction.ts";
 import { BrokerError, unavailable } from "./errors.ts";
 import type { Gate } from "./gate.ts";
@@ -135,10 +136,10 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
     return { isGenuine: await isCurrentGenuine(tx, setting), keep, current, destroying, setting };
   }
 
-  /** Where it is not, what the rows say is to be kept may lack the very value that everybody reads. */
+  /** Where it is not, or is gone, what the rows say is to be kept may lack the very value that everybody reads. */
   async function isCurrentGenuine(tx: Transaction, setting: SettingRecord): Promise<boolean> {
-    const version = await tx.version(setting, setting.current_version);
-    return version !== null && vault.isGenuine({ setting, version });
+    const row = await tx.setting(setting, setting.path as SettingPath);
+    return row !== null && vault.isGenuine(row);
   }
 
   return { settle };
@@ -147,7 +148,7 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
 export function altered(): BrokerError {
   return new BrokerError(
     "manager_failed",
-    "The record of a secret in a manager was altered outside the broker.",
+    "A record of a secret in a manager was altered outside the broker.",
   );
 }
 

@@ -174,8 +174,13 @@ describe.each(["aws", "gcp"] as const)("rotation in %s", (name) => {
       const url = settingsUrl(world.project, path, {}, "/settings/rotations");
       return (await made(world.keeper.api.get(url))).rotations[0].reason === "altered";
     });
-    await dueNow();
-    await broker.service.broker.settleManagedSecrets(100);
+    await until("the secret put off", async () => {
+      await dueNow();
+      await broker.service.broker.settleManagedSecrets(100);
+      const putOff =
+        "SELECT FROM managed_secrets WHERE path = $1 AND attempts > 0 AND unsettled_at IS NOT NULL";
+      return (await attack(broker, putOff, [path])).rows.length === 1;
+    });
     expect(valuesHeld()).toEqual(expect.arrayContaining([old, next]));
     expect((await settings.value(path)).status).toBe(502);
     await attack(broker, point, [path, location]);
