@@ -40,11 +40,21 @@ export function encodedText(purpose: Purpose, fields: readonly Field[]): string 
   return joined(purpose, fields, (text) => Buffer.byteLength(text, "utf8"));
 }
 
+/**
+ * A field's kind. A JSON column may hold a list, an object or a truth value, whatever the types say. That is a kind of
+ * its own: `["7"]` prints as "7" does, and some objects do not print at all.
+ */
+function kindOf(field: unknown): "z" | "n" | "s" | "x" {
+  if (field === null) return "z";
+  if (typeof field === "number") return "n";
+  return typeof field === "object" || typeof field === "boolean" ? "x" : "s";
+}
+
 function joined(purpose: Purpose, fields: readonly Field[], lengthOf: (text: string) => number): string {
   let text = `s${purpose.length}:${purpose},`;
   for (const field of fields) {
-    const content = field === null ? "" : String(field);
-    const kind = field === null ? "z" : typeof field === "number" ? "n" : "s";
+    const kind = kindOf(field);
+    const content = kind === "n" || kind === "s" ? String(field) : "";
     text += `${kind}${lengthOf(content)}:${content},`;
   }
   return text;

@@ -92,6 +92,29 @@ describe("a row's MACs", () => {
     },
   );
 
+  const locations = [
+    { secret_id: "coffer/a", region: "eu-central-1", version_id: "7", bytes: 5 },
+    { resource: "projects/p/secrets/s", version_id: "7", json_field: "key", bytes: 5 },
+  ];
+  test.each(locations.flatMap((location) => Object.keys(location).map((name) => ({ name, location }))))(
+    "cover a location's $name, and its kind: what merely prints the same is not genuine",
+    ({ name, location }) => {
+      const { setting, version } = genuineRow();
+      const remote = { ...version, sealed: null, data_key_id: null, storage: "manager" };
+      const mac = rowMac.ofVersion(setting, { ...remote, location } as VersionRecord);
+      const at = (changed: object) => ({
+        setting,
+        version: { ...remote, location: changed, mac } as VersionRecord,
+      });
+      expect(rowMac.isGenuine(at(location))).toBe(true);
+      const held = location[name as keyof typeof location];
+      // As `jsonb` may hold it.
+      const printsTheSame = [[held], [[held]], typeof held === "number" ? String(held) : Number(held)];
+      for (const changed of [...printsTheSame, true, {}, { toString: 1, valueOf: 1 }, null, `${held}.`])
+        expect(rowMac.isGenuine(at({ ...location, [name]: changed }))).toBe(false);
+    },
+  );
+
   test("are themselves no use when cut, lengthened or altered", () => {
     const row = genuineRow();
     for (const part of ["setting", "version"] as const) {
