@@ -42,7 +42,7 @@ export function encodedText(purpose: Purpose, fields: readonly Field[]): string 
 
 /**
  * A field's kind. A JSON column may hold a list, an object or a truth value, whatever the types say. That is a kind of
- * its own: `["7"]` prints as "7" does, and some objects do not print at all.
+ * its own, without content, and nothing of it is ever signed: `["7"]` prints as "7" does, and some objects do not print.
  */
 function kindOf(field: unknown): "z" | "n" | "s" | "x" {
   if (field === null) return "z";

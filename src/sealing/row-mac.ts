@@ -87,8 +87,8 @@ export function createRowMac(ring: Pick<MasterKeyRing, "current" | "all">): RowM
   }
 
   function markOfSecret(secret: ManagedSecret): Mark {
-    const { mac: kept } = secret;
-    return kept === null ? "false" : markOf(kept, (key) => ofSecret(secret, key));
+    const { mac: kept, address } = secret;
+    return kept === null || !isAddress(address) ? "false" : markOf(kept, (key) => ofSecret(secret, key));
   }
 
   function ofSecret(secret: SecretIdentity, key = current()): Buffer {
@@ -138,6 +138,13 @@ function locationFields(location: Location): readonly Field[] {
 function addressFields(address: SecretAddress): readonly Field[] {
   if ("resource" in address) return ["resource", address.resource, null];
   return ["secret_id", address.secret_id, address.region];
+}
+
+/** Whether it is of one of the two forms, with nothing beside: a member that no MAC covers would make it another address. */
+function isAddress(address: unknown): address is SecretAddress {
+  if (typeof address !== "object" || address === null) return false;
+  const names = Object.keys(address).toSorted().join();
+  return names === "resource" || names === "region,secret_id";
 }
 
 /** `Number`, and not `getTime`: for PostgreSQL's `infinity` a driver may give a number, or an invalid Date. */

@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { SecretAddress, SecretIdentity } from "../../src/domain/manager-ports.ts";
 import type { SettingRecord, SettingRow, VersionRecord } from "../../src/domain/setting.ts";
 import { createMasterKeys } from "../../src/sealing/master-key.ts";
 import { createMasterKeyRing } from "../../src/sealing/master-key-ring.ts";
@@ -114,6 +115,37 @@ describe("a row's MACs", () => {
         expect(rowMac.isGenuine(at({ ...location, [name]: changed }))).toBe(false);
     },
   );
+
+  test("cover a secret's address, which has what they cover and nothing else", () => {
+    const { tenant_id, id, owner_type, owner_id, path } = genuineRow().setting;
+    const unsettled = { unsettled_at: new Date(), attempts: 0 };
+    for (const address of [
+      { secret_id: "coffer/a", region: "eu-central-1" },
+      { resource: "projects/p/secrets/s" },
+    ]) {
+      const identity: SecretIdentity = {
+        tenant_id,
+        id: randomUUID(),
+        purpose: "setting",
+        manager: "aws",
+        address,
+        version_id: null,
+        setting_id: id,
+        owner: { owner_type, owner_id },
+        path,
+      };
+      const mac = rowMac.ofSecret(identity);
+      const isGenuine = (changed: unknown): boolean =>
+        rowMac.isGenuineSecret({ ...identity, mac, address: changed as SecretAddress, ...unsettled });
+      expect(isGenuine(address)).toBe(true);
+      const other = { resource: "projects/p/secrets/s", secret_id: "coffer/a", region: "eu-central-1" };
+      for (const changed of [{ ...address, x: 1 }, other, [address], {}, [], null, "x", 7, true])
+        expect(isGenuine(changed)).toBe(false);
+      for (const [name, text] of Object.entries(address))
+        for (const changed of [[text], `${text}.`, null, { toString: 1 }])
+          expect(isGenuine({ ...address, [name]: changed })).toBe(false);
+    }
+  });
 
   test("are themselves no use when cut, lengthened or altered", () => {
     const row = genuineRow();
