@@ -1,6 +1,7 @@
 // One unambiguous encoding of a purpose and its fields, for associated data and for row MACs.
-// Two lists encode to the same bytes only when purpose, order, kinds and contents are all the same: every field is
-// its kind, its length in bytes and its content, so nothing can slide from one field into the next. What rests was
+// Two lists of text, numbers and nothing encode to the same bytes only when purpose, order, kinds and contents are all the
+// same: every field is its kind, its length in bytes and its content, so nothing can slide from one field into the next.
+// With a list, an object or a truth value among them (`kindOf`) they never encode to the bytes of some without. What rests was
 // authenticated with exactly these bytes: they never change; a new need gets a new purpose.
 export type Field = string | number | null;
 

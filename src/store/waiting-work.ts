@@ -28,9 +28,9 @@ const statements: Readonly<Record<WaitingWork["kind"], Statement>> = {
     "SELECT FROM settings WHERE purge_at <= $1::timestamptz ORDER BY purge_at FOR UPDATE SKIP LOCKED",
   ),
   notices: waits("notices", `${noticesDue} SELECT FROM fresh`),
-  // These lock nothing: whoever is to settle one setting's secrets, or to go on with a move, would pass over the one that
-  // is looked at. In order, and the first alone, so that without statistics too the index of what is unsettled is gone
-  // through and not all secrets: what stands in EXISTS itself has its order dropped where nothing is locked.
+  // These lock nothing: else whoever is to settle one setting's secrets just then, or to go on with a move, would pass over
+  // the one that is looked at. In order, and the first alone, so that without statistics too the index of what is unsettled
+  // is gone through and not all secrets: what stands in EXISTS itself has its order dropped where nothing is locked.
   unsettled_secret: waits(
     "unsettled_secret",
     `SELECT FROM (SELECT FROM ${unsettledSecrets} ORDER BY next_try_at LIMIT 1) AS first`,
