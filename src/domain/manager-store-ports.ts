@@ -91,7 +91,7 @@ export type ManagerWrites = {
     setting: Pick<SettingRecord, "tenant_id" | "id">,
     address: SecretAddress,
   ): Promise<readonly VersionRecord[]>;
-  /** Whether a key of ours is still what a row points at. */
+  /** Whether a key of ours is still what a row points at, or a data key is wrapped under it. */
   isKeyInUse(secret: ManagedSecret): Promise<boolean>;
 
   putMove(row: MoveRecord): Promise<void>;

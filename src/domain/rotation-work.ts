@@ -12,13 +12,12 @@ import { lockPath } from "./path-lock.ts";
 import type { OwnerKey, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { SettingRecord, VersionRecord } from "./setting.ts";
-import { ended } from "./settings-remove.ts";
+import { RETRY_ALTERED_SECONDS, ended } from "./settings-remove.ts";
 import type { Done } from "./steps.ts";
 
 const LEASE_SECONDS = 20;
 const IN_FLIGHT_MAX = 32;
 const BACKOFF_SECONDS = [5, 15, 60, 180, 300] as const;
-const RETRY_ALTERED_SECONDS = 3_600;
 
 type Outcome = Done<true> & { readonly key: OwnerKey };
 type Hook = { readonly rotation: RotationRecord; readonly webhook: WebhookRecord };
@@ -75,8 +74,7 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
     if (row !== null) {
       if (isLeft && vault.isGenuine({ setting: row.setting, version: pending }))
         await destroy(tx, row.setting, pending);
-      // A row that was altered outside the broker is left as it is: nothing reads it, and it is not ours to sign. Whether
-      // any row still points at the new value, whatever became of its own, the sweeper sees.
+      // Else nothing is signed: the sweeper sees whether any row still points at the new value.
       else await tx.unsettle(row.setting.tenant_id, row.setting.id);
     }
     await tx.updateRotation({ ...rotation, state: "fallen_back", reason, next_at: null, ended_at: now });
@@ -181,10 +179,9 @@ export function createRotationWork(gate: Gate, vault: Vault, sender: Pick<Webhoo
               await tx.updateRotation({ ...end, reason: "gone" });
               return outcome(rotation, rotation.old_version, "rotation_ended", null);
             }
-            const version = { setting: row.setting, version: old };
-            const waitUntil = vault.isGenuine(version)
-              ? quietAt(rotation, old)
-              : later(now, RETRY_ALTERED_SECONDS);
+            // Where the current version is not ours, the old one may be the last good value.
+            const isOurs = vault.isGenuine(row) && vault.isGenuine({ setting: row.setting, version: old });
+            const waitUntil = isOurs ? quietAt(rotation, old) : later(now, RETRY_ALTERED_SECONDS);
             if (waitUntil > now) {
               await tx.updateRotation({ ...rotation, next_at: waitUntil });
               return postponed(rotation);

@@ -8,6 +8,7 @@ import { assertGenuine } from "./opening.ts";
 import { lockPath } from "./path-lock.ts";
 import type { OwnerKey, Transaction } from "./ports.ts";
 import type { Opened, Permit, Vault } from "./sealing-ports.ts";
+import { altered } from "./settling.ts";
 import type { Location, Placement, SettingRecord, VersionRecord } from "./setting.ts";
 
 /** Versions of one setting that are copied at once. */
@@ -50,6 +51,10 @@ export function createSettingMover({ gate, vault, managed }: SettingMoverDeps) {
     await lockPath(tx, vault, key, path);
     const setting = await tx.settingById(tenant_id, found.id);
     if (setting === null) return null;
+    const row = await tx.setting(key, path);
+    if (row === null) throw altered();
+    // What is not ours is not moved, and nothing of the setting without it: it is what everybody reads.
+    assertGenuine(vault, row);
     const { versions: newest, count } = await tx.versionsElsewhere(setting, target, CHUNK);
     if (count === 0) return null;
     const current = newest.find(({ version }) => version === setting.current_version);
@@ -63,7 +68,7 @@ export function createSettingMover({ gate, vault, managed }: SettingMoverDeps) {
     const fitting = chunk.slice(Math.max(0, chunk.length - room));
     // Where what is added last is the newest, the current version is added once more, after the older ones.
     const isNewest = current !== undefined || !vault.clouds.newestIsLast(manager);
-    const again = isNewest ? null : await tx.version(setting, setting.current_version);
+    const again = isNewest ? null : row.version;
     const isThere = again?.state === "enabled" && again.storage === storage && again.manager === manager;
     const versions = again !== null && isThere && fitting.length > 0 ? [...fitting, again] : fitting;
     const left = room >= count ? 0 : count - fitting.length;

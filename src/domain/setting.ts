@@ -1,5 +1,6 @@
 // A setting and its versions: what rests, and what the caller may be told of it.
 // Pure: the clock is passed in. `Setting` and `Version` have the contract's names and go out as they are.
+import { isDeepStrictEqual } from "node:util";
 import type { Owner, SettingType } from "./address.ts";
 import { formatRef, nameOfPath } from "./address.ts";
 import type { DenialReason } from "./errors.ts";
@@ -131,6 +132,11 @@ export type Version = {
 export function addressIn(location: Location): SecretAddress {
   if ("resource" in location) return { resource: location.resource };
   return { secret_id: location.secret_id, region: location.region };
+}
+
+/** Whether a version's value is in a secret of ours. */
+export function liesAt({ storage, location }: VersionRecord, address: SecretAddress): boolean {
+  return storage === "manager" && location !== null && isDeepStrictEqual(addressIn(location), address);
 }
 
 /** What a page counts for a value: its sealed bytes, or how long it was when it went elsewhere; or may be by now. */

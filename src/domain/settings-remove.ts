@@ -1,5 +1,6 @@
 // Taking settings away and back: soft delete, restore, purge, and destroying one version. A soft delete never
 // touches a value; a purge or a destruction is for ever, and leaves the path's last number behind.
+import type { SettingPath } from "./address.ts";
 import type { Caller } from "./admission.ts";
 import { conflict, notFound } from "./errors.ts";
 import type { Gate } from "./gate.ts";
@@ -9,9 +10,12 @@ import { assertPreconditions } from "./preconditions.ts";
 import type { Setting, VersionRecord } from "./setting.ts";
 import { type AddressInput, type SettingChange, shown, touched } from "./setting-change.ts";
 import { assertGenuine, atVersion, subjectOf } from "./opening.ts";
+import { later } from "./overlap.ts";
 import { nothing } from "./steps.ts";
 
 const DAY_MS = 86_400_000;
+/** When what was not done, because a row was altered outside the broker, is tried again. */
+export const RETRY_ALTERED_SECONDS = 3_600;
 
 /** `recoveryDays`: how long a soft-deleted setting can be restored. */
 export function createSettingsRemove(
@@ -99,17 +103,18 @@ export function createSettingsRemove(
         const one = await gate.housekeep(
           "purgeDueSettings",
           async (tx, now) => {
+            vault.assertInForce(await tx.keyCheckNow());
             const [due] = await tx.lockDuePurges(now, 1);
             if (due === undefined) return null;
-            await tx.purgeSetting(due);
             const { owner_type, owner_id, tenant_id, id, path } = due;
+            const key = { owner_type, owner_id, tenant_id };
+            const row = await tx.setting(key, path as SettingPath);
+            // Nobody else's word ends a value: an UPDATE that went wrong would end all of them.
+            const isOurs = row?.setting.id === id && vault.isGenuine(row);
+            if (isOurs) await tx.purgeSetting(due);
+            else await tx.updateSetting({ ...due, purge_at: later(now, RETRY_ALTERED_SECONDS) });
             const subjects = [{ id, path, version: null }];
-            return {
-              result: 1,
-              key: { owner_type, owner_id, tenant_id },
-              subjects,
-              details: { change: "purged" },
-            };
+            return { result: 1, key, subjects, details: { change: isOurs ? "purged" : "purge_postponed" } };
           },
           (now) => ({ kind: "purge", now }),
         );

@@ -8,7 +8,7 @@ import type { ManagedSecret } from "./manager-ports.ts";
 import type { LeaseTerm, SettleOutcome } from "./manager-store-ports.ts";
 import type { NewId, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
-import type { SettingRecord, VersionRecord } from "./setting.ts";
+import { type VersionRecord, liesAt } from "./setting.ts";
 
 /** Longer than a write may take: 4 seconds in the manager, and what the database may need before and after. */
 export const LEASE_SECONDS = 15;
@@ -17,6 +17,8 @@ const USE_MS = 6_000;
 /** Of versions that are being destroyed so many are asked about at once, the oldest first. */
 const CONFIRMED_MAX = 10;
 const BACKOFF_SECONDS_MAX = 3_600;
+/** A write that nobody waits for any more has arrived in the manager by then, or never will. */
+const AFTERMATH_SECONDS = 60;
 
 /** Of one setting; null: whatever is due. */
 type Which = Parameters<Transaction["claimUnsettled"]>[0];
@@ -86,9 +88,11 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
         const outcome: SettleOutcome =
           left.length > 0
             ? { kind: "later", seconds: pauseAfter(secret.attempts) }
-            : keep.length === 0
-              ? { kind: "gone" }
-              : { kind: "settled" };
+            : secret.unsettled_at === null
+              ? { kind: "later", seconds: AFTERMATH_SECONDS }
+              : keep.length === 0
+                ? { kind: "gone" }
+                : { kind: "settled" };
         await tx.settled(secret, term.lease_id, outcome);
         // What is only asked again is nothing new.
         if (outcome.kind === "later" && left.length === destroying.length) return null;
@@ -124,22 +128,27 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
         ? { ...nothing, keep: [secret.version_id], current: secret.version_id }
         : nothing;
     }
-    const setting = await tx.settingById(secret.tenant_id, secret.setting_id);
-    if (setting === null) return nothing;
-    const versions = await tx.versionsAt(setting, secret.address);
-    const keep = enabledIds(versions);
-    const isCurrent = ({ version, state }: VersionRecord): boolean =>
-      version === setting.current_version && state === "enabled";
-    const newest = versions.find(isCurrent);
-    const current = newest === undefined ? (keep.at(-1) ?? null) : versionIdOf(newest);
+    const { tenant_id, setting_id: id, address } = secret;
+    const found = await tx.settingById(tenant_id, id);
+    const row = found === null ? null : await tx.setting(found, found.path as SettingPath);
+    const versions = await tx.versionsAt({ tenant_id, id }, address);
+    if (row === null) {
+      // A broker that removes a setting removes its versions with it.
+      const isRemoved = versions.length === 0 && (await tx.settingById(tenant_id, id)) === null;
+      return { ...nothing, isGenuine: isRemoved };
+    }
+    const { setting, version: newest } = row;
     const destroying = versions.filter(({ state }) => state === "destroying");
-    return { isGenuine: await isCurrentGenuine(tx, setting), keep, current, destroying, setting };
-  }
-
-  /** Where it is not, or is gone, what the rows say is to be kept may lack the very value that everybody reads. */
-  async function isCurrentGenuine(tx: Transaction, setting: SettingRecord): Promise<boolean> {
-    const row = await tx.setting(setting, setting.path as SettingPath);
-    return row !== null && vault.isGenuine(row);
+    // Where the row of the value that everybody reads is not ours, or says where another is, that value is at risk.
+    const isOurs =
+      setting.id === id &&
+      vault.isGenuine(row) &&
+      destroying.every((version) => vault.isGenuine({ setting, version }));
+    const own = newest.state === "enabled" && liesAt(newest, address) ? versionIdOf(newest) : null;
+    const rest = enabledIds(versions);
+    // What was found true stays, whatever its row says a statement later.
+    const keep = own === null || rest.includes(own) ? rest : [...rest, own];
+    return { isGenuine: isOurs, keep, current: own ?? keep.at(-1) ?? null, destroying, setting };
   }
 
   return { settle };

@@ -1,8 +1,7 @@
 // Secrets of ours in clouds' managers, as rows: who writes to one, and which the manager and the database may differ
 // about. A lease is taken only where nobody has one; whoever takes over one that ran out leaves a mark for the sweeper.
-import { isDeepStrictEqual } from "node:util";
 import type { ManagerReads, ManagerWrites, SettingPlace } from "../domain/manager-store-ports.ts";
-import { addressIn } from "../domain/setting.ts";
+import { liesAt } from "../domain/setting.ts";
 import type { Db, Statement } from "./db.ts";
 import type { ManagedSecretModel } from "./generated/models.ts";
 import { toManagedSecret, toSettingRecord, toVersionRecord } from "./rows.ts";
@@ -212,13 +211,13 @@ export function managedSecretWrites(db: Db): SecretWrites {
       const omit = { sealed: true } as const;
       const rows = await prisma.settingVersion.findMany({ where, omit, orderBy: { version: "asc" } });
       const versions = rows.map((row) => toVersionRecord({ ...row, sealed: null }));
-      return versions.filter(
-        ({ location }) => location !== null && isDeepStrictEqual(addressIn(location), address),
-      );
+      return versions.filter((version) => liesAt(version, address));
     },
 
     async isKeyInUse({ tenant_id, id }) {
-      return (await prisma.keyEncryptionKey.count({ where: { tenant_id, id } })) > 0;
+      if ((await prisma.keyEncryptionKey.count({ where: { tenant_id, id } })) > 0) return true;
+      // Its row is gone, and not by a broker: without the secret no value under it could be had ever again.
+      return (await prisma.dataKey.count({ where: { kek_tenant: tenant_id, kek_id: id } })) > 0;
     },
   };
 

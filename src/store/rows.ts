@@ -55,7 +55,7 @@ export function toVersionRecord(row: SettingVersionModel): VersionRecord {
     state: row.state as VersionState,
     storage: row.storage as Storage,
     manager: row.manager as ManagerName,
-    // Its MAC covers each field.
+    // The MAC covers what the type names.
     location: row.location as Location | null,
   };
 }

@@ -138,6 +138,18 @@ describe("the overlap", () => {
     ]);
   });
 
+  test("the old version stays while the current one's row is not a broker's: it may be the last good value", async () => {
+    const path = "secret/Custom/last-good";
+    await made(settings.put(path, "old"));
+    await made(rotate(path, { value: "new", destroy_old: true, overlap_seconds: 0 }));
+    const cut = `UPDATE setting_versions SET sealed = substring(sealed for 20)
+      WHERE version = 2 AND setting_id = (SELECT id FROM settings WHERE path = $1)`;
+    expect((await attack(broker, cut, [path])).rowCount).toBe(1);
+    await sweep();
+    expect((await settings.value(path)).status).toBe(502);
+    expect((await valueOf(path, { version: "1" })).value).toBe("old");
+  });
+
   test("whoever reads the old version by way of another replica keeps it as well, before that replica tells of it", async () => {
     const path = "secret/Custom/overlapping-elsewhere";
     const other = await startBroker({ beside: broker });

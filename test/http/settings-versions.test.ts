@@ -1,6 +1,7 @@
 // Contract section 3: deleting, restoring, purging, reviving; a setting's versions, destroying and rolling back.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Answer, type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
+import { until } from "../harness/until.ts";
 import { type SettingsApi, attack, later, pathsOf, scoped, settingsOf } from "./settings-kit.ts";
 
 let broker: TestBroker;
@@ -80,6 +81,19 @@ describe("DELETE is soft", () => {
     const again = await writer.put(path, "2");
     expect([again.status, again.body.version]).toEqual([201, 2]);
     expect(again.body.id).not.toBe(id);
+  });
+
+  test("one that somebody else called deleted and overdue is not purged, and stays once that is put back", async () => {
+    const path = fresh();
+    await made(writer.put(path, "1"));
+    await attack(broker, "UPDATE settings SET deleted_at = now(), purge_at = now() WHERE path = $1", [path]);
+    const due = "SELECT FROM settings WHERE path = $1 AND purge_at <= now()";
+    await until("the purge put off", async () => {
+      await broker.service.broker.purgeDue(100);
+      return (await attack(broker, due, [path])).rowCount === 0;
+    });
+    await attack(broker, "UPDATE settings SET deleted_at = NULL, purge_at = NULL WHERE path = $1", [path]);
+    expect((await writer.value(path)).body.value).toBe("1");
   });
 });
 

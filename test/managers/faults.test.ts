@@ -2,7 +2,7 @@
 // hangs takes nothing else with it. All over real HTTP, by the fakes' faults.
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type TestBroker, type World, furnish, startBroker } from "../harness/broker.ts";
-import { type SettingsApi, settingsOf } from "../http/settings-kit.ts";
+import { type SettingsApi, attack, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud } from "./clouds.ts";
 
 const PAGE = "secret/Custom/page";
@@ -131,6 +131,29 @@ describe.each(["aws", "gcp"] as const)("a failure of %s", SIDE_BY_SIDE, (name) =
       expect((await settings.value(SEALED)).status).toBe(200);
       const metrics = await broker.as("").get("/metrics");
       expect(metrics.text).toContain(`coffer_manager_calls_total{manager="${name}"`);
+    },
+  );
+
+  test(
+    "outlives no write that was given up: what arrives after that was undone is undone as well",
+    IN_TURN,
+    async () => {
+      const before = cloud.held().length;
+      const isThere = () => cloud.held().length > before;
+      const operation = cloud.operations.create;
+      // Of its attempts only the last one arrives, when nobody waits for it any more.
+      cloud.fake.fault({ operation, kind: "hang", times: 2 });
+      cloud.fake.fault({ operation, kind: "delay", milliseconds: 2_500 });
+      expect((await settings.put("secret/Custom/late", "too late")).status).toBe(503);
+      await vi.waitFor(() => expect(isThere()).toBe(true), { timeout: 10_000 });
+      await vi.waitFor(
+        async () => {
+          await attack(broker, "UPDATE managed_secrets SET next_try_at = NULL WHERE lease_until IS NULL", []);
+          await broker.service.broker.settleManagedSecrets(100);
+          expect(isThere()).toBe(false);
+        },
+        { timeout: 10_000 },
+      );
     },
   );
 
