@@ -11,13 +11,12 @@ import { createSigningKeys } from "./auth/signing-keys.ts";
 import { createWebhookSender } from "./auth/webhook-sender.ts";
 import { createWake } from "./background.ts";
 import { keySourcesOf, sealSeedsOf } from "./compose-keys.ts";
-import { type Config, ConfigError, silenceGoogle } from "./config.ts";
+import { type Config, silenceGoogle } from "./config.ts";
 import type { SealMaker } from "./domain/audit-chain.ts";
 import { type SealAlert, type Sealing, createSealing } from "./domain/audit-sealing.ts";
 import { createEventHashes } from "./domain/event-hashes.ts";
 import { createBroker } from "./domain/broker.ts";
 import { createDeliveries } from "./domain/deliver.ts";
-import type { IdentityVerifier } from "./domain/federation-ports.ts";
 import type { Clock } from "./domain/ports.ts";
 import { startEmbeddedPostgres } from "./embedded/postgres.ts";
 import type { Metrics } from "./http/metrics.ts";
@@ -71,7 +70,6 @@ export async function openBroker(
     allowedPrivate: config.privateAddressesAllowed,
     onFetchFailure: (host, flaw) => logger.warn({ host, flaw }, "an identity provider's keys cannot be had"),
   });
-  assertIssuers(config, verifier);
   const databaseUrl = await databaseOf(config, logger, started);
   await applyMigrations(databaseUrl);
   const tracing = await openTracing(config.tracing, packageJson.version, logger);
@@ -190,21 +188,6 @@ export async function openBroker(
     forgetWrites: () => opened.forgetWrites(),
     ping: () => opened.ping(),
   };
-}
-
-/** An identity provider that could never vouch for anybody stops the start, and not each sign-in. */
-function assertIssuers({ identityProviders }: Config, verifier: IdentityVerifier): void {
-  const problems = identityProviders.flatMap((issuer, index) => {
-    try {
-      verifier.assertUsable(issuer);
-      return [];
-    } catch (error) {
-      return [
-        `COFFER_IDENTITY_PROVIDERS, entry ${index + 1}: ${error instanceof Error ? error.message : ""}`,
-      ];
-    }
-  });
-  if (problems.length > 0) throw new ConfigError(problems);
 }
 
 export async function databaseOf(

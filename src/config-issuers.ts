@@ -1,8 +1,29 @@
 // The part of the configuration that is about identity providers for all organizations. Pure: config.ts hands it over.
+import { assertUsable } from "./auth/usable-issuer.ts";
+import { BrokerError } from "./domain/errors.ts";
 import type { TrustedIssuer } from "./domain/federation-ports.ts";
 
-/** JSON: `[{"issuer", "audience", "jwks_uri"}, …]`. What of it can never verify is found when the broker starts. */
-export function issuersOf(json: string | null, problems: string[]): readonly TrustedIssuer[] {
+/**
+ * JSON: `[{"issuer", "audience", "jwks_uri"}, …]`. @param allowedPrivate ranges (CIDR) of private addresses that key sets
+ * may be fetched from
+ */
+export function issuersOf(
+  json: string | null,
+  allowedPrivate: readonly string[],
+  problems: string[],
+): readonly TrustedIssuer[] {
+  const issuers = parsed(json, problems);
+  for (const [index, issuer] of issuers.entries())
+    try {
+      assertUsable(issuer, allowedPrivate);
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      problems.push(`COFFER_IDENTITY_PROVIDERS, entry ${index + 1}: ${error.message}`);
+    }
+  return issuers;
+}
+
+function parsed(json: string | null, problems: string[]): readonly TrustedIssuer[] {
   if (json === null) return [];
   try {
     const given: unknown = JSON.parse(json);

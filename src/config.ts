@@ -211,7 +211,9 @@ export function readConfig(environment: Environment = process.env, needsKey = tr
   if (storage === "manager" && manager === "local")
     problems.push("COFFER_STORAGE=manager needs COFFER_MANAGER=aws or gcp: local keeps keys, no values.");
   const publicUrl = text("COFFER_PUBLIC_URL");
-  if (publicUrl !== null && !isHttpUrl(publicUrl)) problems.push("COFFER_PUBLIC_URL is an http(s) address.");
+  if (publicUrl !== null && !isHttpUrl(publicUrl)) problems.push(PUBLIC_URL_FORM);
+
+  const privateAddressesAllowed = ranges("COFFER_PRIVATE_ADDRESSES_ALLOWED");
 
   const config: Config = {
     home,
@@ -241,8 +243,8 @@ export function readConfig(environment: Environment = process.env, needsKey = tr
     limits: limitSettings(whole),
     tracing: tracingSettings(text, problems),
     trustedProxies: ranges("COFFER_TRUSTED_PROXIES"),
-    identityProviders: issuersOf(text("COFFER_IDENTITY_PROVIDERS"), problems),
-    privateAddressesAllowed: ranges("COFFER_PRIVATE_ADDRESSES_ALLOWED"),
+    identityProviders: issuersOf(text("COFFER_IDENTITY_PROVIDERS"), privateAddressesAllowed, problems),
+    privateAddressesAllowed,
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
@@ -277,8 +279,11 @@ function masterKeyOf(
   return { from: "home" };
 }
 
+const PUBLIC_URL_FORM = "COFFER_PUBLIC_URL is an http(s) address, and names no user.";
 function isHttpUrl(text: string): boolean {
-  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+  if (!URL.canParse(text)) return false;
+  const { protocol, username, password } = new URL(text);
+  return /^https?:$/.test(protocol) && username === "" && password === "";
 }
 
 /** What would have Google's client library print payloads goes from the environment, before it is loaded. */

@@ -84,6 +84,25 @@ describe("check-config", () => {
     expect(stderr).not.toContain(secret);
   });
 
+  test("among them identity providers that could never vouch for anybody, and a user in the public address", async () => {
+    const issuers = ["https", "http"].map((scheme) => ({
+      issuer: "https://login.example",
+      audience: "coffer",
+      jwks_uri: `${scheme}://login.example/jwks`,
+    }));
+    const { code, stderr } = await coffer(["check-config"], {
+      COFFER_HOME: home.path,
+      COFFER_PORT: "x",
+      COFFER_PUBLIC_URL: "https://me:hunter2@coffer.example",
+      COFFER_IDENTITY_PROVIDERS: JSON.stringify(issuers),
+    });
+    expect(code).toBe(2);
+    expect(stderr).toContain("The configuration has 3 problem(s)");
+    for (const name of ["COFFER_PORT", "COFFER_PUBLIC_URL", "COFFER_IDENTITY_PROVIDERS, entry 2:"])
+      expect(stderr).toContain(`- ${name}`);
+    expect(stderr).not.toContain("hunter2");
+  });
+
   test("among them keys that are none, in whatever is wrong of them", async () => {
     for (const key of ["abc", "ab".repeat(31), `${"ab".repeat(31)}zz`, `${"A".repeat(42)}*`]) {
       const environment = {

@@ -16,7 +16,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   http: ["http", "domain", "auth"],
   "config.ts": ["config-clouds.ts", "config-issuers.ts", "config-limits.ts", "config-tracing.ts", "domain"],
   "config-clouds.ts": ["domain"],
-  "config-issuers.ts": ["domain"],
+  "config-issuers.ts": ["auth", "domain"],
   "config-limits.ts": [],
   "config-tracing.ts": [],
   // Loaded only where traces are asked for.

@@ -1,28 +1,20 @@
 // Who vouches for a foreign token: each provider by its own keys, and by nothing that the token brings along.
 // A bad token is no error, it is nobody's; and no token, nor a piece of one, is logged, kept or quoted.
 import { hash } from "node:crypto";
-import { type BrokerError, badInput } from "../domain/errors.ts";
 import type { IdentityVerifier, TrustedIssuer } from "../domain/federation-ports.ts";
 import type { Clock } from "../domain/ports.ts";
 import { type ForeignToken, isMeantFor, readForeignToken, standingOf } from "./foreign-token.ts";
 import { createKeySets } from "./jwks.ts";
-import {
-  OutboundError,
-  type OutboundFlaw,
-  type Resolve,
-  askDns,
-  fetchJson,
-  parseAddress,
-} from "./outbound.ts";
-import { type PublicKey, candidates, isSecret, keysIn, readKeySet } from "./public-keys.ts";
+import type { OutboundFlaw } from "./outbound-address.ts";
+import { type Resolve, askDns, fetchJson } from "./outbound.ts";
+import { type PublicKey, candidates, readKeySet } from "./public-keys.ts";
+import { assertUsable } from "./usable-issuer.ts";
 
 /** What one token, which anybody may send, can cost: these many signatures, over all providers that it could be of. */
 const SIGNATURES_MAX = 20;
 const PROVIDERS_MAX = 20;
 /** Inline sets that stay read: reading one, of keys that are long enough, costs more than checking a signature. */
 const INLINE_SETS_MAX = 100;
-const INLINE_KEYS_MAX = 32;
-const NAME_LENGTH_MAX = 512;
 const FETCH_MS = 3_000;
 
 export type IdentityVerifierOptions = {
@@ -132,43 +124,4 @@ export function createIdentityVerifier(options: IdentityVerifierOptions): Identi
         }));
     },
   };
-}
-
-const bad = (pointer: string, detail: string): BrokerError =>
-  badInput("invalid_value", "body", pointer, detail);
-
-/** @throws BrokerError `invalid_value` */
-function assertUsable(
-  { issuer, audience, jwks_uri, jwks }: TrustedIssuer,
-  allowedPrivate: readonly string[],
-): void {
-  for (const [name, text] of Object.entries({ issuer, audience }))
-    if (text === "" || text.length > NAME_LENGTH_MAX || /[\p{Cc}\s]/u.test(text) || !text.isWellFormed())
-      throw bad(`/${name}`, `${name} has 1 to ${NAME_LENGTH_MAX} characters, without spaces.`);
-  if ((jwks_uri === null) === (jwks === null))
-    throw bad("/jwks_uri", "Exactly one of jwks_uri and jwks is given.");
-  if (jwks_uri !== null && !isAddress(jwks_uri, allowedPrivate))
-    throw bad("/jwks_uri", "jwks_uri is an https URL of a public address, without a user in it.");
-  if (jwks === null) return;
-  const keys = keysIn(jwks) ?? [];
-  if (keys.length > INLINE_KEYS_MAX) throw bad("/jwks", `jwks has at most ${INLINE_KEYS_MAX} keys.`);
-  if (keys.some(isSecret))
-    throw bad(
-      "/jwks",
-      "A key in jwks is private or symmetric: only public keys belong there. Replace that key.",
-    );
-  if ((readKeySet(jwks) ?? []).length === 0)
-    throw bad(
-      "/jwks",
-      "jwks has no key that can be used: RSA from 2048 bits, P-256, P-384, P-521 or Ed25519.",
-    );
-}
-
-function isAddress(text: string, allowedPrivate: readonly string[]): boolean {
-  try {
-    return parseAddress(text, allowedPrivate).href !== "";
-  } catch (error) {
-    if (error instanceof OutboundError) return false;
-    throw error;
-  }
 }

@@ -4,7 +4,7 @@
 // A set is good for 10 minutes, and while its address fails for an hour: long enough for a provider's bad quarter of
 // an hour, short enough that a key it withdrew is soon gone even from a broker that is kept from seeing so.
 import type { Clock } from "../domain/ports.ts";
-import { OutboundError, type OutboundFlaw } from "./outbound.ts";
+import { OutboundError, type OutboundFlaw } from "./outbound-address.ts";
 import { type PublicKey, readKeySet } from "./public-keys.ts";
 
 const FRESH_MS = 10 * 60_000;

@@ -6,7 +6,8 @@ import { createHmac, randomBytes } from "node:crypto";
 import { badInput } from "../domain/errors.ts";
 import type { WebhookSender } from "../domain/lifecycle-ports.ts";
 import type { Clock } from "../domain/ports.ts";
-import { OutboundError, type OutboundRules, parseAddress, post } from "./outbound.ts";
+import { OutboundError, parseAddress } from "./outbound-address.ts";
+import { type OutboundRules, post } from "./outbound.ts";
 
 const SECRET_BYTES = 32;
 const SECRET_PREFIX = "whsec_";

@@ -1,7 +1,7 @@
 // Key sets by address: when they are fetched, how long they are good, and that a bad server harms nobody but itself.
 import { describe, expect, test } from "vitest";
 import { type KeySetBounds, createKeySets } from "../../src/auth/jwks.ts";
-import { OutboundError } from "../../src/auth/outbound.ts";
+import { OutboundError } from "../../src/auth/outbound-address.ts";
 import { testClock } from "../sealing/fixture.ts";
 import { edKey, setOf } from "./foreign.ts";
 

@@ -2,7 +2,8 @@
 import { createServer as createHttpsServer } from "node:https";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { describe, expect, test, vi } from "vitest";
-import { OutboundError, type OutboundRules, parseAddress } from "../../src/auth/outbound.ts";
+import { OutboundError, parseAddress } from "../../src/auth/outbound-address.ts";
+import type { OutboundRules } from "../../src/auth/outbound.ts";
 import { certificateFor } from "./certificate.ts";
 import { LOOPBACK } from "./foreign.ts";
 import { listening, never, outcomeOf, unasked } from "./outbound-kit.ts";

@@ -1,7 +1,8 @@
 // What the tests of fetching from a tenant's addresses share: loopback allowed, no name asked for, and what came of it.
 import { once } from "node:events";
 import type { AddressInfo, Server } from "node:net";
-import { OutboundError, type OutboundRules, fetchJson } from "../../src/auth/outbound.ts";
+import { OutboundError } from "../../src/auth/outbound-address.ts";
+import { type OutboundRules, fetchJson } from "../../src/auth/outbound.ts";
 import { LOOPBACK } from "./foreign.ts";
 
 export const unasked = async (): Promise<never> => {
