@@ -21,7 +21,7 @@ export type LimitOptions = {
 
 export const DEFAULT_LIMITS: LimitOptions = {
   unitsPerSecond: 2_000,
-  publicPerSecond: 100,
+  publicPerSecond: 1_000,
   tokenlessPerSecond: 1_000,
   addressPerSecond: 0,
 };
