@@ -91,7 +91,6 @@ export function startBackground(deps: BackgroundDeps) {
   const failed = (what: string) => (error: unknown) => logger.error({ err: error }, `${what} failed`);
   const sweep = async (): Promise<void> => {
     const steps: readonly (readonly [string, () => Promise<unknown>])[] = [
-      ["purging what is due", () => broker.purgeDue(SWEEP_BATCH)],
       ["retiring old versions", () => broker.retireOldVersions(SWEEP_BATCH)],
       ["telling what is due", () => broker.tellDue(SWEEP_BATCH)],
       ["telling of denials", () => broker.tellBursts(SWEEP_BATCH)],
@@ -106,12 +105,21 @@ export function startBackground(deps: BackgroundDeps) {
     await broker.feed.pump();
   };
   const delivering = startLoop(DELIVER_MS, () => deliveries.begin(), failed("delivering"));
+  // Many may be due at once, such as a whole project's: one batch follows the other.
+  const purging = startLoop(
+    SWEEP_MS,
+    async () => {
+      if ((await broker.purgeDue(SWEEP_BATCH)) === SWEEP_BATCH) purging.wake();
+    },
+    failed("purging what is due"),
+  );
   const telling = startLoop(FEED_MS, tell, failed("telling listeners"));
   wake.listen("deliveries", delivering.wake);
   wake.listen("feed", telling.wake);
   const settleHook = failed("settling a hook");
   const stops = [
     delivering.stop,
+    purging.stop,
     telling.stop,
     repeat(HOOKS_MS, () => broker.askRotationHooks(settleHook), failed("asking hooks")),
     repeat(SWEEP_MS, sweep, failed("sweeping")),

@@ -62,6 +62,9 @@ export function createSettingsRemove(
         if (found === null) throw notFound();
         if (live !== null) throw conflict("The setting is not deleted.");
         assertGenuine(vault, found);
+        // Its time is over, and the sweeper has not come by yet.
+        const { purge_at } = found.setting;
+        if (purge_at !== null && purge_at <= grant.at) throw notFound();
         const row = await saved(
           tx,
           found,

@@ -75,7 +75,11 @@ describe("DELETE is soft", () => {
     const path = fresh();
     const { id } = await made(writer.put(path, "1"));
     await made(writer.remove(path));
-    await later(30 * DAY + 1, () => broker.service.broker.purgeDue(100));
+    await later(30 * DAY + 1, async () => {
+      // Whether the sweeper came by yet or not.
+      expect(codeOf(await writer.restore(path))).toEqual([404, "not_found"]);
+      await broker.service.broker.purgeDue(100);
+    });
     expect(pathsOf(await writer.list("secret/Custom", { include_deleted: "true" }))).not.toContain(path);
     expect((await writer.restore(path)).status).toBe(404);
     const again = await writer.put(path, "2");
