@@ -111,7 +111,7 @@ export function parsePathQuery(
   text: string | undefined,
   match: "exact" | "under" | "auto" = "auto",
 ): PathQuery {
-  if (text === undefined || text === "") {
+  if (text === undefined) {
     if (match === "exact") throw badInput("invalid_request", "query", "/path", "match=exact needs a path.");
     return { kind: "all" };
   }

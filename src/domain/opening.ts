@@ -60,6 +60,19 @@ export function assertGenuine(vault: Genuine, row: SettingRow): void {
   if (!vault.isGenuine(row)) throw altered(row);
 }
 
+/** Of an external setting whose secret was taken off what its organization may read. */
+export const WITHDRAWN = "This external secret is not allowed to its organization any more.";
+
+/**
+ * What a read would find out before it asks any key or manager, for whoever tells of a value and does not open it.
+ * @throws BrokerError `manager_failed`, naming the path
+ */
+export function assertOpenable(vault: Pick<Vault, "isGenuine" | "isAllowed">, row: SettingRow): void {
+  assertGenuine(vault, row);
+  if (!vault.isAllowed(row))
+    throw new BrokerError("manager_failed", WITHDRAWN, { paths: [row.setting.path] });
+}
+
 function altered({ setting }: SettingRow): BrokerError {
   const detail = "The stored record was altered outside the broker.";
   return new BrokerError("manager_failed", detail, { paths: [setting.path] });

@@ -6,7 +6,7 @@ import type { Caller, Grant, Need } from "./admission.ts";
 import { BrokerError } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { Found } from "./steps.ts";
-import { assertGenuine, openAll, subjectOf } from "./opening.ts";
+import { assertOpenable, openAll, subjectOf } from "./opening.ts";
 import type { Reader, Store } from "./ports.ts";
 import { type RenderFormat, renderAs, renderComet } from "./render-formats.ts";
 import type { Vault } from "./sealing-ports.ts";
@@ -23,7 +23,10 @@ import {
 
 const RENDER_BYTES_MAX = 1_048_576;
 const SETTINGS_MAX = 1000;
-/** Twice what a render may have: sealing adds some bytes to each value, and some fields are not rendered. */
+/**
+ * Twice what a render may have: sealing adds some bytes to each value, and some fields are not rendered. What follows its
+ * manager may be longer by now, and is seen to be when it is rendered.
+ */
 const SEALED_BYTES_MAX = 2 * RENDER_BYTES_MAX;
 
 export type RenderInput = {
@@ -64,7 +67,7 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
 
   /** It opens nothing, so what the rows say of themselves is checked here. */
   function cometOf(rows: readonly SettingRow[], pinned: boolean): string {
-    for (const row of rows) assertGenuine(vault, row);
+    for (const row of rows) assertOpenable(vault, row);
     return renderComet(rows, pinned);
   }
 

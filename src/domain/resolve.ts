@@ -14,7 +14,7 @@ import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
 import type { Gate, Read } from "./gate.ts";
 import type { Found, Undisclosed, Withholding } from "./steps.ts";
-import { assertGenuine, subjectOf } from "./opening.ts";
+import { assertOpenable, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
 import type { Store } from "./ports.ts";
 import type { Plan, ReadingReader } from "./read-ahead.ts";
@@ -275,7 +275,7 @@ function misfitOf(
     // By the path, as the plan does: a row that says otherwise was altered, which is found when it is opened.
     if (field !== null) assertFieldFits(typeOfPath(path), { field, as: "json" });
     // What would be opened is checked then; nothing is opened to explain it.
-    if (explain) assertGenuine(vault, row);
+    if (explain) assertOpenable(vault, row);
     return null;
   } catch (error) {
     return asBrokerError(error);

@@ -6,7 +6,7 @@ import { formatRef, nameOfPath } from "./address.ts";
 import type { DenialReason } from "./errors.ts";
 import { KeptRow } from "./kept-row.ts";
 import { CLOUDS, LATEST, type Located, type SecretAddress } from "./manager-ports.ts";
-import { type Plaintext, type SettingValue, VALUE_BYTES_MAX } from "./plaintext.ts";
+import type { Plaintext, SettingValue } from "./plaintext.ts";
 
 /** Where a value rests: sealed in our database; in a manager, put there by us; in a manager, put there by others. */
 export const STORAGES = ["envelope", "manager", "external"] as const;
@@ -139,10 +139,8 @@ export function liesAt({ storage, location }: VersionRecord, address: SecretAddr
   return storage === "manager" && location !== null && isDeepStrictEqual(addressIn(location), address);
 }
 
-/** What a page counts for a value: its sealed bytes, or how long it was when it went elsewhere; or may be by now. */
-export function valueBytes(version: VersionRecord): number {
-  const { sealed, location } = version;
-  if (followsLatest(version)) return VALUE_BYTES_MAX;
+/** How long a value is: its sealed bytes, or as long as it was when it went elsewhere, or was pointed at. */
+export function valueBytes({ sealed, location }: VersionRecord): number {
   return sealed?.length ?? location?.bytes ?? 0;
 }
 

@@ -85,6 +85,8 @@ export function createSettingsWrite(
         "external goes with a pointer, and nothing else does.",
       );
     if (value !== "pointer" && going?.storage === "external") throw neverWritten();
+    if ("external" in content && asked.manager !== content.external.manager)
+      throw badInput("invalid_value", "body", "/manager", "That is not the manager of such a secret.");
     const { placement, moved } = assertPlacement(going, asked, context);
     const metadata = withMetadata(live?.setting ?? BLANK, input.metadata, "replace");
     assertLasts(metadata.expires_at, grant.at);

@@ -11,6 +11,7 @@ import {
 import type { CloudManager, CloudName, Located, Read, SecretAddress } from "../domain/manager-ports.ts";
 import type { Clock } from "../domain/ports.ts";
 import type { Clouds, Opened, Pointer } from "../domain/sealing-ports.ts";
+import { WITHDRAWN } from "../domain/opening.ts";
 import type { Location, ManagerName, SettingRow } from "../domain/setting.ts";
 import { failureOf } from "./manager-failures.ts";
 import type { ValueCache } from "./value-cache.ts";
@@ -172,8 +173,7 @@ function textOf(bytes: Buffer): string {
 }
 
 function refused(): Opened {
-  const detail = "This external secret is not allowed to its organization any more.";
-  return { kind: "failed", error: new BrokerError("manager_failed", detail) };
+  return { kind: "failed", error: new BrokerError("manager_failed", WITHDRAWN) };
 }
 
 function failedWith(error: unknown): Opened {

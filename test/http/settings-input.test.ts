@@ -125,6 +125,7 @@ describe("parameters", () => {
 describe("paths", () => {
   const long = "x".repeat(65);
   test.each([
+    "",
     "/secret/Custom/a",
     "secret//Custom/a",
     "secret/Custom/.",

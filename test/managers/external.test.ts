@@ -8,7 +8,7 @@ import {
 } from "@aws-sdk/client-secrets-manager";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { plainClient } from "../fakes/gcp.ts";
-import { type TestBroker, type World, furnish, startBroker } from "../harness/broker.ts";
+import { type TestBroker, type World, furnish, settingsUrl, startBroker } from "../harness/broker.ts";
 import { type SettingsApi, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud } from "./clouds.ts";
 
@@ -191,10 +191,27 @@ describe.each(["aws", "gcp"] as const)("external secrets in %s", (name) => {
     expect(new Set(answers.map(({ body }) => JSON.stringify(body.errors))).size).toBe(1);
   });
 
-  test("that is no longer allowed is 502 at the next read", async () => {
-    const withdrawn = settingsOf(first.as(world.writer.api.token), world.project);
-    const answer = await withdrawn.value("secret/Custom/registry");
-    expect(answer.body).toMatchObject({ status: 502, code: "manager_failed" });
+  test("that is no longer allowed is 502 at the next read, and for whoever asks what there would be", async () => {
+    const path = "secret/Custom/registry";
+    const there = first.as(world.writer.api.token);
+    const withdrawn = settingsOf(there, world.project);
+    const gone = { status: 502, code: "manager_failed" };
+    expect((await withdrawn.value(path)).body).toMatchObject(gone);
+    const noteOf = (api: typeof there) =>
+      api.get(settingsUrl(world.project, path, { format: "comet" }, "/settings/render"));
+    expect((await noteOf(there)).body).toMatchObject(gone);
+    expect((await noteOf(broker.as(world.writer.api.token))).status).toBe(200);
+    const refs = [`project/${world.project.id}/${path}`];
+    const explained = await there.post("/settings/resolve", { body: { refs, explain: true } });
+    expect(explained.body.results).toMatchObject([gone]);
+  });
+
+  test("that follow, more than a render could hold if all were as long as may be, are rendered", async () => {
+    const paths = Array.from({ length: 40 }, (_, index) => `secret/Custom/many/e${index}`);
+    for (const path of paths) expect((await put(owner, path, shared.pointer)).status).toBe(201);
+    const url = settingsUrl(world.project, "secret/Custom/many/", { format: "json" }, "/settings/render");
+    const { status, body } = await broker.as(world.writer.api.token).get(url);
+    expect([status, Object.keys(body).length]).toEqual([200, paths.length]);
   });
 
   test("malformed pointers are 422 or 400 and say what is wanted", async () => {
@@ -212,4 +229,25 @@ describe.each(["aws", "gcp"] as const)("external secrets in %s", (name) => {
       (await put(owner, `secret/Custom/${randomUUID()}`, { ...shared.pointer, version: "no-such" })).status,
     ).toBe(422);
   });
+});
+
+test("a pointer into one manager that names the other is 422, where both are enabled", async () => {
+  const [aws, gcp] = [await CLOUDS.aws(), await CLOUDS.gcp()];
+  const broker = await startBroker({ environment: { ...aws.environment, ...gcp.environment } });
+  const { owner, project } = await furnish(broker);
+  const answers = [
+    await settingsOf(owner.api, project).put("secret/Custom/a", undefined, {
+      external: { secret_id: "a" },
+      manager: "gcp",
+    }),
+    await settingsOf(owner.api, project).put("secret/Custom/a", undefined, {
+      external: { resource: "projects/a/secrets/b" },
+      manager: "aws",
+    }),
+  ];
+  expect(answers.map(({ status, body }) => [status, body.errors[0].pointer])).toEqual([
+    [422, "/manager"],
+    [422, "/manager"],
+  ]);
+  for (const each of [broker, aws, gcp]) await each.close();
 });

@@ -116,7 +116,7 @@ export function identityProvidersRoutes(app: App, broker: Broker): void {
         summary: "Remove an identity provider",
         description: "It ends at once every access token that was had through it.",
         params: S.IdentityProviderParams,
-        response: { 204: empty("Removed."), ...problems(404) },
+        response: { 204: empty("Removed."), ...problems(404, 413, 415) },
       },
     },
     async (request, reply) => {

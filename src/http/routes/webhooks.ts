@@ -104,7 +104,7 @@ export function webhooksRoutes(app: App, broker: Broker): void {
         description: "With what was not delivered to it yet. A rotation that waits for it falls back.",
         params: S.WebhookParams,
         querystring: S.WebhookQuery,
-        response: { 204: empty("Removed."), ...problems(404) },
+        response: { 204: empty("Removed."), ...problems(404, 413, 415) },
       },
     },
     async (request, reply) => {
