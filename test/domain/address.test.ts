@@ -81,7 +81,6 @@ describe("a setting's path", () => {
 describe("a read's path", () => {
   test.each([
     [undefined, "auto", "all"],
-    ["", "auto", "all"],
     ["connect", "auto", "under"],
     ["connect/S3", "auto", "under"],
     ["connect/S3/", "auto", "under"],
@@ -100,6 +99,7 @@ describe("a read's path", () => {
     ["connect/S3/a/", "exact", "invalid_request"],
     [undefined, "exact", "invalid_request"],
     ["connect/S3//", "auto", "invalid_request"],
+    ["", "auto", "invalid_request"],
   ] as const)("%j with match=%s is %s", (text, match, code) => {
     expect(codeOf(() => parsePathQuery(text, match))).toBe(code);
   });
