@@ -11,6 +11,7 @@ import type { Permit } from "./sealing-ports.ts";
 import type { Preparing, Writing } from "./setting-change.ts";
 import type { Location } from "./setting.ts";
 import {
+  IN_FLIGHT_SECONDS,
   LEASE_SECONDS,
   type SettlingDeps,
   altered,
@@ -113,19 +114,24 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
     return { ...held, safeUntil };
   }
 
-  /** Ends a lease whose holder may have left something behind: the sweeper is to look, whoever has the secret by now. */
+  /**
+   * Ends a lease whose holder may have left something behind: the sweeper is to look, whoever has the secret by now.
+   * @param isInFlight whether a call failed, and may arrive in the manager yet
+   */
   async function release(
     tx: Transaction,
     { tenant_id, secret_id, setting_id, lease_id }: Lease,
+    isInFlight: boolean,
   ): Promise<void> {
+    if (isInFlight) await tx.noteInFlight(tenant_id, secret_id, IN_FLIGHT_SECONDS);
     if (!(await tx.expireLease(tenant_id, secret_id, lease_id))) await tx.unsettle(tenant_id, setting_id);
   }
 
   /** Undoes what a write began and did not end; should this fail, the sweeper does it when the lease has run out. */
-  async function abandon(held: Lease): Promise<void> {
+  async function abandon(held: Lease, isInFlight: boolean): Promise<void> {
     try {
       await gate.housekeep("abandonDeposit", async (tx) => {
-        await release(tx, held);
+        await release(tx, held, isInFlight);
         return null;
       });
       await settle(held);
@@ -143,6 +149,7 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
   async function during<Result>(work: (session: Session) => Promise<Result>): Promise<Result> {
     const leases: Lease[] = [];
     const taken = new Set<Lease>();
+    const unsure = new Set<Lease>();
     const turns: (() => void)[] = [];
     const session: Session = {
       async enter({ key, path }) {
@@ -154,7 +161,7 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
       async deposit(at, intend) {
         // Rivals of this process wait for each other here, and do not ask the database whether they may.
         await session.enter(at);
-        for (const before of leases.splice(0)) await abandon(before);
+        for (const before of leases.splice(0)) await abandon(before, unsure.has(before));
         const deadline = ticks() + WAIT_MS_MAX;
         for (;;) {
           const made = await at.stage(async (writing) => {
@@ -167,7 +174,9 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
           if (held !== "busy") {
             leases.push(held);
             const { plaintext } = deposition;
+            unsure.add(held);
             const location = await write(at.permit, at, held, plaintext);
+            unsure.delete(held);
             return { ...held, plaintext, location, takenOver: () => taken.add(held) };
           }
           if (ticks() > deadline) throw unavailable("Others keep writing here; try again.");
@@ -181,7 +190,7 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
       return result;
     } finally {
       for (const end of turns) end();
-      for (const each of leases) inBackground(abandon(each));
+      for (const each of leases) inBackground(abandon(each, unsure.has(each)));
     }
   }
 

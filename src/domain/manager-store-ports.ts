@@ -72,16 +72,18 @@ export type ManagerWrites = {
   endLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
   /** Lets a lease run out now: the sweeper sees to the secret next. False when its holder had lost it. */
   expireLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
+  /** Says that for so many seconds a call that nobody waits for any more may arrive in the manager. */
+  noteInFlight(tenantId: string, id: string, seconds: number): Promise<void>;
   /** Says that the manager may hold something else than the database points at. */
   unsettle(tenantId: string, settingId: string): Promise<void>;
   /**
    * Leases a secret that is to be settled: one of the setting's, or the one longest due of any. Others' are passed
-   * over.
+   * over. `in_flight`: what is found now may not be all.
    */
   claimUnsettled(
     setting: { readonly tenant_id: string; readonly setting_id: string } | null,
     term: LeaseTerm,
-  ): Promise<ManagedSecret | null>;
+  ): Promise<(ManagedSecret & { readonly in_flight: boolean }) | null>;
   /** Forgets a key whose making was never confirmed: nothing can have been wrapped under it. */
   undoKey(secret: ManagedSecret): Promise<void>;
   /** Ends the lease. `settled`: nothing is left to do, unless somebody unsettled it since it was claimed. */

@@ -57,7 +57,7 @@ export async function openOne(vault: Vault, permit: Permit, row: SettingRow): Pr
  * @throws BrokerError `manager_failed`, naming the path
  */
 export function assertGenuine(vault: Genuine, row: SettingRow): void {
-  if (!vault.isGenuine(row)) throw altered(row);
+  if (!vault.isGenuine(row)) throw altered(row.setting.path);
 }
 
 /** Of an external setting whose secret was taken off what its organization may read. */
@@ -73,9 +73,10 @@ export function assertOpenable(vault: Pick<Vault, "isGenuine" | "isAllowed">, ro
     throw new BrokerError("manager_failed", WITHDRAWN, { paths: [row.setting.path] });
 }
 
-function altered({ setting }: SettingRow): BrokerError {
-  const detail = "The stored record was altered outside the broker.";
-  return new BrokerError("manager_failed", detail, { paths: [setting.path] });
+export function altered(path: string): BrokerError {
+  return new BrokerError("manager_failed", "The stored record was altered outside the broker.", {
+    paths: [path],
+  });
 }
 
 /** @throws BrokerError `not_found` */
@@ -110,7 +111,7 @@ export async function atVersion(
       throw notFound("There is no such version.");
     // Numbers before the setting's first are a purged predecessor's; a gap after it is nothing that a broker makes.
     const [first] = await reader.versions(row.setting);
-    if (first === undefined || version > first.version) throw altered(row);
+    if (first === undefined || version > first.version) throw altered(row.setting.path);
     throw destroyed();
   }
   // The very row, where it is that: what was found out of one that stays in memory is known of that alone.

@@ -7,10 +7,11 @@ import { BrokerError } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { Found } from "./steps.ts";
 import { assertOpenable, openAll, subjectOf } from "./opening.ts";
+import { type SettingValue, VALUE_BYTES_MAX } from "./plaintext.ts";
 import type { Reader, Store } from "./ports.ts";
 import { type RenderFormat, renderAs, renderComet } from "./render-formats.ts";
-import type { Vault } from "./sealing-ports.ts";
-import { type SettingRow, valueBytes } from "./setting.ts";
+import type { Permit, Vault } from "./sealing-ports.ts";
+import { type SettingRecord, type SettingRow, followsLatest, valueBytes } from "./setting.ts";
 import {
   type Choice,
   type RowsInput,
@@ -25,7 +26,7 @@ const RENDER_BYTES_MAX = 1_048_576;
 const SETTINGS_MAX = 1000;
 /**
  * Twice what a render may have: sealing adds some bytes to each value, and some fields are not rendered. What follows its
- * manager may be longer by now, and is seen to be when it is rendered.
+ * manager may be longer by now, which is seen when it is opened.
  */
 const SEALED_BYTES_MAX = 2 * RENDER_BYTES_MAX;
 
@@ -65,6 +66,23 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
     }
   }
 
+  /** Each value, with whose it is. @throws BrokerError as openAll, and `too_large` */
+  async function openedOf(rows: readonly SettingRow[], permit: Permit) {
+    const items: { readonly setting: SettingRecord; readonly value: SettingValue }[] = [];
+    let bytes = 0;
+    for (const portion of portionsOf(rows)) {
+      const { opened } = await openAll(vault, permit, portion, "fail");
+      for (const [index, { setting }] of portion.entries()) {
+        const plaintext = opened[index];
+        if (!plaintext) continue;
+        items.push({ setting, value: plaintext.reveal() });
+        bytes += plaintext.byteLength;
+      }
+      if (bytes > SEALED_BYTES_MAX) throw tooLarge();
+    }
+    return items;
+  }
+
   /** It opens nothing, so what the rows say of themselves is checked here. */
   function cometOf(rows: readonly SettingRow[], pinned: boolean): string {
     for (const row of rows) assertOpenable(vault, row);
@@ -95,12 +113,7 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
         async ({ rows, note }, permit, grant) => {
           if (note !== null) return { text: note, opened: 0 };
           if (format === "comet") throw new Error("a note is all that this format gives");
-          const { opened } = await openAll(vault, permit, rows, "fail");
-          const items = rows.flatMap(({ setting }, index) => {
-            const plaintext = opened[index];
-            return plaintext ? [{ setting, value: plaintext.reveal() }] : [];
-          });
-          const text = renderAs(format, items, { prefix, place });
+          const text = renderAs(format, await openedOf(rows, permit), { prefix, place });
           if (Buffer.byteLength(text) > RENDER_BYTES_MAX) throw tooLarge();
           store.noteAccess(rows, grant.at, grant.principal.id);
           return { text, opened: rows.length };
@@ -118,6 +131,22 @@ const queryOf = (input: Omit<RenderInput, "format" | "prefix">): RowsInput => ({
   include_deleted: false,
   limit: SETTINGS_MAX,
 });
+
+/** What is opened at once: as many as cannot have more bytes together, however long those are by now that follow. */
+function portionsOf(rows: readonly SettingRow[]): readonly (readonly SettingRow[])[] {
+  const portions: SettingRow[][] = [];
+  let bytes = SEALED_BYTES_MAX;
+  for (const row of rows) {
+    const most = followsLatest(row.version) ? VALUE_BYTES_MAX : valueBytes(row.version);
+    if (bytes + most > SEALED_BYTES_MAX) {
+      portions.push([]);
+      bytes = 0;
+    }
+    portions.at(-1)?.push(row);
+    bytes += most;
+  }
+  return portions;
+}
 
 /** Whether the caller may comes first; then whether there is still a value. */
 function assertNoneWithheld(choices: readonly Choice[], grant: Grant): void {

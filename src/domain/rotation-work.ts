@@ -12,11 +12,12 @@ import { lockPath } from "./path-lock.ts";
 import type { OwnerKey, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import type { SettingRecord, VersionRecord } from "./setting.ts";
-import { RETRY_ALTERED_SECONDS, ended } from "./settings-remove.ts";
+import { ended } from "./settings-remove.ts";
 import type { Done } from "./steps.ts";
 
 const LEASE_SECONDS = 20;
 const IN_FLIGHT_MAX = 32;
+const RETRY_ALTERED_SECONDS = 3_600;
 const BACKOFF_SECONDS = [5, 15, 60, 180, 300] as const;
 
 type Outcome = Done<true> & { readonly key: OwnerKey };

@@ -4,11 +4,10 @@ import type { SettingPath } from "./address.ts";
 import { BrokerError, unavailable } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { Lease, ManagedSecrets } from "./managed-secrets.ts";
-import { assertGenuine } from "./opening.ts";
+import { altered, assertGenuine } from "./opening.ts";
 import { lockPath } from "./path-lock.ts";
 import type { OwnerKey, Transaction } from "./ports.ts";
 import type { Opened, Permit, Vault } from "./sealing-ports.ts";
-import { altered } from "./settling.ts";
 import type { Location, Placement, SettingRecord, VersionRecord } from "./setting.ts";
 
 /** Versions of one setting that are copied at once. */
@@ -49,12 +48,12 @@ export function createSettingMover({ gate, vault, managed }: SettingMoverDeps) {
     const key = { tenant_id, owner_type, owner_id };
     const path = found.path as SettingPath;
     await lockPath(tx, vault, key, path);
-    const setting = await tx.settingById(tenant_id, found.id);
-    if (setting === null) return null;
     const row = await tx.setting(key, path);
-    if (row === null) throw altered();
+    if (row === null && (await tx.settingById(tenant_id, found.id)) !== null) throw altered(path);
+    if (row?.setting.id !== found.id) return null;
     // What is not ours is not moved, and nothing of the setting without it: it is what everybody reads.
     assertGenuine(vault, row);
+    const { setting } = row;
     const { versions: newest, count } = await tx.versionsElsewhere(setting, target, CHUNK);
     if (count === 0) return null;
     const current = newest.find(({ version }) => version === setting.current_version);
@@ -154,7 +153,7 @@ export function createSettingMover({ gate, vault, managed }: SettingMoverDeps) {
         },
         finish: switchOver,
         giveUp: async (tx, _now, { lease }) => {
-          if (lease !== null) await managed.release(tx, lease);
+          if (lease !== null) await managed.release(tx, lease, true);
         },
       });
       if (done === null || (left > 0 && done.result === null)) break;

@@ -14,8 +14,8 @@ import { later } from "./overlap.ts";
 import { nothing } from "./steps.ts";
 
 const DAY_MS = 86_400_000;
-/** When what was not done, because a row was altered outside the broker, is tried again. */
-export const RETRY_ALTERED_SECONDS = 3_600;
+/** When a purge that was put off, because a row was altered outside the broker, is tried again. */
+const RETRY_ALTERED_SECONDS = 86_400;
 
 /** `recoveryDays`: how long a soft-deleted setting can be restored. */
 export function createSettingsRemove(
@@ -99,10 +99,13 @@ export function createSettingsRemove(
       await managed.settleSoon(setting);
     },
 
-    /** Purges what was soft-deleted long enough ago; answers how many. Any number of replicas share the work. */
+    /**
+     * Looks at up to `limit` settings that were soft-deleted long enough ago, and purges them; answers how many. Any
+     * number of replicas share the work.
+     */
     async purgeDue(limit: number): Promise<number> {
-      for (let purged = 0; ; purged++) {
-        if (purged === limit) return purged;
+      let purged = 0;
+      for (let seen = 0; seen < limit; seen++) {
         const one = await gate.housekeep(
           "purgeDueSettings",
           async (tx, now) => {
@@ -113,16 +116,19 @@ export function createSettingsRemove(
             const key = { owner_type, owner_id, tenant_id };
             const row = await tx.setting(key, path as SettingPath);
             // Nobody else's word ends a value: an UPDATE that went wrong would end all of them.
-            const isOurs = row?.setting.id === id && vault.isGenuine(row);
+            const isOurs = row?.setting.id === id && row.setting.deleted_at !== null && vault.isGenuine(row);
             if (isOurs) await tx.purgeSetting(due);
-            else await tx.updateSetting({ ...due, purge_at: later(now, RETRY_ALTERED_SECONDS) });
+            else await tx.postponePurge(due, later(now, RETRY_ALTERED_SECONDS));
             const subjects = [{ id, path, version: null }];
-            return { result: 1, key, subjects, details: { change: isOurs ? "purged" : "purge_postponed" } };
+            const change = isOurs ? "purged" : "purge_postponed";
+            return { result: isOurs ? 1 : 0, key, subjects, details: { change } };
           },
           (now) => ({ kind: "purge", now }),
         );
-        if (one === null) return purged;
+        if (one === null) break;
+        purged += one;
       }
+      return purged;
     },
   };
 }

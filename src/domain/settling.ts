@@ -17,8 +17,8 @@ const USE_MS = 6_000;
 /** Of versions that are being destroyed so many are asked about at once, the oldest first. */
 const CONFIRMED_MAX = 10;
 const BACKOFF_SECONDS_MAX = 3_600;
-/** A write that nobody waits for any more has arrived in the manager by then, or never will. */
-const AFTERMATH_SECONDS = 60;
+/** A call that nobody waits for any more has arrived in the manager by then, or never will. */
+export const IN_FLIGHT_SECONDS = 60;
 
 /** Of one setting; null: whatever is due. */
 type Which = Parameters<Transaction["claimUnsettled"]>[0];
@@ -74,9 +74,11 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
         isClaimed = true;
         return claimed;
       },
-      async work({ secret, safeUntil, isGenuine, keep, current, destroying }, permit) {
+      async work({ secret, safeUntil, isGenuine, keep, current, destroying, setting: held }, permit) {
         // Somebody else's word takes nothing out of a manager.
         if (!isGenuine) throw altered();
+        // The whole secret is to go, and its setting is not: who writes it there again could not have the name back at once.
+        if (secret.in_flight && keep.length === 0 && held !== null) return [];
         assertSafe({ safeUntil });
         const gone = destroying.slice(0, CONFIRMED_MAX).map(versionIdOf);
         return clouds.reconcile(permit, secret.manager, secret.address, keep, current, gone);
@@ -88,8 +90,8 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
         const outcome: SettleOutcome =
           left.length > 0
             ? { kind: "later", seconds: pauseAfter(secret.attempts) }
-            : secret.unsettled_at === null
-              ? { kind: "later", seconds: AFTERMATH_SECONDS }
+            : secret.in_flight
+              ? { kind: "later", seconds: IN_FLIGHT_SECONDS }
               : keep.length === 0
                 ? { kind: "gone" }
                 : { kind: "settled" };

@@ -33,6 +33,10 @@ const expireStatement: Statement = {
   text: `UPDATE managed_secrets SET lease_until = clock_timestamp(), next_try_at = NULL
     WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id = $3::uuid RETURNING id`,
 };
+const inFlightStatement: Statement = {
+  name: "secret_in_flight",
+  text: `UPDATE managed_secrets SET in_flight_until = ${until("$3")} WHERE tenant_id = $1::uuid AND id = $2::uuid`,
+};
 // A millisecond on, whatever the clock says: who settles sees that the mark is not the one that was there.
 const unsettle = (which: string): string => `UPDATE managed_secrets SET next_try_at = NULL, attempts = 0,
     unsettled_at = greatest(clock_timestamp(), unsettled_at + interval '1 millisecond')
@@ -51,7 +55,8 @@ const claim = (which: string): string => `WITH due AS (
     SELECT tenant_id, id FROM ${unsettledSecrets}${which}
     ORDER BY coalesce(next_try_at, unsettled_at, lease_until) LIMIT 1 FOR UPDATE SKIP LOCKED)
   UPDATE managed_secrets m SET lease_id = $1::uuid, lease_until = ${until("$2")}
-  FROM due WHERE m.tenant_id = due.tenant_id AND m.id = due.id RETURNING m.*`;
+  FROM due WHERE m.tenant_id = due.tenant_id AND m.id = due.id
+  RETURNING m.*, coalesce(m.in_flight_until > clock_timestamp(), FALSE) AS in_flight`;
 const claimStatements = {
   any: { name: "claim_unsettled", text: claim("") },
   setting: {
@@ -86,6 +91,7 @@ const placesStatement: Statement = {
     ORDER BY s.tenant_id, s.owner_type, s.owner_id, s.path LIMIT ${placesMax}`,
 };
 
+type ClaimedRow = ManagedSecretModel & { readonly in_flight: boolean };
 type Which =
   | { readonly tenant_id: string; readonly setting_id: string }
   | { readonly tenant_id: string; readonly owner_type: string; readonly owner_id: string }
@@ -131,6 +137,7 @@ type SecretWrites = Pick<
   | "renewLease"
   | "endLease"
   | "expireLease"
+  | "noteInFlight"
   | "unsettle"
   | "claimUnsettled"
   | "undoKey"
@@ -180,19 +187,23 @@ export function managedSecretWrites(db: Db): SecretWrites {
       return (await db.query(expireStatement, [tenant_id, id, lease_id])).length === 1;
     },
 
+    async noteInFlight(tenant_id, id, seconds) {
+      await db.query(inFlightStatement, [tenant_id, id, seconds]);
+    },
+
     unsettle: (tenant_id, setting_id) => unsettleSecrets(db, { tenant_id, setting_id }),
 
     async claimUnsettled(setting, { lease_id, seconds }) {
       const term = [lease_id, seconds];
       const [row] =
         setting === null
-          ? await db.query<ManagedSecretModel>(claimStatements.any, term)
-          : await db.query<ManagedSecretModel>(claimStatements.setting, [
+          ? await db.query<ClaimedRow>(claimStatements.any, term)
+          : await db.query<ClaimedRow>(claimStatements.setting, [
               ...term,
               setting.tenant_id,
               setting.setting_id,
             ]);
-      return row === undefined ? null : toManagedSecret(row);
+      return row === undefined ? null : { ...toManagedSecret(row), in_flight: row.in_flight };
     },
 
     async undoKey({ tenant_id, id }) {

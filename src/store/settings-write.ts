@@ -77,6 +77,7 @@ type SettingWrites = Pick<
   | "updateVersion"
   | "purgeSetting"
   | "lockDuePurges"
+  | "postponePurge"
   | "hasSettings"
   | "countKept"
 >;
@@ -159,6 +160,10 @@ export function settingWrites(db: Db): SettingWrites {
     async lockDuePurges(now, limit) {
       const rows = await db.query<SettingModel>(duePurgesStatement, [now, limit]);
       return rows.map(toSettingRecord);
+    },
+
+    async postponePurge({ tenant_id, id }, purge_at) {
+      await prisma.setting.updateMany({ where: { tenant_id, id }, data: { purge_at } });
     },
 
     /** Keeps writers out from here on, so that the answer holds to the end. */

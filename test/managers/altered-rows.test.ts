@@ -76,7 +76,10 @@ describe.each(["aws", "gcp"] as const)("a secret in %s", (name) => {
     const path = "secret/Custom/not-deleted";
     await made(settings.put(path, `${path} in ${name}`));
     await sql("UPDATE settings SET deleted_at = now(), purge_at = now() WHERE path = $1", path);
-    expect(await broker.service.broker.purgeDue(100)).toBe(1);
+    await until("the purge put off", async () => {
+      await broker.service.broker.purgeDue(100);
+      return (await sql("SELECT FROM settings WHERE path = $1 AND purge_at <= now()", path)).length === 0;
+    });
     await lookedAt(path, "put off");
     expect(valuesHeld()).toContain(`${path} in ${name}`);
     await sql("UPDATE settings SET deleted_at = NULL, purge_at = NULL WHERE path = $1", path);
@@ -126,6 +129,11 @@ describe.each(["aws", "gcp"] as const)("a secret in %s", (name) => {
       "DELETE FROM key_encryption_keys k WHERE manager = $1 RETURNING to_jsonb(k) AS it",
       name,
     );
+    await until("nothing left of the move", async () => {
+      await broker.service.broker.settleManagedSecrets(100);
+      const left = "SELECT FROM managed_secrets WHERE unsettled_at IS NOT NULL OR lease_until IS NOT NULL";
+      return (await sql(left)).length === 0;
+    });
     const before = cloud.held().length;
     await sql("UPDATE managed_secrets SET unsettled_at = now() WHERE purpose = 'key_encryption_key'");
     await until("the key looked at", async () => {

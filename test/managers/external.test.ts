@@ -233,7 +233,9 @@ describe.each(["aws", "gcp"] as const)("external secrets in %s", (name) => {
 
 test("a pointer into one manager that names the other is 422, where both are enabled", async () => {
   const [aws, gcp] = [await CLOUDS.aws(), await CLOUDS.gcp()];
-  const broker = await startBroker({ environment: { ...aws.environment, ...gcp.environment } });
+  const broker = await startBroker({
+    environment: { ...aws.environment, ...gcp.environment, COFFER_MANAGERS_ENABLED: "aws,gcp" },
+  });
   const { owner, project } = await furnish(broker);
   const answers = [
     await settingsOf(owner.api, project).put("secret/Custom/a", undefined, {

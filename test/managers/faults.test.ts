@@ -141,9 +141,8 @@ describe.each(["aws", "gcp"] as const)("a failure of %s", SIDE_BY_SIDE, (name) =
       const before = cloud.held().length;
       const isThere = () => cloud.held().length > before;
       const operation = cloud.operations.create;
-      // Of its attempts only the last one arrives, when nobody waits for it any more.
-      cloud.fake.fault({ operation, kind: "hang", times: 2 });
-      cloud.fake.fault({ operation, kind: "delay", milliseconds: 2_500 });
+      // The second of its attempts arrives some two seconds after the whole was given up and looked at.
+      cloud.fake.fault({ operation, kind: "delay", milliseconds: 4_500, times: 3 });
       expect((await settings.put("secret/Custom/late", "too late")).status).toBe(503);
       await vi.waitFor(() => expect(isThere()).toBe(true), { timeout: 10_000 });
       await vi.waitFor(
