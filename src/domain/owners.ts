@@ -3,7 +3,7 @@
 import { mayGlimpse } from "./access.ts";
 import type { Owner } from "./address.ts";
 import { badInput, conflict, notFound } from "./errors.ts";
-import { type Caller, type Need, keyOf } from "./admission.ts";
+import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
 import type { NewId, Transaction } from "./ports.ts";
@@ -162,15 +162,12 @@ export function createOwners(gate: Gate, vault: Vault, newId: NewId) {
         caller,
         seen(organization(organizationId)),
         async (grant, reader) => {
-          const all = grant.decide("manage", null).verdict === "allow";
-          const visibleTo = all ? null : grant.principal.id;
+          const visibleTo = isOwner(grant) ? null : grant.principal.id;
           return { found: await reader.projectsOf(organizationId, visibleTo, toPage(page)) };
         },
         async (found, _permit, grant) => {
-          const visible = found.rows.filter(
-            ({ id }) =>
-              mayGlimpse(grant.principal, project(id)) || grant.decide("manage", null).verdict === "allow",
-          );
+          const isWhole = grant.decide("manage", null).verdict === "allow";
+          const visible = found.rows.filter(({ id }) => isWhole || mayGlimpse(grant.principal, project(id)));
           return { projects: visible.map(toProject), next_cursor: nextCursor(found, ({ id }) => id) };
         },
       );
@@ -204,6 +201,12 @@ export function createOwners(gate: Gate, vault: Vault, newId: NewId) {
 }
 
 /** It was there when the right was decided, and is gone since. */
+/** By the role: a scope that keeps some projects from the caller keeps the others no less theirs. */
+function isOwner(grant: Grant): boolean {
+  const decision = grant.decide("manage", null);
+  return decision.verdict === "allow" || decision.reason === "token_scope";
+}
+
 function raise(): never {
   throw notFound();
 }

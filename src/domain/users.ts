@@ -95,8 +95,10 @@ export function createUsers(gate: Gate, vault: Vault, tokens: TokenMaker, newId:
         apply: async (tx) => {
           const was = await userRecord(tx, id);
           if (isActiveAdmin(was)) await assertAdminRemains(tx, id);
-          if ((await tx.organizationsOnlyOwnedBy(id)).length > 0)
-            throw conflict("The user is the last owner of an organization.");
+          await assertOwnsNothingAlone(tx, id);
+          // Once more, when nobody can make an owner of them any more.
+          await tx.lockOwner(owner);
+          await assertOwnsNothingAlone(tx, id);
           if (!purge && (await tx.hasSettings(owner)))
             throw conflict(
               "The user still has settings (soft-deleted ones count); purge=true destroys them.",
@@ -117,6 +119,11 @@ async function userRecord(reader: Pick<Reader, "principal">, id: string): Promis
 }
 
 const isActiveAdmin = (user: PrincipalRecord): boolean => user.admin && user.disabled_at === null;
+
+async function assertOwnsNothingAlone(tx: Transaction, id: string): Promise<void> {
+  if ((await tx.organizationsOnlyOwnedBy(id)).length > 0)
+    throw conflict("The user is the last owner of an organization.");
+}
 
 async function assertAdminRemains(tx: Transaction, leaving: string): Promise<void> {
   if ((await tx.otherAdmins(leaving)) === 0)

@@ -1,7 +1,7 @@
 // Contract, section 2: projects.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type TestBroker, type World, furnish, made, settingsUrl, startBroker } from "../harness/broker.ts";
-import { TIME, UUID, organizationOf, person, projectOf, statuses } from "./rights-kit.ts";
+import { TIME, UUID, narrower, organizationOf, person, projectOf, statuses } from "./rights-kit.ts";
 
 let broker: TestBroker;
 let world: World;
@@ -84,6 +84,19 @@ test("the list has all for the organization's owner, and for a member those with
     ...(await names(`${at()}?limit=1`)),
     ...(await names(`${at()}?cursor=${first.next_cursor}`)),
   ]).toEqual(all);
+});
+
+test("the list has what the owner's scopes let them see, though they hold no role in it of its own", async () => {
+  const { owner, organization } = world;
+  const [seen, hidden] = [
+    await projectOf(owner.api, organization, "seen"),
+    await projectOf(owner.api, organization, "hidden"),
+  ];
+  const scopes = [`list:organization/${organization.id}`, `list:project/${seen.id}`];
+  const { api } = await narrower(broker, owner.api, { scopes });
+  const { projects } = await made(api.get(at()));
+  expect(projects.map(({ id }: { id: string }) => id)).toEqual([seen.id]);
+  expect((await api.get(`/projects/${hidden.id}`)).status).toBe(403);
 });
 
 test("any role in it sees it; only an owner renames it", async () => {

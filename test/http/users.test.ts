@@ -1,4 +1,5 @@
 // Contract, section 2: users, instance admins, and the code that enrols. Two replicas share the database.
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   type TestBroker,
@@ -9,6 +10,7 @@ import {
   settingsUrl,
   startBroker,
 } from "../harness/broker.ts";
+import { until } from "../harness/until.ts";
 import { NOBODY, TIME, UUID, narrower, person, sql, statuses } from "./rights-kit.ts";
 
 let broker: TestBroker;
@@ -221,6 +223,33 @@ const newCode = async (): Promise<string> =>
 
 const hours = (count: number) =>
   `UPDATE enrolments SET expires_at = expires_at - interval '${count} minutes'`;
+
+test("who becomes an organization's only owner just then is not removed: 409", async () => {
+  const { id } = await made(broker.admin.post("/users", { body: { name: "n" } }));
+  const other = new pg.Client({ connectionString: broker.databaseUrl });
+  await other.connect();
+  // As another replica makes it, which has not committed yet.
+  await other.query("BEGIN");
+  await other.query("SELECT FROM principals WHERE id = $1 FOR KEY SHARE", [id]);
+  await other.query("INSERT INTO organizations (id, name, created_at) VALUES ($1, 'just then', now())", [
+    NOBODY,
+  ]);
+  await other.query(
+    `INSERT INTO memberships (tenant_id, owner_type, owner_id, principal_id, role, created_at)
+      VALUES ($1, 'organization', $1, $2, 'owner', now())`,
+    [NOBODY, id],
+  );
+  const removal = broker.admin.delete(`/users/${id}?purge=true`);
+  await until("the removal waiting", async () => {
+    const waiting =
+      "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    return (await other.query(waiting)).rowCount !== 0;
+  });
+  await other.query("COMMIT");
+  await other.end();
+  expect(await removal).toMatchObject({ status: 409, body: { code: "conflict" } });
+  expect((await broker.admin.get(`/users/${id}`)).status).toBe(200);
+});
 
 describe("an enrolment code", () => {
   test("is good for one token: of ten who bring it at once, to either replica, one has it", async () => {
