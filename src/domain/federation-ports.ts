@@ -76,6 +76,10 @@ export type AccessClaims = {
   readonly expires_at: Date;
 };
 
+/** The text of an access token. @throws BrokerError `invalid_scope` when the scopes are more than one can carry */
+export type SignAccess = (claims: AccessClaims) => string;
+export type AccessToken = { readonly claims: AccessClaims; readonly text: string };
+
 /** A key that access tokens are signed with. Its private half rests sealed. */
 export type SigningKeyRecord = {
   /** The `kid`, a UUIDv7. */

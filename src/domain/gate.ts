@@ -83,7 +83,10 @@ export function createGate({ store, clock, newId, refusals }: GateDeps) {
     client?: string,
     failure?: ErrorCode,
   ): Promise<BrokerError> {
-    return tooManyGuesses(context, client) ?? recordRefusal(context, refusal, failure);
+    const tooMany = tooManyGuesses(context, client);
+    // On record in any case: how many they were is the more of use, the more they were.
+    const refused = await recordRefusal(context, refusal, failure);
+    return tooMany ?? refused;
   }
 
   /** Of a request. Who presents nothing guesses nothing, nor does who has a token that was good once, or that we signed. */

@@ -1,5 +1,5 @@
 // Signing in: an API token, a workload's or a person's foreign identity is exchanged for a short-lived access token.
-// What comes out is the claims to be signed; http/ signs them. Whatever is wrong with what was presented, the answer
+// Signing is http/'s; it is done before the event says that there was a token. Whatever is wrong with what was presented, the answer
 // is the same, so that nobody learns which account, token or provider exists; with client credentials so is the work.
 import { type Scope, formatScope, parseScope, scopesWithin } from "./access.ts";
 import { isUuid } from "./address.ts";
@@ -9,7 +9,14 @@ import { bindingMatches } from "./binding.ts";
 import { BrokerError } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { SignedIn } from "./steps.ts";
-import type { AccessClaims, IdentityVerifier, TrustedIssuer, VerifiedIdentity } from "./federation-ports.ts";
+import type {
+  AccessClaims,
+  AccessToken,
+  IdentityVerifier,
+  SignAccess,
+  TrustedIssuer,
+  VerifiedIdentity,
+} from "./federation-ports.ts";
 import type { NewId, PrincipalRecord, Store } from "./ports.ts";
 import type { TokenMaker } from "./tokens.ts";
 import { createTrustedProviders } from "./trusted-providers.ts";
@@ -44,7 +51,8 @@ export function createSignIn(
   async function clientCredentials(
     context: RequestContext,
     input: { readonly client_id: string; readonly client_secret: string; readonly scope: string | null },
-  ): Promise<AccessClaims> {
+    sign: SignAccess,
+  ): Promise<AccessToken> {
     const hash = tokens.hashToken(input.client_secret);
     // An ill-formed secret is looked up all the same: the work does not tell it from an unknown one.
     const credential = { kind: "api", hash: hash ?? Buffer.alloc(32) } as const;
@@ -65,9 +73,10 @@ export function createSignIn(
             scopes: narrowed(input.scope, principal.ceilings, []),
             ...lifetime(at, token.expires_at, who),
           };
-          return { found: claims, details: { grant: "client_credentials", ...traceOf(claims) } };
+          const found = { claims, text: sign(claims) };
+          return { found, details: { grant: "client_credentials", ...traceOf(claims) } };
         },
-        async (claims) => claims,
+        async (found) => found,
       );
     } catch (error) {
       if (!(error instanceof BrokerError) || error.code !== "unauthenticated") throw error;
@@ -80,7 +89,8 @@ export function createSignIn(
     context: RequestContext,
     clientId: string,
     input: ExchangeInput,
-  ): Promise<AccessClaims> {
+    sign: SignAccess,
+  ): Promise<AccessToken> {
     const look = () =>
       isUuid(clientId) ? store.reader.workload(clientId.toLowerCase()) : Promise.resolve(null);
     const before = await look();
@@ -111,14 +121,19 @@ export function createSignIn(
           scopes: narrowed(input.scope, ceilings, binding.scopes ?? []),
           ...lifetime(now, identity.expires_at, who),
         };
-        return signedIn(claims, principal, { provider: provider.id, ...vouchedBy(identity) });
+        const details = { provider: provider.id, ...vouchedBy(identity) };
+        return signedIn({ claims, text: sign(claims) }, principal, details);
       }
       throw new Refused(vouching.length === 0 ? "unknown_identity" : "unbound_identity", who);
     });
   }
 
   /** A person, by an identity provider of the instance: (issuer, sub), made at the first sign-in without any role. */
-  async function person(context: RequestContext, input: ExchangeInput): Promise<AccessClaims> {
+  async function person(
+    context: RequestContext,
+    input: ExchangeInput,
+    sign: SignAccess,
+  ): Promise<AccessToken> {
     const [vouching] = await verifier.verify(instanceIssuers, input.subject_token);
     return gate.signIn(context, null, "invalid_grant", async (tx, now) => {
       if (vouching === undefined) throw new Refused("unknown_identity");
@@ -136,7 +151,7 @@ export function createSignIn(
         scopes: narrowed(input.scope, [], []),
         ...lifetime(now, identity.expires_at, { principal_id: principal.id, token_id: null }),
       };
-      return signedIn(claims, principal, {
+      return signedIn({ claims, text: sign(claims) }, principal, {
         ...vouchedBy(identity),
         ...(known === null ? { change: "created" } : {}),
       });
@@ -145,22 +160,25 @@ export function createSignIn(
 
   return {
     clientCredentials,
-    exchangeToken: (context: RequestContext, input: ExchangeInput): Promise<AccessClaims> =>
-      input.client_id === null ? person(context, input) : workload(context, input.client_id, input),
+    exchangeToken: (context: RequestContext, input: ExchangeInput, sign: SignAccess): Promise<AccessToken> =>
+      input.client_id === null
+        ? person(context, input, sign)
+        : workload(context, input.client_id, input, sign),
   };
 }
 
 function signedIn(
-  claims: AccessClaims,
+  token: AccessToken,
   principal: PrincipalRecord,
   details: Record<string, string>,
-): SignedIn<AccessClaims> {
+): SignedIn<AccessToken> {
+  const { claims } = token;
   const owner =
     principal.organization_id === null
       ? ({ owner_type: "user", owner_id: principal.id } as const)
       : ({ owner_type: "organization", owner_id: principal.organization_id } as const);
   return {
-    result: claims,
+    result: token,
     principal_id: principal.id,
     // The access token's own id, since no API token stands behind it: the log then leads back to this event.
     token_id: claims.id,

@@ -8,7 +8,7 @@ import type { SigningKey, SigningKeys } from "../auth/signing-keys.ts";
 import { formatScope, parseScope } from "../domain/access.ts";
 import { isUuid } from "../domain/address.ts";
 import { BrokerError } from "../domain/errors.ts";
-import type { AccessClaims } from "../domain/federation-ports.ts";
+import type { AccessClaims, SignAccess } from "../domain/federation-ports.ts";
 import type { Clock } from "../domain/ports.ts";
 import { createRecent } from "../domain/recent.ts";
 import type { App } from "./app.ts";
@@ -30,8 +30,8 @@ const HEADER = /^\{"alg":"EdDSA","typ":"at\+jwt","kid":"([0-9a-f]{8}(?:-[0-9a-f]
 export type AccessTokens = {
   /** The `iss` of every access token. */
   readonly issuer: string;
-  /** @throws BrokerError `invalid_scope` when the scopes are more than a token can carry */
-  sign(claims: AccessClaims): Promise<string>;
+  /** Signs under the key that is current now. @throws BrokerError (as a rejection) `unavailable` when it cannot be had */
+  signer(): Promise<SignAccess>;
   /**
    * What a token that we signed says, be it over or not; null for anything else. At once where it was verified before.
    * @throws BrokerError (as a rejection) `unavailable` when our own keys cannot be had
@@ -84,34 +84,41 @@ export function createAccessTokens(
     return claims;
   }
 
+  function sign(
+    key: SigningKey,
+    { id, principal_id, token_id, provider, scopes, issued_at, expires_at }: AccessClaims,
+  ): string {
+    const payload = {
+      iss: issuer,
+      aud: AUDIENCE,
+      sub: principal_id,
+      jti: id,
+      iat: secondsOf(issued_at),
+      exp: secondsOf(expires_at),
+      ...(token_id === null ? {} : { token_id }),
+      ...(provider === null ? {} : { provider: { id: provider.id, revision: provider.revision } }),
+      scope: scopes.join(" "),
+    };
+    const text = app.jwt.sign(payload, {
+      key: privatePemOf(key),
+      algorithm: ALGORITHM,
+      kid: key.id,
+      header: { alg: ALGORITHM, typ: TYPE },
+    });
+    if (text.length > LENGTH_MAX)
+      throw new BrokerError(
+        "invalid_scope",
+        "The scopes are more than one access token can carry; ask for fewer.",
+      );
+    return text;
+  }
+
   return {
     issuer,
 
-    async sign({ id, principal_id, token_id, provider, scopes, issued_at, expires_at }) {
+    async signer() {
       const key = await keys.current();
-      const payload = {
-        iss: issuer,
-        aud: AUDIENCE,
-        sub: principal_id,
-        jti: id,
-        iat: secondsOf(issued_at),
-        exp: secondsOf(expires_at),
-        ...(token_id === null ? {} : { token_id }),
-        ...(provider === null ? {} : { provider: { id: provider.id, revision: provider.revision } }),
-        scope: scopes.join(" "),
-      };
-      const text = app.jwt.sign(payload, {
-        key: privatePemOf(key),
-        algorithm: ALGORITHM,
-        kid: key.id,
-        header: { alg: ALGORITHM, typ: TYPE },
-      });
-      if (text.length > LENGTH_MAX)
-        throw new BrokerError(
-          "invalid_scope",
-          "The scopes are more than one access token can carry; ask for fewer.",
-        );
-      return text;
+      return (claims) => sign(key, claims);
     },
 
     read(text) {

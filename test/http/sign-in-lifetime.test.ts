@@ -136,6 +136,9 @@ describe("an access token", () => {
       scope: scopes.join(" "),
     });
     expect([status, body.error]).toEqual([400, "invalid_scope"]);
+    const log = `/audit?owner_type=organization&owner_id=${world.organization.id}&action=sign_in&limit=1`;
+    const { events } = await made(world.owner.api.get(log));
+    expect(events).toMatchObject([{ outcome: "failed", reason: "invalid_scope", principal_id: writer.id }]);
   });
 
   test("is cut down at once, on both replicas, when its service account's ceiling is", async () => {

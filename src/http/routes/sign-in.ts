@@ -75,14 +75,14 @@ export function signInRoutes(app: App, broker: Broker, deps: SignInDeps): void {
       const context = contextOf(request);
       const scope = form.scope ?? null;
       const isExchange = form.grant_type === S.TOKEN_EXCHANGE;
-      const claims = isExchange
-        ? await broker.exchangeToken(context, { ...exchangeOf(form, authorization), scope })
-        : await broker.clientCredentials(context, { ...clientOf(form, authorization), scope });
-      const access_token = await accessTokens.sign(claims);
+      const sign = await accessTokens.signer();
+      const { claims, text } = isExchange
+        ? await broker.exchangeToken(context, { ...exchangeOf(form, authorization), scope }, sign)
+        : await broker.clientCredentials(context, { ...clientOf(form, authorization), scope }, sign);
       const { issued_at, expires_at, scopes } = claims;
       reply.header("pragma", "no-cache");
       return {
-        access_token,
+        access_token: text,
         ...(isExchange ? { issued_token_type: S.ACCESS_TOKEN_TYPE } : {}),
         token_type: "Bearer" as const,
         expires_in: secondsOf(expires_at) - secondsOf(issued_at),
