@@ -5,7 +5,7 @@ import type { Subject } from "./audit.ts";
 import type { Plaintext } from "./plaintext.ts";
 import type { OwnerKey, Reader } from "./ports.ts";
 import type { Permit, Vault } from "./sealing-ports.ts";
-import { type SettingRow, followsLatest } from "./setting.ts";
+import { type SettingRow, VERSION_FLOOR_STEP, followsLatest } from "./setting.ts";
 
 /** What of the vault tells a broker's rows from anybody else's. */
 type Genuine = Pick<Vault, "isGenuine">;
@@ -93,6 +93,11 @@ export async function liveRow(
   throw notFound();
 }
 
+/** Whether numbering went on at a higher round number between two versions, as it does after a restore. */
+function isLeftOut(before: number, after: number): boolean {
+  return Math.floor((after - 1) / VERSION_FLOOR_STEP) > Math.floor(before / VERSION_FLOOR_STEP);
+}
+
 /**
  * A setting with the version asked for.
  * @throws BrokerError `destroyed` for one that is no more (also one of a purged predecessor), `not_found` for one
@@ -107,11 +112,15 @@ export async function atVersion(
 ): Promise<SettingRow> {
   const found = version === row.version.version ? row.version : await reader.version(row.setting, version);
   if (found === null) {
-    if (version > (await reader.lastVersion(key, row.setting.path as SettingPath)))
-      throw notFound("There is no such version.");
-    // Numbers before the setting's first are a purged predecessor's; a gap after it is nothing that a broker makes.
-    const [first] = await reader.versions(row.setting);
-    if (first === undefined || version > first.version) throw altered(row.setting.path);
+    const last = await reader.lastVersion(key, row.setting.path as SettingPath);
+    if (version > last) throw notFound("There is no such version.");
+    const versions = await reader.versions(row.setting);
+    const before = versions.findLast((each) => each.version < version);
+    const after = versions.find((each) => each.version > version);
+    // Numbers before the setting's first are a purged predecessor's, those that a restore left out are nobody's; another
+    // gap is nothing that a broker makes.
+    const isHole = before !== undefined && !isLeftOut(before.version, after?.version ?? last + 1);
+    if (versions.length === 0 || isHole) throw altered(row.setting.path);
     throw destroyed();
   }
   // The very row, where it is that: what was found out of one that stays in memory is known of that alone.

@@ -70,7 +70,9 @@ export type Vault = {
   isGenuine(row: SettingRow): boolean;
   /** True when the value of a genuine row may be given out here: an external one only while it is allowed. */
   isAllowed(row: SettingRow): boolean;
-  /** The same of each of the two, and under which master key. Raises no alert. */
+  /** 16 hex digits over a text that nobody makes up who does not know the version's MAC: for entity tags. */
+  tagOf(row: SettingRow, text: string): string;
+  /** The MACs of each of the two: true, and under which master key. Raises no alert. */
   marks(row: SettingRow): { readonly setting: Mark; readonly version: Mark };
   /**
    * From now on rows are signed under the master key that a key-check value names. Only for a value that is held:

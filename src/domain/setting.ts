@@ -77,7 +77,8 @@ export type Withheld = DenialReason | "expired" | "deleted" | "destroyed" | "man
 /** What became of the value in an answer. */
 export type Disclosure =
   | { readonly kind: "metadata" }
-  | { readonly kind: "opened"; readonly plaintext: Plaintext }
+  /** `tag`: of a value that may be another at any time, what tells it from the others; null for one that stays. */
+  | { readonly kind: "opened"; readonly plaintext: Plaintext; readonly tag: string | null }
   | { readonly kind: "withheld"; readonly why: Withheld };
 
 /** A row that is answered: what became of its value, and when one was disclosed last. */
@@ -158,6 +159,12 @@ export function followsLatest({ storage, location }: VersionRecord): boolean {
   return storage === "external" && location?.version_id === LATEST;
 }
 
+/**
+ * After a restore numbers go on at the next multiple of this, more than anybody writes to a path between a backup and its
+ * restore: what was given meanwhile is not given again.
+ */
+export const VERSION_FLOOR_STEP = 1_000_000;
+
 const DAY_MS = 86_400_000;
 
 export function isExpired(setting: SettingRecord, now: Date): boolean {
@@ -168,12 +175,14 @@ export function isExpired(setting: SettingRecord, now: Date): boolean {
  * A strong entity tag of one representation: the setting and its revision, then which body it stands for, so
  * that metadata, an opened value and each kind of withholding never share one (RFC 9110, section 8.8.3).
  */
-export function etagOf(row: SettingRow, disclosure: Disclosure["kind"] | Withheld): string {
-  return `"${row.setting.id}.${row.setting.revision}.${row.version.version}.${disclosure}"`;
+export function etagOf(row: SettingRow, body: string): string {
+  return `"${row.setting.id}.${row.setting.revision}.${row.version.version}.${body}"`;
 }
 
 export function etagOfShown({ row, disclosure }: ShownRow): string {
-  return etagOf(row, disclosure.kind === "withheld" ? disclosure.why : disclosure.kind);
+  if (disclosure.kind === "withheld") return etagOf(row, disclosure.why);
+  if (disclosure.kind === "metadata" || disclosure.tag === null) return etagOf(row, disclosure.kind);
+  return etagOf(row, `opened.${disclosure.tag}`);
 }
 
 /** Whether an entity tag, of whichever reading of its current version, or a quoted number, names a setting's state. */

@@ -79,11 +79,6 @@ type Chosen = {
 
 const METADATA: Disclosure = { kind: "metadata" };
 
-function disclosureOf(plaintext: Plaintext | null, withhold: Withheld | null): Disclosure {
-  if (plaintext !== null) return { kind: "opened", plaintext };
-  return { kind: "withheld", why: withhold ?? "manager_failed" };
-}
-
 export function createSettingsRead(
   gate: Gate,
   vault: Vault,
@@ -100,7 +95,10 @@ export function createSettingsRead(
       const accessed = store.lastAccess(row);
       if (!decrypt) return { row, disclosure: METADATA, accessed };
       const plaintext = withhold === null ? opened[next++] : null;
-      return { row, disclosure: disclosureOf(plaintext ?? null, withhold), accessed };
+      if (!plaintext)
+        return { row, disclosure: { kind: "withheld", why: withhold ?? "manager_failed" }, accessed };
+      const tag = followsLatest(row.version) ? vault.tagOf(row, plaintext.json()) : null;
+      return { row, disclosure: { kind: "opened", plaintext, tag }, accessed };
     });
   }
 

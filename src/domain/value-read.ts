@@ -58,20 +58,20 @@ export function createValueRead(gate: Gate, vault: Vault, store: Pick<Store, "no
           return { found: versioned, subjects: [subjectOf(versioned)] };
         },
         async (row, permit, grant) => {
-          const etag = `${etagOf(row, "opened").slice(0, -1)}.${input.as}${input.field === undefined ? "" : `.${input.field}`}"`;
-          const isKnown = matchesAny(etag, input.if_none_match) && !followsLatest(row.version);
-          const isSame = isKnown && vault.isGenuine(row) && vault.isAllowed(row);
+          // Whether there is such a field is in the value alone: who knows the last part was given it.
+          const part = input.field === undefined ? [] : [input.field, vault.tagOf(row, input.field)];
+          const body = ["opened", input.as, ...part].join(".");
+          const follows = followsLatest(row.version);
           const noted = (): void => store.noteAccess([row], grant.at, grant.principal.id);
-          const notModified = { status: "not_modified", etag } as const;
-          if (isSame && input.field === undefined) {
-            noted();
-            return notModified;
-          }
-          // Whether there is such a field is in the value alone.
+          if (!follows && matchesAny(etagOf(row, body), input.if_none_match))
+            if (vault.isGenuine(row) && vault.isAllowed(row)) {
+              noted();
+              return { status: "not_modified" as const, etag: etagOf(row, body) };
+            }
           const plaintext = await openOne(vault, permit, row);
           const value = fieldOf(plaintext.reveal(), input.field);
           noted();
-          if (isSame) return notModified;
+          const etag = etagOf(row, follows ? `${body}.${vault.tagOf(row, plaintext.json())}` : body);
           const { path: at, type } = row.setting;
           return { status: "ok" as const, etag, path: at, type, version: row.version.version, value };
         },

@@ -57,6 +57,8 @@ export function createVersionContents(vault: Vault) {
     const { storage, manager } = placement;
     switch (storage) {
       case "envelope": {
+        // A key may have to be made in a manager, which a write that will be refused is not to bring about, or wait for.
+        if (vault.sealerInMemory(at.permit, at.key, manager) === null) await at.stage(intend);
         const sealer = await vault.sealer(at.permit, at.key, manager);
         return { known, ...nothing, sealerFor: (each) => (each === manager ? sealer : null) };
       }

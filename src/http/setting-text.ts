@@ -43,6 +43,8 @@ function keptText(
 ): string | null {
   const texts = KeptRow.textsOf(row);
   if (texts === null || disclosure.kind === "withheld") return null;
+  // Its entity tag is another whenever the value is.
+  if (disclosure.kind === "opened" && disclosure.tag !== null) return null;
   const pieces = (texts[disclosure.kind] ??= piecesOf(row, disclosure.kind, write));
   if (pieces === NONE) return null;
   const [head, middle, tail] = pieces;
@@ -71,7 +73,8 @@ const HOLE = randomUUID();
 
 /** What is written of a row around its holes: that of an opened value, and that of the time. NONE: too much. */
 function piecesOf(row: SettingRow, kind: "metadata" | "opened", write: WritePage): readonly string[] {
-  const disclosure = kind === "metadata" ? { kind } : { kind, plaintext: new Plaintext("custom", HOLE) };
+  const disclosure =
+    kind === "metadata" ? { kind } : { kind, plaintext: new Plaintext("custom", HOLE), tag: null };
   const setting = { ...toSetting({ row, disclosure, accessed: null }), last_accessed_at: HOLE };
   const empty = around(write({ settings: [], next_cursor: null }));
   const whole = write({ settings: [setting], next_cursor: null });

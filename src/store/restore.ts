@@ -3,6 +3,7 @@
 // that can have been given since.
 import pg from "pg";
 import type { AuditEvent } from "../domain/audit.ts";
+import { VERSION_FLOOR_STEP } from "../domain/setting.ts";
 import { recordIn } from "./audit-write.ts";
 import { type AuditStream, auditStream } from "./audit-stream.ts";
 import {
@@ -17,8 +18,6 @@ import type { Db } from "./db.ts";
 
 const rowsAtOnce = 200;
 const bytesAtOnceMax = 4_194_304;
-/** Numbers go on at the next multiple of this: more than anybody writes to a path between a backup and its restore. */
-const floorStep = 1_000_000;
 
 /** A backup that cannot be restored here; the message says why, and quotes no row. */
 export class RestoreRefused extends Error {
@@ -173,9 +172,11 @@ async function leaveThePast(client: pg.Client, now: Date) {
     `SELECT greatest((SELECT max(last_version) FROM path_ledger), (SELECT max(version) FROM setting_versions),
        (SELECT version_floor FROM instance)) AS highest`,
   );
-  const version_floor = (Math.floor((rows[0]?.highest ?? 0) / floorStep) + 1) * floorStep;
+  const version_floor = (Math.floor((rows[0]?.highest ?? 0) / VERSION_FLOOR_STEP) + 1) * VERSION_FLOOR_STEP;
   await client.query("UPDATE instance SET version_floor = $1", [version_floor]);
   await client.query("UPDATE path_ledger SET last_version = $1", [version_floor]);
+  // Nor is an entity tag given twice, which is of the revision: what was changed after the backup had later ones.
+  await client.query("UPDATE settings SET revision = revision + $1", [VERSION_FLOOR_STEP]);
   return { tokens_voided: revoked.rowCount ?? 0, version_floor };
 }
 

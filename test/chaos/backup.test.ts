@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import { S3, made, settingsUrl } from "../harness/broker.ts";
+import { type Api, S3, made, settingsUrl } from "../harness/broker.ts";
 import { coffer, spawnBroker } from "../harness/process.ts";
 import {
   CANARY,
@@ -107,8 +107,11 @@ describe("a restore", () => {
     expect(log.events.map(({ operation }: { operation: string }) => operation)).toContain("restoreBackup");
   });
 
-  test("gives no version number twice: of a path that went on, that is new since, or that was purged", async () => {
+  test("gives no version number or entity tag twice: of a path that went on, is new since, or was purged", async () => {
     await backup("numbers");
+    const tagged = async (api: Api, description: string): Promise<string> =>
+      (await made(api.patch(secret("kept"), { body: { description } }))).etag;
+    const tag = await tagged(world.writer.api, "after the backup");
     const given = {
       kept: (await put("kept", "after the backup")).version,
       fresh: (await put("fresh", "after the backup")).version,
@@ -118,9 +121,14 @@ describe("a restore", () => {
     const restored = await serve(url);
     expect(stdout).toMatch(TOKEN);
     const worker = restored.as(await tokenFor(url, world.writer.id));
+    expect(await tagged(worker, "after the restore")).not.toBe(tag);
+    // What was given after the backup is nobody's now; that a row was altered is not the reason.
+    const lost = secret("kept", { version: String(given.kept) }, "/settings/value");
+    expect((await worker.get(lost)).status).toBe(410);
     const next = async (name: string) =>
       (await made(worker.put(secret(name), { body: { value: "restored" } }))).version as number;
     expect(await next("kept")).toBeGreaterThan(given.kept);
+    expect((await worker.get(lost)).status).toBe(410);
     expect(await next("fresh")).toBeGreaterThan(given.fresh);
     expect(await next("purged-before")).toBeGreaterThan(1);
     const first = await next("never-heard-of");

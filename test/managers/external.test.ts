@@ -109,6 +109,15 @@ describe.each(["aws", "gcp"] as const)("external secrets in %s", (name) => {
     await shared.write("second");
     const after = await worker.value("secret/Custom/registry", {}, match);
     expect([after.status, after.body.value]).toEqual([200, "second"]);
+    expect(after.headers.get("etag")).not.toBe(before.headers.get("etag"));
+    const opened = await worker.open("secret/Custom/registry");
+    const { etag, value } = opened.body.settings[0];
+    expect([opened.headers.get("etag"), value]).toEqual([etag, "second"]);
+    await shared.write("second, once more");
+    expect((await worker.open("secret/Custom/registry")).body.settings[0].etag).not.toBe(etag);
+    expect(
+      (await owner.patch("secret/Custom/registry", { description: "d" }, { "if-match": etag })).status,
+    ).toBe(200);
     const listed = await worker.list("secret/Custom/registry");
     const again = await worker.list(
       "secret/Custom/registry",

@@ -83,6 +83,19 @@ describe.each(["aws", "gcp"] as const)("keys in %s", (name) => {
     expect(idsIn(cloud)).toEqual(await pointedAt(broker.databaseUrl));
   });
 
+  test("a write that is refused makes no key, whatever the manager is up to", async () => {
+    const other = await furnish(broker);
+    const there = settingsOf(other.writer.api, other.project);
+    const before = purposes().length;
+    expect((await there.put("secret/Custom/a", "value", {}, { "if-match": '"1"' })).status).toBe(412);
+    expect((await settingsOf(other.reader.api, other.project).put("secret/Custom/a", "value")).status).toBe(
+      403,
+    );
+    const late = { expires_at: new Date(0).toISOString() };
+    expect((await there.put("secret/Custom/a", "value", late)).status).toBe(422);
+    expect(purposes()).toHaveLength(before);
+  });
+
   test("an organization that is removed takes its key out of the manager", async () => {
     const other = await furnish(broker);
     await settingsOf(other.writer.api, other.project).put("secret/Custom/a", "shredded");

@@ -1,7 +1,7 @@
 // Values that rest in a cloud's secret manager, by the whole broker over real HTTP: the seed's flow, versions, and that
 // the manager never holds anything that the database does not point at.
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { type TestBroker, type World, furnish, startBroker } from "../harness/broker.ts";
+import { S3, type TestBroker, type World, furnish, startBroker } from "../harness/broker.ts";
 import { type SettingsApi, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud, idsIn } from "./clouds.ts";
 import { pointedAt } from "./pointers.ts";
@@ -86,6 +86,23 @@ describe.each(["aws", "gcp"] as const)("values in %s", (name) => {
     expect((await settings.remove(KEY)).status).toBe(204);
     expect((await settings.restore(KEY)).status).toBe(200);
     expect(cloud.fake.calls()).toEqual([]);
+  });
+
+  test("a conditional read of one field asks the manager nothing, where the field was given before", async () => {
+    const path = "connect/S3/conditional";
+    expect((await settings.put(path, S3)).status).toBe(201);
+    const read = await settings.value(path, { field: "secret_access_key" });
+    expect(read.body.value).toBe(S3.secret_access_key);
+    const etag = read.headers.get("etag") ?? "";
+    cloud.fake.forgetCalls();
+    cloud.fake.fault({ kind: "reset", times: 1_000 });
+    const again = (field: string, tag: string) => settings.value(path, { field }, { "if-none-match": tag });
+    expect((await again("secret_access_key", etag)).status).toBe(304);
+    expect(cloud.fake.calls()).toEqual([]);
+    // Nobody knows the tag of a field that they were not given, be there one or not.
+    cloud.fake.clearFaults();
+    const invented = etag.replace("secret_access_key", "session_token");
+    expect((await again("session_token", invented)).status).toBe(404);
   });
 
   test("a destroyed version is gone from the manager, reads of it stop, the others stay", async () => {
