@@ -11,7 +11,6 @@ import type { Permit } from "./sealing-ports.ts";
 import type { Preparing, Writing } from "./setting-change.ts";
 import type { Location } from "./setting.ts";
 import {
-  IN_FLIGHT_SECONDS,
   LEASE_SECONDS,
   type SettlingDeps,
   altered,
@@ -123,8 +122,8 @@ export function createManagedSecrets({ gate, vault, ticks, newId, onBackgroundEr
     { tenant_id, secret_id, setting_id, lease_id }: Lease,
     isInFlight: boolean,
   ): Promise<void> {
-    if (isInFlight) await tx.noteInFlight(tenant_id, secret_id, IN_FLIGHT_SECONDS);
-    if (!(await tx.expireLease(tenant_id, secret_id, lease_id))) await tx.unsettle(tenant_id, setting_id);
+    if (isInFlight) await tx.noteInFlight(tenant_id, secret_id);
+    if (!(await tx.giveUpLease(tenant_id, secret_id, lease_id))) await tx.unsettle(tenant_id, setting_id);
   }
 
   /** Undoes what a write began and did not end; should this fail, the sweeper does it when the lease has run out. */

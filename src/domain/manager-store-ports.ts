@@ -5,6 +5,9 @@ import type { CloudName, ManagedSecret, SecretAddress } from "./manager-ports.ts
 import type { OwnerKey } from "./ports.ts";
 import type { ManagerName, Placement, SettingRecord, Storage, VersionRecord } from "./setting.ts";
 
+/** A call that nobody waits for any more has arrived in the manager by then, or never will. */
+export const IN_FLIGHT_SECONDS = 60;
+
 /** Where an owner's new settings go: what is said of the owner itself, and of its organization. */
 export type OwnerManagers = { readonly own: Placement | null; readonly organization: Placement | null };
 
@@ -70,10 +73,10 @@ export type ManagerWrites = {
   renewLease(tenantId: string, id: string, term: LeaseTerm): Promise<boolean>;
   /** Ends a lease that its holder still has; false when the holder lost it. */
   endLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
-  /** Lets a lease run out now: the sweeper sees to the secret next. False when its holder had lost it. */
-  expireLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
-  /** Says that for so many seconds a call that nobody waits for any more may arrive in the manager. */
-  noteInFlight(tenantId: string, id: string, seconds: number): Promise<void>;
+  /** Ends a lease that its holder still has, and has the sweeper see to the secret; false when the holder lost it. */
+  giveUpLease(tenantId: string, id: string, leaseId: string): Promise<boolean>;
+  /** Says that a call that nobody waits for any more may arrive in the manager yet. */
+  noteInFlight(tenantId: string, id: string): Promise<void>;
   /** Says that the manager may hold something else than the database points at. */
   unsettle(tenantId: string, settingId: string): Promise<void>;
   /**

@@ -115,6 +115,8 @@ export async function atVersion(
     const last = await reader.lastVersion(key, row.setting.path as SettingPath);
     if (version > last) throw notFound("There is no such version.");
     const versions = await reader.versions(row.setting);
+    // It was made just now.
+    if (versions.some((each) => each.version === version)) return atVersion(reader, vault, key, row, version);
     const before = versions.findLast((each) => each.version < version);
     const after = versions.find((each) => each.version > version);
     // Numbers before the setting's first are a purged predecessor's, those that a restore left out are nobody's; another

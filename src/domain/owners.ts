@@ -200,13 +200,13 @@ export function createOwners(gate: Gate, vault: Vault, newId: NewId) {
   };
 }
 
-/** It was there when the right was decided, and is gone since. */
 /** By the role: a scope that keeps some projects from the caller keeps the others no less theirs. */
 function isOwner(grant: Grant): boolean {
   const decision = grant.decide("manage", null);
   return decision.verdict === "allow" || decision.reason === "token_scope";
 }
 
+/** It was there when the right was decided, and is gone since. */
 function raise(): never {
   throw notFound();
 }

@@ -193,7 +193,7 @@ export type Transaction = Reader &
     purgeSetting(setting: SettingRecord): Promise<void>;
     /** Up to `limit` soft-deleted settings whose time is over, locked; others' locked rows are passed over. */
     lockDuePurges(now: Date, limit: number): Promise<readonly SettingRecord[]>;
-    /** Touches nothing else of a row that is not a broker's. */
+    /** Touches nothing else of a row that is not a broker's, but for the revision, since it shows. */
     postponePurge(setting: Pick<SettingRecord, "tenant_id" | "id">, until: Date): Promise<void>;
     /** Whether an owner (an organization: it or a project of it) still has settings, soft-deleted ones too. */
     hasSettings(owner: Owner): Promise<boolean>;

@@ -74,7 +74,7 @@ export function createRender(gate: Gate, vault: Vault, store: Pick<Store, "noteA
       const { opened } = await openAll(vault, permit, portion, "fail");
       for (const [index, { setting }] of portion.entries()) {
         const plaintext = opened[index];
-        if (!plaintext) continue;
+        if (!plaintext) throw new Error("an opened row has a value");
         items.push({ setting, value: plaintext.reveal() });
         bytes += plaintext.byteLength;
       }
@@ -134,16 +134,18 @@ const queryOf = (input: Omit<RenderInput, "format" | "prefix">): RowsInput => ({
 
 /** What is opened at once: as many as cannot have more bytes together, however long those are by now that follow. */
 function portionsOf(rows: readonly SettingRow[]): readonly (readonly SettingRow[])[] {
-  const portions: SettingRow[][] = [];
-  let bytes = SEALED_BYTES_MAX;
+  let portion: SettingRow[] = [];
+  const portions = [portion];
+  let bytes = 0;
   for (const row of rows) {
     const most = followsLatest(row.version) ? VALUE_BYTES_MAX : valueBytes(row.version);
-    if (bytes + most > SEALED_BYTES_MAX) {
-      portions.push([]);
-      bytes = 0;
-    }
-    portions.at(-1)?.push(row);
     bytes += most;
+    if (bytes > SEALED_BYTES_MAX) {
+      portion = [];
+      portions.push(portion);
+      bytes = most;
+    }
+    portion.push(row);
   }
   return portions;
 }

@@ -70,7 +70,7 @@ export type Vault = {
   isGenuine(row: SettingRow): boolean;
   /** True when the value of a genuine row may be given out here: an external one only while it is allowed. */
   isAllowed(row: SettingRow): boolean;
-  /** 16 hex digits over a text that nobody makes up who does not know the version's MAC: for entity tags. */
+  /** 16 hex digits over a text, of this version, that nobody makes up without the master key: for entity tags. */
   tagOf(row: SettingRow, text: string): string;
   /** The MACs of each of the two: true, and under which master key. Raises no alert. */
   marks(row: SettingRow): { readonly setting: Mark; readonly version: Mark };

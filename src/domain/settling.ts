@@ -5,7 +5,7 @@ import { endDestruction } from "./destruction.ts";
 import { BrokerError, unavailable } from "./errors.ts";
 import type { Gate } from "./gate.ts";
 import type { ManagedSecret } from "./manager-ports.ts";
-import type { LeaseTerm, SettleOutcome } from "./manager-store-ports.ts";
+import { IN_FLIGHT_SECONDS, type LeaseTerm, type SettleOutcome } from "./manager-store-ports.ts";
 import type { NewId, Transaction } from "./ports.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type VersionRecord, liesAt } from "./setting.ts";
@@ -17,8 +17,6 @@ const USE_MS = 6_000;
 /** Of versions that are being destroyed so many are asked about at once, the oldest first. */
 const CONFIRMED_MAX = 10;
 const BACKOFF_SECONDS_MAX = 3_600;
-/** A call that nobody waits for any more has arrived in the manager by then, or never will. */
-export const IN_FLIGHT_SECONDS = 60;
 
 /** Of one setting; null: whatever is due. */
 type Which = Parameters<Transaction["claimUnsettled"]>[0];
@@ -77,8 +75,9 @@ export function createSettling({ gate, vault, ticks, newId, onBackgroundError }:
       async work({ secret, safeUntil, isGenuine, keep, current, destroying, setting: held }, permit) {
         // Somebody else's word takes nothing out of a manager.
         if (!isGenuine) throw altered();
-        // The whole secret is to go, and its setting is not: who writes it there again could not have the name back at once.
-        if (secret.in_flight && keep.length === 0 && held !== null) return [];
+        // Nothing was ever there, as far as one knows, and something may be: whoever writes the setting there next needs the
+        // name, which a manager that deleted the secret may not give back at once.
+        if (secret.in_flight && keep.length === 0 && destroying.length === 0 && held !== null) return [];
         assertSafe({ safeUntil });
         const gone = destroying.slice(0, CONFIRMED_MAX).map(versionIdOf);
         return clouds.reconcile(permit, secret.manager, secret.address, keep, current, gone);

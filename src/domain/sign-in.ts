@@ -1,6 +1,6 @@
-// Signing in: an API token, a workload's or a person's foreign identity is exchanged for a short-lived access token.
-// Signing is http/'s; it is done before the event says that there was a token. Whatever is wrong with what was presented, the answer
-// is the same, so that nobody learns which account, token or provider exists; with client credentials so is the work.
+// Signing in: an API token, a workload's or a person's foreign identity is exchanged for a short-lived access token, which
+// http/ signs, before the event says that there was one. Whatever is wrong with what was presented, the answer is the
+// same, so that nobody learns which account, token or provider exists; with client credentials so is the work.
 import { type Scope, formatScope, parseScope, scopesWithin } from "./access.ts";
 import { isUuid } from "./address.ts";
 import { type Caller, type Need, Refused, type Who } from "./admission.ts";
@@ -33,6 +33,9 @@ export type ExchangeInput = {
   readonly scope: string | null;
 };
 
+/** How to sign under the key that is current now. @throws BrokerError (as a rejection) `unavailable` when it cannot be had */
+type Signer = () => Promise<SignAccess>;
+
 export function createSignIn(
   gate: Gate,
   verifier: IdentityVerifier,
@@ -51,8 +54,9 @@ export function createSignIn(
   async function clientCredentials(
     context: RequestContext,
     input: { readonly client_id: string; readonly client_secret: string; readonly scope: string | null },
-    sign: SignAccess,
+    signer: Signer,
   ): Promise<AccessToken> {
+    const sign = await signer();
     const hash = tokens.hashToken(input.client_secret);
     // An ill-formed secret is looked up all the same: the work does not tell it from an unknown one.
     const credential = { kind: "api", hash: hash ?? Buffer.alloc(32) } as const;
@@ -89,8 +93,9 @@ export function createSignIn(
     context: RequestContext,
     clientId: string,
     input: ExchangeInput,
-    sign: SignAccess,
+    signer: Signer,
   ): Promise<AccessToken> {
+    const sign = await signer();
     const look = () =>
       isUuid(clientId) ? store.reader.workload(clientId.toLowerCase()) : Promise.resolve(null);
     const before = await look();
@@ -129,11 +134,8 @@ export function createSignIn(
   }
 
   /** A person, by an identity provider of the instance: (issuer, sub), made at the first sign-in without any role. */
-  async function person(
-    context: RequestContext,
-    input: ExchangeInput,
-    sign: SignAccess,
-  ): Promise<AccessToken> {
+  async function person(context: RequestContext, input: ExchangeInput, signer: Signer): Promise<AccessToken> {
+    const sign = await signer();
     const [vouching] = await verifier.verify(instanceIssuers, input.subject_token);
     return gate.signIn(context, null, "invalid_grant", async (tx, now) => {
       if (vouching === undefined) throw new Refused("unknown_identity");
@@ -160,10 +162,10 @@ export function createSignIn(
 
   return {
     clientCredentials,
-    exchangeToken: (context: RequestContext, input: ExchangeInput, sign: SignAccess): Promise<AccessToken> =>
+    exchangeToken: (context: RequestContext, input: ExchangeInput, signer: Signer): Promise<AccessToken> =>
       input.client_id === null
-        ? person(context, input, sign)
-        : workload(context, input.client_id, input, sign),
+        ? person(context, input, signer)
+        : workload(context, input.client_id, input, signer),
   };
 }
 

@@ -58,7 +58,8 @@ export function createVersionContents(vault: Vault) {
     switch (storage) {
       case "envelope": {
         // A key may have to be made in a manager, which a write that will be refused is not to bring about, or wait for.
-        if (vault.sealerInMemory(at.permit, at.key, manager) === null) await at.stage(intend);
+        const isWarm = vault.sealerInMemory(at.permit, at.key, manager) !== null;
+        if (!isWarm && (await at.stage(intend)) === null) return { known, ...nothing };
         const sealer = await vault.sealer(at.permit, at.key, manager);
         return { known, ...nothing, sealerFor: (each) => (each === manager ? sealer : null) };
       }

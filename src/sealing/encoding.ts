@@ -15,6 +15,7 @@ export type Purpose =
   | "coffer version row v1"
   | "coffer version row v2"
   | "coffer managed secret row v1"
+  | "coffer entity tag v1"
   | "coffer signing key v1"
   | "coffer audit event v1"
   | "coffer audit seal v1"

@@ -32,6 +32,8 @@ export type RowMac = {
    * Never throws, whatever the rows hold.
    */
   isGenuine(row: SettingRow): boolean;
+  /** 16 hex digits of a MAC over a version and a text. Another master key makes others. */
+  tagOf(row: SettingRow, text: string): string;
   /** The same of each of the two. A version that does not belong to the setting is false. Never throws. */
   marks(row: SettingRow): { readonly setting: Mark; readonly version: Mark };
 };
@@ -112,6 +114,10 @@ export function createRowMac(ring: Pick<MasterKeyRing, "current" | "all">): RowM
     ofSetting: (record) => ofSetting(record),
     ofVersion: (parent, record) => ofVersion(parent, record),
     ofSecret: (secret, under) => ofSecret(secret, under?.rowMac),
+    tagOf({ setting, version }, text) {
+      const fields = [setting.id, version.version, text];
+      return mac(current(), "coffer entity tag v1", fields).toString("hex", 0, 8);
+    },
     markOfSecret,
     isGenuineSecret: (secret) => markOfSecret(secret) !== "false",
     isGenuine(row) {

@@ -1,7 +1,7 @@
 // The vault: how values rest, and the one place where sealed bytes become a Plaintext. Nothing is opened before the
 // row's MACs are found true, and a value opens only at the place that it was sealed for. What fails says which code
 // and nothing of content; `onAlert` is told, with ids alone, of all that no broker would have left behind.
-import { type KeyObject, createHmac } from "node:crypto";
+import type { KeyObject } from "node:crypto";
 import type { Owner } from "../domain/address.ts";
 import { BrokerError } from "../domain/errors.ts";
 import { Plaintext } from "../domain/plaintext.ts";
@@ -230,7 +230,7 @@ export function createVault(deps: VaultDeps): Vault {
 
     isAllowed,
 
-    tagOf: ({ version }, text) => createHmac("sha256", version.mac).update(text).digest("hex").slice(0, 16),
+    tagOf: (row, text) => rowMac.tagOf(row, text),
 
     marks: (row) => rowMac.marks(row),
 

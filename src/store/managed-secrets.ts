@@ -1,6 +1,11 @@
 // Secrets of ours in clouds' managers, as rows: who writes to one, and which the manager and the database may differ
 // about. A lease is taken only where nobody has one; whoever takes over one that ran out leaves a mark for the sweeper.
-import type { ManagerReads, ManagerWrites, SettingPlace } from "../domain/manager-store-ports.ts";
+import {
+  IN_FLIGHT_SECONDS,
+  type ManagerReads,
+  type ManagerWrites,
+  type SettingPlace,
+} from "../domain/manager-store-ports.ts";
 import { liesAt } from "../domain/setting.ts";
 import type { Db, Statement } from "./db.ts";
 import type { ManagedSecretModel } from "./generated/models.ts";
@@ -16,10 +21,13 @@ const isLeasedStatement: Statement = {
 };
 /** By the database's clock alone: replicas' own may differ by more than a lease is long. */
 const until = (seconds: string): string => `clock_timestamp() + make_interval(secs => ${seconds}::float8)`;
+const inFlight = until(`${IN_FLIGHT_SECONDS}`);
+// Who let a lease run out may have a call under way: its process was killed, or stood still.
 const leaseStatement: Statement = {
   name: "lease_secret",
   text: `UPDATE managed_secrets SET lease_id = $3::uuid, lease_until = ${until("$4")},
-      unsettled_at = CASE WHEN lease_until IS NULL THEN unsettled_at ELSE coalesce(unsettled_at, clock_timestamp()) END
+      unsettled_at = CASE WHEN lease_until IS NULL THEN unsettled_at ELSE coalesce(unsettled_at, clock_timestamp()) END,
+      in_flight_until = CASE WHEN lease_until IS NULL THEN in_flight_until ELSE ${inFlight} END
     WHERE tenant_id = $1::uuid AND id = $2::uuid AND (lease_until IS NULL OR lease_until <= clock_timestamp())
     RETURNING id`,
 };
@@ -28,14 +36,15 @@ const renewStatement: Statement = {
   text: `UPDATE managed_secrets SET lease_until = ${until("$4")}
     WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id = $3::uuid RETURNING id`,
 };
-const expireStatement: Statement = {
-  name: "expire_lease",
-  text: `UPDATE managed_secrets SET lease_until = clock_timestamp(), next_try_at = NULL
+const giveUpStatement: Statement = {
+  name: "give_up_lease",
+  text: `UPDATE managed_secrets SET lease_id = NULL, lease_until = NULL, next_try_at = NULL,
+      unsettled_at = coalesce(unsettled_at, clock_timestamp())
     WHERE tenant_id = $1::uuid AND id = $2::uuid AND lease_id = $3::uuid RETURNING id`,
 };
 const inFlightStatement: Statement = {
   name: "secret_in_flight",
-  text: `UPDATE managed_secrets SET in_flight_until = ${until("$3")} WHERE tenant_id = $1::uuid AND id = $2::uuid`,
+  text: `UPDATE managed_secrets SET in_flight_until = ${inFlight} WHERE tenant_id = $1::uuid AND id = $2::uuid`,
 };
 // A millisecond on, whatever the clock says: who settles sees that the mark is not the one that was there.
 const unsettle = (which: string): string => `UPDATE managed_secrets SET next_try_at = NULL, attempts = 0,
@@ -52,9 +61,10 @@ export const unsettledSecrets = `managed_secrets
       AND (lease_until IS NULL OR lease_until <= clock_timestamp())
       AND (next_try_at IS NULL OR next_try_at <= clock_timestamp())`;
 const claim = (which: string): string => `WITH due AS (
-    SELECT tenant_id, id FROM ${unsettledSecrets}${which}
+    SELECT tenant_id, id, purpose = 'setting' AND lease_until IS NOT NULL AS ran_out FROM ${unsettledSecrets}${which}
     ORDER BY coalesce(next_try_at, unsettled_at, lease_until) LIMIT 1 FOR UPDATE SKIP LOCKED)
-  UPDATE managed_secrets m SET lease_id = $1::uuid, lease_until = ${until("$2")}
+  UPDATE managed_secrets m SET lease_id = $1::uuid, lease_until = ${until("$2")},
+    in_flight_until = CASE WHEN due.ran_out THEN ${inFlight} ELSE m.in_flight_until END
   FROM due WHERE m.tenant_id = due.tenant_id AND m.id = due.id
   RETURNING m.*, coalesce(m.in_flight_until > clock_timestamp(), FALSE) AS in_flight`;
 const claimStatements = {
@@ -136,7 +146,7 @@ type SecretWrites = Pick<
   | "leaseSecret"
   | "renewLease"
   | "endLease"
-  | "expireLease"
+  | "giveUpLease"
   | "noteInFlight"
   | "unsettle"
   | "claimUnsettled"
@@ -183,12 +193,12 @@ export function managedSecretWrites(db: Db): SecretWrites {
       );
     },
 
-    async expireLease(tenant_id, id, lease_id) {
-      return (await db.query(expireStatement, [tenant_id, id, lease_id])).length === 1;
+    async giveUpLease(tenant_id, id, lease_id) {
+      return (await db.query(giveUpStatement, [tenant_id, id, lease_id])).length === 1;
     },
 
-    async noteInFlight(tenant_id, id, seconds) {
-      await db.query(inFlightStatement, [tenant_id, id, seconds]);
+    async noteInFlight(tenant_id, id) {
+      await db.query(inFlightStatement, [tenant_id, id]);
     },
 
     unsettle: (tenant_id, setting_id) => unsettleSecrets(db, { tenant_id, setting_id }),

@@ -163,7 +163,10 @@ export function settingWrites(db: Db): SettingWrites {
     },
 
     async postponePurge({ tenant_id, id }, purge_at) {
-      await prisma.setting.updateMany({ where: { tenant_id, id }, data: { purge_at } });
+      await prisma.setting.updateMany({
+        where: { tenant_id, id },
+        data: { purge_at, revision: { increment: 1 } },
+      });
     },
 
     /** Keeps writers out from here on, so that the answer holds to the end. */

@@ -26,6 +26,8 @@ export type Fault = {
   /** More members of the error's body. */
   readonly body?: Readonly<Record<string, unknown>>;
   readonly milliseconds?: number;
+  /** A delay that lasts until this resolves. */
+  readonly until?: Promise<unknown>;
   /** How many of the calls that it is for it lets pass first, whatever else strikes them. */
   readonly skip?: number;
   /** How often it strikes; once, unless said otherwise. */

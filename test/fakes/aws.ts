@@ -148,7 +148,7 @@ async function before(fault: Fault, response: ServerResponse): Promise<boolean> 
   const { kind, body = {}, message = "A fault on demand." } = fault;
   switch (kind) {
     case "delay":
-      await new Promise((settle) => setTimeout(settle, fault.milliseconds ?? 50));
+      await (fault.until ?? new Promise((settle) => setTimeout(settle, fault.milliseconds ?? 50)));
       return false;
     case "cut_off":
       return false;

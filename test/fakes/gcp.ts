@@ -130,7 +130,7 @@ export async function startFakeGcp({ pageMax = 25_000 }: FakeGcpOptions = {}): P
       case "html":
         return { kind: "page", status: fault.status ?? 502 };
       case "delay":
-        await sleep(fault.milliseconds ?? 50);
+        await (fault.until ?? sleep(fault.milliseconds ?? 50));
         return apply(call);
       case "reset":
         return { kind: "connection_torn" };

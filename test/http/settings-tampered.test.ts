@@ -1,7 +1,15 @@
 // Whoever can write to the database, and has no key, moves and edits rows: a read says 502 and which paths, says
 // nothing of content, and nothing is silently missing; what was not touched stays readable with on_error=withhold.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { S3, type TestBroker, type World, furnish, made, startBroker } from "../harness/broker.ts";
+import {
+  S3,
+  type TestBroker,
+  type World,
+  furnish,
+  made,
+  settingsUrl,
+  startBroker,
+} from "../harness/broker.ts";
 import { type SettingsApi, attack, eventsOf, inSeconds, settingsOf } from "./settings-kit.ts";
 
 let broker: TestBroker;
@@ -42,6 +50,10 @@ async function expectFound(path = victim) {
   const strict = await writer.value(path);
   expect([strict.status, strict.body.code, strict.body.paths]).toEqual([502, "manager_failed", [path]]);
   expect(strict.headers.get("etag")).toBeNull();
+  const rendered = await world.writer.api.get(
+    settingsUrl(world.project, path, { format: "json" }, "/settings/render"),
+  );
+  expect([rendered.status, rendered.body.paths]).toEqual([502, [path]]);
   const some = await writer.open(base, { on_error: "withhold" });
   expect(some.status).toBe(200);
   const rows = Object.fromEntries(some.body.settings.map((each: { path: string }) => [each.path, each]));

@@ -75,10 +75,10 @@ export function signInRoutes(app: App, broker: Broker, deps: SignInDeps): void {
       const context = contextOf(request);
       const scope = form.scope ?? null;
       const isExchange = form.grant_type === S.TOKEN_EXCHANGE;
-      const sign = await accessTokens.signer();
+      const signer = () => accessTokens.signer();
       const { claims, text } = isExchange
-        ? await broker.exchangeToken(context, { ...exchangeOf(form, authorization), scope }, sign)
-        : await broker.clientCredentials(context, { ...clientOf(form, authorization), scope }, sign);
+        ? await broker.exchangeToken(context, { ...exchangeOf(form, authorization), scope }, signer)
+        : await broker.clientCredentials(context, { ...clientOf(form, authorization), scope }, signer);
       const { issued_at, expires_at, scopes } = claims;
       reply.header("pragma", "no-cache");
       return {
