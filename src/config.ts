@@ -135,7 +135,7 @@ const KNOWN = new Set<string>([
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Names of the clients (src/client/), which do not belong in a broker's environment. */
-const CLIENTS = /^COFFER_(URL|TOKEN|TOKEN_FILE|CLIENT_ID|SUBJECT_TOKEN_FILE)$/;
+const CLIENTS = /^COFFER_(URL|TOKEN|TOKEN_FILE|CLIENT_ID|SUBJECT_TOKEN_FILE|OWNER)$/;
 /** What Kubernetes sets in each container for a Service that is named coffer. */
 const SERVICE_LINK = /^COFFER_(SERVICE_|PORT_\d)/;
 
@@ -279,11 +279,11 @@ function masterKeyOf(
   return { from: "home" };
 }
 
-const PUBLIC_URL_FORM = "COFFER_PUBLIC_URL is an http(s) address, and names no user.";
+const PUBLIC_URL_FORM = "COFFER_PUBLIC_URL is an http(s) address, without a user, a query or a fragment.";
 function isHttpUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;
-  const { protocol, username, password } = new URL(text);
-  return /^https?:$/.test(protocol) && username === "" && password === "";
+  const { protocol, username, password, search, hash } = new URL(text);
+  return /^https?:$/.test(protocol) && `${username}${password}${search}${hash}` === "";
 }
 
 /** What would have Google's client library print payloads goes from the environment, before it is loaded. */

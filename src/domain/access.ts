@@ -34,22 +34,25 @@ export type Scope = { readonly action: OwnerAction; readonly owner: Owner; reado
 const SCOPE = /^([a-z]+):([a-z]+)\/([0-9a-fA-F-]{36})(?:\/(.+))?$/;
 const SCOPE_PATH = /^[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}(\/[A-Za-z0-9_][A-Za-z0-9._@-]{0,63})*$/;
 
+export const SCOPE_FORM = "A scope is <action>:<owner_type>/<owner_id>[/<path>].";
+
 /**
  * Parses `<action>:<owner_type>/<owner_id>[/<path>]`.
  * @throws BrokerError `invalid_value` when it is no scope; the text is not repeated.
  */
 export function parseScope(text: string): Scope {
+  const scope = scopeOf(text);
+  if (scope === null) throw badInput("invalid_value", "body", "/scopes", SCOPE_FORM);
+  return scope;
+}
+
+/** Null where it is no scope. */
+export function scopeOf(text: string): Scope | null {
   const [, action, ownerType, ownerId = "", path = null] = SCOPE.exec(text) ?? [];
   const knownAction = OWNER_ACTIONS.find((each) => each === action);
   const knownType = OWNER_TYPES.find((each) => each === ownerType);
   const goodPath = path === null || (path.length <= 512 && SCOPE_PATH.test(path));
-  if (knownAction === undefined || knownType === undefined || !isUuid(ownerId) || !goodPath)
-    throw badInput(
-      "invalid_value",
-      "body",
-      "/scopes",
-      "A scope is <action>:<owner_type>/<owner_id>[/<path>].",
-    );
+  if (knownAction === undefined || knownType === undefined || !isUuid(ownerId) || !goodPath) return null;
   return { action: knownAction, owner: { owner_type: knownType, owner_id: ownerId.toLowerCase() }, path };
 }
 

@@ -35,9 +35,13 @@ export function isUuid(text: string): boolean {
   return UUID.test(text);
 }
 
+/** Where a path stood in the request, for whoever is told that it is none. */
+type Place = readonly [at: "query" | "body", pointer: string];
+const IN_QUERY: Place = ["query", "/path"];
+
 /** Checks the grammar alone; the error says which rule, never the text. */
-function segmentsOf(text: string, at: "query" | "body"): string[] {
-  const bad = (detail: string): BrokerError => badInput("invalid_request", at, "/path", detail);
+function segmentsOf(text: string, [at, pointer]: Place): string[] {
+  const bad = (detail: string): BrokerError => badInput("invalid_request", at, pointer, detail);
   if (text.length > PATH_LENGTH_MAX) throw bad(`A path has at most ${PATH_LENGTH_MAX} characters.`);
   const segments = text.split("/");
   for (const segment of segments) {
@@ -52,28 +56,22 @@ function segmentsOf(text: string, at: "query" | "body"): string[] {
   return segments;
 }
 
-function unknownPrefix(): BrokerError {
+function unknownPrefix([at, pointer] = IN_QUERY): BrokerError {
   const known = [...TYPE_BY_PREFIX.keys()].join(", ");
-  return badInput(
-    "invalid_value",
-    "query",
-    "/path",
-    `The path's prefix is not known. Known prefixes: ${known}.`,
-  );
+  return badInput("invalid_value", at, pointer, `The path's prefix is not known. Known prefixes: ${known}.`);
 }
 
 /**
  * The full path of one setting.
  * @throws BrokerError `invalid_request` for bad grammar, `invalid_value` for an unknown prefix or a missing name.
  */
-export function parseSettingPath(text: string): SettingPath {
-  const segments = segmentsOf(text, "query");
-  assertKnownPrefix(segments);
+export function parseSettingPath(text: string, place = IN_QUERY): SettingPath {
+  const segments = segmentsOf(text, place);
+  assertKnownPrefix(segments, place);
   if (segments.length < 3)
     throw badInput(
       "invalid_value",
-      "query",
-      "/path",
+      ...place,
       "A full path is <category>/<Type>/<name>; the name is missing.",
     );
   return text as SettingPath;
@@ -87,12 +85,12 @@ export function isSettingPath(text: string): text is SettingPath {
   }
 }
 
-function assertKnownPrefix(segments: readonly string[]): void {
+function assertKnownPrefix(segments: readonly string[], place: Place): void {
   const head = segments.slice(0, 2).join("/");
   const known = [...TYPE_BY_PREFIX.keys()].some((prefix) =>
     segments.length >= 2 ? prefix === head : prefix.startsWith(`${head}/`),
   );
-  if (!known) throw unknownPrefix();
+  if (!known) throw unknownPrefix(place);
 }
 
 /** What a read's `path` parameter selects, before the database has a say. */
@@ -119,8 +117,8 @@ export function parsePathQuery(
   if (trailing && match === "exact")
     throw badInput("invalid_request", "query", "/path", "A path with a trailing slash means match=under.");
   const bare = trailing ? text.slice(0, -1) : text;
-  const segments = segmentsOf(bare, "query");
-  assertKnownPrefix(segments);
+  const segments = segmentsOf(bare, IN_QUERY);
+  assertKnownPrefix(segments, IN_QUERY);
   // An exact path that is too short to be a setting's is looked for all the same: nothing stands there, and whether
   // that may be told is for the gate to say.
   if (match === "exact" || (segments.length >= 3 && !trailing && match !== "under"))

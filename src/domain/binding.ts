@@ -1,6 +1,6 @@
 // Bindings: which claims of a foreign identity stand for which service account. Pure, and strict on purpose: every
 // claim must match, `sub` must be among them, and text is literal unless the binding says glob.
-import { parseScope } from "./access.ts";
+import { SCOPE_FORM, scopeOf } from "./access.ts";
 import { isUuid } from "./address.ts";
 import { type BrokerError, badInput } from "./errors.ts";
 
@@ -114,7 +114,8 @@ export function assertBinding(binding: Binding, index: number): void {
   if (binding.match === "glob" && textsOf(sub).some((each) => /^[*:/]*$/.test(each)))
     throw bad("A binding's sub says more than *.");
   if (!isUuid(binding.service_account_id)) throw bad("service_account_id is a UUID.");
-  for (const scope of binding.scopes ?? []) parseScope(scope);
+  if (binding.scopes?.some((text) => scopeOf(text) === null) === true)
+    throw badInput("invalid_value", "body", `${at}/scopes`, SCOPE_FORM);
 }
 
 /** Half a surrogate pair is no character: no star and no claim could be told from a part of one. */

@@ -161,7 +161,7 @@ export type LifecycleWrites = {
   updateWebhook(row: WebhookRecord): Promise<void>;
   removeWebhook(row: WebhookRecord): Promise<void>;
   /** Has a delivery tried again from the beginning, with the same id; false when there is none that has ended. */
-  replayDelivery(webhook: WebhookRecord, id: string, now: Date): Promise<boolean>;
+  replayDelivery(webhook: WebhookRecord, id: string, now: Date): Promise<"replayed" | "pending" | "absent">;
   insertRotation(row: RotationRecord): Promise<void>;
   updateRotation(row: RotationRecord): Promise<void>;
   rotation(tenantId: string, id: string): Promise<RotationRecord | null>;

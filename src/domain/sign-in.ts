@@ -1,7 +1,7 @@
 // Signing in: an API token, a workload's or a person's foreign identity is exchanged for a short-lived access token, which
 // http/ signs, before the event says that there was one. Whatever is wrong with what was presented, the answer is the
 // same, so that nobody learns which account, token or provider exists; with client credentials so is the work.
-import { type Scope, formatScope, parseScope, scopesWithin } from "./access.ts";
+import { type Scope, formatScope, parseScope, scopeOf, scopesWithin } from "./access.ts";
 import { isUuid } from "./address.ts";
 import { type Caller, type Need, Refused, type Who } from "./admission.ts";
 import type { RequestContext } from "./audit.ts";
@@ -225,11 +225,9 @@ function narrowed(
   const bad = (): BrokerError =>
     new BrokerError("invalid_scope", "The scope is malformed, or wider than what may be had.");
   const parsed = wanted.map((text) => {
-    try {
-      return parseScope(text);
-    } catch {
-      throw bad();
-    }
+    const scope = scopeOf(text);
+    if (scope === null) throw bad();
+    return scope;
   });
   if (ceilings.some((ceiling) => !scopesWithin(parsed, ceiling))) throw bad();
   return parsed.map(formatScope);

@@ -27,7 +27,7 @@ export function createTransfer(gate: Gate, vault: Vault, { put, softDelete }: Us
   /** The value and metadata at the source; with `leaving`, of somebody who may take it away from there. */
   async function taken(read: Read, caller: Caller, input: TransferInput, leaving: boolean) {
     const path = parseSettingPath(input.path);
-    const target = parseSettingPath(input.to.path);
+    const target = parseSettingPath(input.to.path, ["body", "/to/path"]);
     if (typeOfPath(path) !== typeOfPath(target))
       throw badInput("invalid_value", "body", "/to/path", "The target's path is of another type.");
     const { owner_type, owner_id } = input.to.owner;

@@ -156,8 +156,9 @@ export function createWebhooks(
         lock: nothing,
         apply: async (tx, grant) => {
           const webhook = await webhookAt(tx, grant, id);
-          if (!(await tx.replayDelivery(webhook, deliveryId, grant.at)))
-            throw conflict("There is no such delivery that has ended.");
+          const outcome = await tx.replayDelivery(webhook, deliveryId, grant.at);
+          if (outcome === "absent") throw notFound("There is no such delivery.");
+          if (outcome === "pending") throw conflict("The delivery has not ended: it is sent anyway.");
           const details = { change: "delivery_replayed", delivery_id: deliveryId };
           return { result: undefined, details };
         },

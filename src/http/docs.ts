@@ -159,6 +159,7 @@ function typeOf(schema: unknown): string {
     items,
     oneOf,
     anyOf,
+    allOf,
     additionalProperties,
     nullable,
     format,
@@ -168,7 +169,8 @@ function typeOf(schema: unknown): string {
     const name = escape(reference.slice(reference.lastIndexOf("/") + 1));
     return `<a href="#schema-${name}">${name}</a>`;
   }
-  const alternatives = [...list(oneOf), ...list(anyOf)];
+  // All of one: what may be null is written so.
+  const alternatives = [...list(oneOf), ...list(anyOf), ...list(allOf)];
   if (alternatives.length > 0) return alternatives.map(typeOf).join(" or ") + orNull;
   if (Array.isArray(words)) return words.map((word) => `<code>${escape(word)}</code>`).join(" ") + orNull;
   if (type === "array") return `list of ${typeOf(items)}${orNull}`;

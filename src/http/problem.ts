@@ -66,7 +66,7 @@ export const PROBLEMS: Readonly<Record<ErrorCode, Kind>> = {
   unsupported_grant_type: {
     status: 400,
     title: "Unsupported grant type",
-    when: "OAuth: a grant_type or subject_token_type that is not taken here.",
+    when: "OAuth: a grant_type that is not taken here.",
   },
   expired: { status: 410, title: "Expired", when: "The setting's expires_at has passed." },
   destroyed: { status: 410, title: "Destroyed", when: "The version's value is destroyed, for ever." },
@@ -183,6 +183,12 @@ const text = (description: string) => ({ type: "string", description });
 
 function headersOf(status: number) {
   const wait = { "Retry-After": { type: "integer", description: "Seconds to wait.", example: 1 } };
+  const count = (description: string) => ({ type: "integer", description });
+  const allowance = {
+    "RateLimit-Limit": count("What may be asked in a second, or a minute."),
+    "RateLimit-Remaining": count("What is left of it."),
+    "RateLimit-Reset": count("Seconds until all of it is there again."),
+  };
   if (status === 401 || status === 403)
     return { "WWW-Authenticate": text("`Bearer`, with an `error` where one applies (RFC 6750).") };
   if (status === 415)
@@ -191,7 +197,8 @@ function headersOf(status: number) {
       "Accept-Patch": text("The media types of a PATCH, where the body had another."),
     };
   if (status === 405) return { Allow: text("The methods that there are.") };
-  if (status === 429 || status === 503) return wait;
+  if (status === 503) return wait;
+  if (status === 429) return { ...wait, ...allowance };
   return {};
 }
 

@@ -76,7 +76,9 @@ export function webhookWrites({
       const fresh = { state: "pending", attempts: 0, next_attempt_at: now, ended_at: null };
       const where = { tenant_id, id, webhook_id, state: { not: "pending" } };
       const { count } = await prisma.webhookDelivery.updateMany({ where, data: fresh });
-      return count === 1;
+      if (count === 1) return "replayed";
+      const found = await prisma.webhookDelivery.findFirst({ where: { tenant_id, id, webhook_id } });
+      return found === null ? "absent" : "pending";
     },
   };
 }

@@ -241,6 +241,8 @@ describe("copy and move", () => {
     await made(settingsOf(world.owner.api, world.project).put(path, "guarded"));
     const copy = { body: { to: to(path) } };
     expect((await world.reader.api.post(at(path, "copy"), copy)).status).toBe(403);
+    const nowhere = await world.owner.api.post(at(path, "copy"), { body: { to: to("secret//x") } });
+    expect(nowhere.body).toMatchObject({ status: 400, errors: [{ in: "body", pointer: "/to/path" }] });
     expect((await world.writer.api.post(at(path, "copy"), copy)).status).toBe(403);
     const { owner } = world;
     const readOnly = await scoped(

@@ -38,6 +38,11 @@ const pathsHeard = ({ heard }: EventListener) =>
   changes(heard).map(({ data }) => (data["data"] as { path: string }).path);
 
 describe("what is heard", () => {
+  test("nothing under a prefix that there is not: 422", async () => {
+    const { status, body } = await world.reader.api.get(eventsUrl(world.project, { path: "nope/X" }));
+    expect([status, body.code]).toEqual([422, "invalid_value"]);
+  });
+
   test("changes as they happen, in order, without a value; the opening is on record", async () => {
     const listener = await hear(world.reader.api);
     expect(listener.headers["content-type"]).toBe("text/event-stream; charset=utf-8");

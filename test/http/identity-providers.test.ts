@@ -135,13 +135,14 @@ describe("an identity provider", () => {
     "a field that is not known": [400, () => provider({ secret: "x" })],
     "no audience": [400, () => provider({ audience: undefined })],
   };
-  test.each(Object.entries(bad))("with %s is refused, and not quoted", async (_name, [status, body]) => {
+  test.each(Object.entries(bad))("with %s is refused, and not quoted", async (name, [status, body]) => {
     const answer = await create(body());
     expect([answer.status, answer.body.code]).toEqual([
       status,
       status === 400 ? "invalid_request" : "invalid_value",
     ]);
     expect(answer.text).not.toMatch(/c2VjcmV0|metadata|passwd/);
+    if (name.includes("scope")) expect(answer.body.errors[0].pointer).toBe("/bindings/0/scopes");
     expect((await world.owner.api.get(url)).body.identity_providers).toEqual([]);
   });
 

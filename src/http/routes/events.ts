@@ -41,7 +41,7 @@ export function eventsRoutes(app: App, broker: Broker): void {
         headers: EventsHeaders,
         response: {
           200: stream("The events.", "id: 42\nevent: setting.version_added\ndata: {}\n\n"),
-          ...problems(),
+          ...problems(422),
         },
       },
     },

@@ -81,6 +81,7 @@ export function webhooksRoutes(app: App, broker: Broker): void {
         operationId: "patchWebhook",
         tags,
         summary: "Change a webhook",
+        consumes: ["application/json", "application/merge-patch+json"],
         params: S.WebhookParams,
         querystring: S.WebhookQuery,
         body: S.PatchWebhookBody,

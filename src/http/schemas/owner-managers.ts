@@ -42,8 +42,9 @@ export const OwnerManager = component(
     {
       storage: OpenOneOf(STORAGE_NAMES, { description: "Where the values of new settings rest." }),
       manager: OpenOneOf(MANAGER_NAMES, { description: "Who guards them." }),
-      inherited_from: Nullable(OpenOneOf(["organization", "instance"]), {
-        description: "Who says so; null: the owner itself.",
+      // No enum: one beside null would have to name it, which makes unreadable members in some clients.
+      inherited_from: Nullable(Type.String(), {
+        description: "Who says so, `organization` or `instance`; null: the owner itself.",
       }),
       migration: Migration,
     },

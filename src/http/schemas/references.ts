@@ -35,6 +35,7 @@ const ITEM_CODES: readonly ErrorCode[] = [
   "forbidden",
   "not_found",
   "expired",
+  "conflict",
   "destroyed",
   "invalid_value",
   "manager_failed",
