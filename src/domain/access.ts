@@ -161,6 +161,18 @@ function deny(reason: DenialReason, visible: boolean): Decision {
 /** `whole`: the action on exactly this place. `some`: on at least something at or under it (listing). */
 export type Breadth = "whole" | "some";
 
+/** Whether each of the principal's ceilings lets them, whatever their roles. */
+export function isWithinCeilings(
+  { ceilings }: Pick<PrincipalFacts, "ceilings">,
+  action: OwnerAction,
+  owner: Owner,
+  path: string | null,
+  breadth: Breadth = "whole",
+): boolean {
+  const test = breadth === "some" ? scopeTouches : scopeCovers;
+  return ceilings.every((ceiling) => ceiling.some((scope) => test(scope, action, owner, path)));
+}
+
 /**
  * Decides one action at one place. `path` null means the owner as a whole.
  * The table is roles × actions; each ceiling must then cover the place as well.
@@ -176,11 +188,7 @@ export function decide(
   const role = effectiveRole(principal, standing);
   if (role === null) return deny("insufficient_role", false);
   const isRoles = ACTIONS_BY_ROLE[role].includes(action);
-  const test = breadth === "some" ? scopeTouches : scopeCovers;
-  const isWithin = principal.ceilings.every((ceiling) =>
-    ceiling.some((scope) => test(scope, action, standing.owner, path)),
-  );
-  if (isRoles && isWithin) return ALLOW;
+  if (isRoles && isWithinCeilings(principal, action, standing.owner, path, breadth)) return ALLOW;
   // Every role may list, so whether the caller may know of the owner is up to the ceilings alone.
   return deny(isRoles ? "token_scope" : "insufficient_role", mayGlimpse(principal, standing.owner));
 }

@@ -13,6 +13,7 @@ import { type Caller, type Grant, type Need, forbidden } from "./admission.ts";
 import { type CometTarget, isComet, parseComet, targetOf } from "./comet.ts";
 import { BrokerError } from "./errors.ts";
 import type { Gate, Read } from "./gate.ts";
+import { placesFor } from "./noted-places.ts";
 import type { Found, Undisclosed, Withholding } from "./steps.ts";
 import { assertOpenable, subjectOf } from "./opening.ts";
 import type { SettingValue } from "./plaintext.ts";
@@ -158,9 +159,7 @@ export function createResolve(gate: Gate, vault: Vault, store: Pick<Store, "note
    * first that gives its value, among those where the caller's roles let them. False where none is found to.
    */
   async function resolveNote(job: Job, note: CometTarget, all: readonly NotedItem[]): Promise<boolean> {
-    const places = await gate.locate(job.caller, (reader, caller) =>
-      reader.placesHolding(caller.id, note.manager, note.secret),
-    );
+    const places = await gate.locate(job.caller, (reader, caller) => placesFor(reader, caller, note));
     let failure: Outcome | null = null;
     for (const { key, path } of places) {
       const owner = { owner_type: key.owner_type, owner_id: key.owner_id };

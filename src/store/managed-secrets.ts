@@ -11,8 +11,8 @@ import type { Db, Statement } from "./db.ts";
 import type { ManagedSecretModel } from "./generated/models.ts";
 import { toManagedSecret, toSettingRecord, toVersionRecord } from "./rows.ts";
 
-/** A note of a secret may fit several settings; more than this are not looked through. */
-const placesMax = 20;
+/** A note of a secret may fit many settings; more than this are not found. */
+const placesMax = 1_000;
 
 const isLeasedStatement: Statement = {
   name: "is_secret_leased",

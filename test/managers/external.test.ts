@@ -9,7 +9,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { plainClient } from "../fakes/gcp.ts";
 import { type TestBroker, type World, furnish, settingsUrl, startBroker } from "../harness/broker.ts";
-import { type SettingsApi, settingsOf } from "../http/settings-kit.ts";
+import { type SettingsApi, scoped, settingsOf } from "../http/settings-kit.ts";
 import { CLOUDS, type Cloud } from "./clouds.ts";
 
 /** Somebody else's secret, as its owner sees it. */
@@ -221,6 +221,14 @@ describe.each(["aws", "gcp"] as const)("external secrets in %s", (name) => {
     const url = settingsUrl(world.project, "secret/Custom/many/", { format: "json" }, "/settings/render");
     const { status, body } = await broker.as(world.writer.api.token).get(url);
     expect([status, Object.keys(body).length]).toEqual([200, paths.length]);
+    // The last of all that the note fits is the one that this token is for.
+    const at = settingsUrl(world.project, "secret/Custom/many/e9", { format: "comet" }, "/settings/render");
+    const refs = [(await broker.as(world.writer.api.token).get(at)).text];
+    const scopes = `decrypt:project/${world.project.id}/secret/Custom/many/e9`;
+    const narrow = broker.as((await scoped(first, world.writer.api, scopes)).token);
+    expect((await narrow.post("/settings/resolve", { body: { refs } })).body.results).toMatchObject([
+      { status: 200 },
+    ]);
   });
 
   test("malformed pointers are 422 or 400 and say what is wanted", async () => {
