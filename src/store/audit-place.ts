@@ -29,6 +29,12 @@ const lockTailStatement: Statement = {
   text: `SELECT position FROM audit_tail, pg_advisory_xact_lock(${TAIL_LOCK}) WHERE id = 1 FOR UPDATE OF audit_tail`,
 };
 
+/** The last position that was given; no other is until the transaction ends. */
+export async function lockTail(db: Pick<Db, "query">): Promise<bigint> {
+  const [row] = await db.query<{ position: string }>(lockTailStatement, []);
+  return BigInt(row?.position ?? 0);
+}
+
 const soonStatement: Statement = {
   name: "lock_audit_tail_soon",
   text: "SELECT set_config('lock_timeout', '500ms', TRUE)",

@@ -37,18 +37,20 @@ export function auditRead(
 
   return async (query) => {
     if (query.order === "desc") {
-      const rows = await selectInTurn(db, query, Prisma.sql`${afterId(query)}`, Prisma.sql`id DESC`);
+      const rows = await selectInTurn(db, query, afterId(query), Prisma.sql`id DESC`, Prisma.sql`id DESC`);
       const events = rows.slice(0, query.limit).map(toEvent);
       const isMore = (rows[0]?.found ?? 0) > events.length;
       return { events, next: isMore ? (events.at(-1)?.id ?? null) : null };
     }
-    const after = positionOf(query.after);
+    const after = turnOf(query.after);
     const place = () =>
       within((tx) => placeSome(tx, sealed, tenantsOf(query.place), now()), tenantOf(query.place));
     for (let round = 0; round < roundsMax; round++) if ((await place()) < placedMax) break;
-    const rows = await selectInTurn(db, query, Prisma.sql`position > ${after}::bigint`, Prisma.sql`position`);
+    const inLog = Prisma.sql`turn, nth, position`;
+    const rows = await selectInTurn(db, query, afterTurn(after), Prisma.sql`position`, inLog);
     const page = rows.slice(0, query.limit);
-    return { events: page.map(toEvent), next: String(page.at(-1)?.position ?? after) };
+    const last = page.at(-1);
+    return { events: page.map(toEvent), next: last === undefined ? (query.after ?? "0") : cursorOf(last) };
   };
 }
 
@@ -59,11 +61,26 @@ function afterId({ after }: AuditQuery): Prisma.Sql {
   return Prisma.sql`id < ${after}::uuid`;
 }
 
-function positionOf(after: string | null): bigint {
-  if (after === null) return 0n;
-  if (!/^\d{1,19}$/.test(after) || BigInt(after) > positionMax) throw badCursor();
-  return BigInt(after);
+/**
+ * Where a collector is: past an event of the position `turn`, and of an owner that is no more (the nth to go, when `turn`
+ * was the last position) past its event of the position `late`.
+ */
+type Turn = { readonly turn: bigint; readonly nth: number; readonly late: bigint };
+
+/** @throws BrokerError `invalid_request` */
+function turnOf(after: string | null): Turn {
+  const [, turn, nth = "0", late = "0"] = /^(\d{1,19})(?:~(\d{1,9})~(\d{1,19}))?$/.exec(after ?? "0") ?? [];
+  if (turn === undefined || [turn, late].some((each) => BigInt(each) > positionMax)) throw badCursor();
+  return { turn: BigInt(turn), nth: Number(nth), late: BigInt(late) };
 }
+
+const cursorOf = ({ turn, nth, position }: Row): string =>
+  nth === 0 ? `${position}` : `${turn}~${nth}~${position}`;
+
+/** What of a tenant's events is still to come. */
+const afterTurn = ({ turn, nth, late }: Turn): Prisma.Sql => Prisma.sql`position > CASE
+    WHEN t.joined < ${turn}::bigint OR t.joined = ${turn}::bigint AND t.nth < ${nth}::int THEN ${turn}::bigint
+    WHEN t.joined = ${turn}::bigint AND t.nth = ${nth}::int THEN greatest(${late}::bigint, 0) ELSE 0 END`;
 
 function badCursor() {
   return badInput("invalid_request", "query", "/cursor", "This is no cursor of this list.");
@@ -79,27 +96,43 @@ export const withinBytes = (
 export const tenantOf = (place: AuditQuery["place"]): string =>
   place === "instance" ? INSTANCE_TENANT : place.tenant_id;
 
-/** Whose log it is. The instance's has what has no owner, and the logs of owners that are no more. */
+/** Whose log it is. The instance's has what has no owner, and the logs of owners that are no more, from when they went. */
 function tenantsOf(place: OwnerKey | "instance"): Prisma.Sql {
-  if (place !== "instance") return Prisma.sql`SELECT ${place.tenant_id}::uuid AS tenant_id`;
-  return Prisma.sql`SELECT ${INSTANCE_TENANT}::uuid AS tenant_id UNION SELECT tenant_id FROM removed_tenants`;
+  const own = place === "instance" ? INSTANCE_TENANT : place.tenant_id;
+  const first = Prisma.sql`SELECT ${own}::uuid AS tenant_id, 0::bigint AS joined, 0 AS nth`;
+  return place === "instance"
+    ? Prisma.sql`${first} UNION ALL SELECT tenant_id, position, nth FROM removed_tenants`
+    : first;
 }
 
-type Row = AuditEventModel & { readonly found: number; readonly bytes_before: bigint };
+type Row = AuditEventModel & {
+  readonly turn: bigint;
+  /** Of an owner that is no more, where the event was there before it went; else 0. */
+  readonly nth: number;
+  readonly found: number;
+  readonly bytes_before: bigint;
+};
 
 /**
  * Each tenant's log is read from its own index and the pages are merged, so that a small one costs little. One row more
  * than the limit tells whether there is more; rows are taken while those before them have fewer bytes than a page may.
  */
-async function select(db: Db, query: AuditQuery, after: Prisma.Sql, order: Prisma.Sql): Promise<Row[]> {
+async function select(
+  db: Db,
+  query: AuditQuery,
+  after: Prisma.Sql,
+  ofTenant: Prisma.Sql,
+  order: Prisma.Sql,
+): Promise<Row[]> {
   const conditions = Prisma.join([after, ...filters(query)], " AND ");
   return db.prisma.$queryRaw<Row[]>`SELECT * FROM (
       SELECT page.*, (count(*) OVER ())::int AS found, coalesce(sum(pg_column_size(page.settings))
           OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS bytes_before
       FROM (
         SELECT e.* FROM (${tenantsOf(query.place)}) t CROSS JOIN LATERAL (
-          SELECT a.* FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${conditions}
-          ORDER BY ${order} LIMIT ${query.limit + 1}::int
+          SELECT a.*, greatest(a.position, t.joined) AS turn, CASE WHEN a.position <= t.joined THEN t.nth ELSE 0 END AS nth
+          FROM audit_events a WHERE a.tenant_id = t.tenant_id AND ${conditions}
+          ORDER BY ${ofTenant} LIMIT ${query.limit + 1}::int
         ) e ORDER BY ${order} LIMIT ${query.limit + 1}::int
       ) page
     ) cut WHERE bytes_before < ${pageBytesMax}::bigint ORDER BY ${order}`;

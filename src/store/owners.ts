@@ -2,6 +2,7 @@
 // organization's or user's becomes the instance's.
 import type { Owner } from "../domain/address.ts";
 import type { PurgedSetting, Reader, Transaction } from "../domain/ports.ts";
+import { lockTail } from "./audit-place.ts";
 import { unsettleSecrets } from "./managed-secrets.ts";
 import type { Db, Statement } from "./db.ts";
 import { hold, own } from "./locks.ts";
@@ -119,7 +120,10 @@ export function ownerWrites(db: Db): OwnerWrites {
     await prisma.rotation.deleteMany({ where });
     await prisma.webhookDelivery.deleteMany({ where });
     await prisma.webhook.deleteMany({ where });
-    await prisma.removedTenant.createMany({ data: where, skipDuplicates: true });
+    // Its log is the instance's from here on, after whatever of that is read by now.
+    const position = await lockTail(db);
+    const nth = (await prisma.removedTenant.count()) + 1;
+    await prisma.removedTenant.createMany({ data: { ...where, position, nth }, skipDuplicates: true });
     return settings;
   }
 

@@ -1,7 +1,7 @@
 // What reading the audit log promises: pages and filters that miss and repeat nothing, whose events are whose, and a
 // collector that tails misses nothing.
 import { describe, expect, test } from "vitest";
-import type { AuditPage, AuditQuery } from "../../src/domain/ports.ts";
+import type { AuditPage, AuditQuery, OwnerKey } from "../../src/domain/ports.ts";
 import { auditQuery, event, idsOf, newId, openFixture } from "./fixture.ts";
 
 describe("reading events", () => {
@@ -101,8 +101,49 @@ describe("reading events", () => {
       );
   });
 
+  test("who tails the instance's misses nothing of an owner that is removed meanwhile, and hears of nothing twice", async () => {
+    const { store, organization, transact } = await openFixture();
+    const record = async (...keys: (OwnerKey | null)[]) => {
+      const events = keys.map((each) => event(each));
+      for (const each of events) await store.record(each);
+      return events.map(({ id }) => id);
+    };
+    for (const limit of [1, 2, 1000]) {
+      const heard: string[] = [];
+      let after: string | null = null;
+      const tail = async () => {
+        for (;;) {
+          const page: AuditPage = await store.reader.audit(
+            auditQuery("instance", { order: "asc", after, limit }),
+          );
+          heard.push(...idsOf(page));
+          after = page.next;
+          if (page.events.length === 0) return;
+        }
+      };
+      const [one, two] = [await organization(), await organization()];
+      const before = await record(one.orgKey, null, two.key, one.key, null);
+      // The owners' own collectors have read theirs, which have positions by then: those of the second to go before the first's.
+      for (const { orgKey } of [two, one]) await store.reader.audit(auditQuery(orgKey, { order: "asc" }));
+      await tail();
+      await transact((tx) => tx.removeOwner(one.orgKey));
+      // Nothing may have happened in between.
+      const between = limit === 2 ? [] : await record(null);
+      await tail();
+      await transact((tx) => tx.removeOwner(two.orgKey));
+      await tail();
+      const last = await record(null);
+      await tail();
+      expect(heard.length).toBe(new Set(heard).size);
+      for (const id of [...before, ...between, ...last]) expect(heard).toContain(id);
+    }
+  });
+
   test.each([
     "x",
+    "1~1",
+    "~1~1",
+    "1~1~99999999999999999999",
     "",
     "-1",
     "1.5",
