@@ -1,66 +1,12 @@
 // The TypeScript client's retries, against a server that answers what a script says. No test waits: time is the clock's.
-import { type IncomingMessage, type ServerResponse, createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { afterEach, describe, expect, it } from "vitest";
-import { CofferError, createClient } from "../../clients/typescript/src/index.ts";
+import { describe, expect, it } from "vitest";
+import { type Client, CofferError, createClient } from "../../clients/typescript/src/index.ts";
 import { failure, fakeClock } from "./typescript-kit.ts";
-
-type Scripted =
-  | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: unknown }
-  | "hang up"
-  | "silence";
-
-const PAGE = { status: 200, body: { settings: [], next_cursor: null } };
-const problem = (status: number, code: string, headers: Record<string, string> = {}): Scripted => ({
-  status,
-  headers: { "content-type": "application/problem+json", "x-request-id": "req-1", ...headers },
-  body: {
-    type: "about:blank",
-    title: code,
-    status,
-    detail: "As the script says.",
-    code,
-    request_id: "req-1",
-  },
-});
-const UNAVAILABLE = problem(503, "unavailable");
-
-const closing: (() => Promise<void>)[] = [];
-afterEach(async () => {
-  await Promise.all(closing.splice(0).map((close) => close()));
-});
-
-/** Answers in turn; the last answer again and again. */
-async function serve(...script: readonly Scripted[]) {
-  const requests: {
-    readonly method: string | undefined;
-    readonly url: string | undefined;
-    readonly body: string;
-  }[] = [];
-  const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const body = (await request.setEncoding("utf8").toArray()).join("");
-    requests.push({ method: request.method, url: request.url, body });
-    const answer = script[Math.min(requests.length, script.length) - 1] ?? "hang up";
-    if (answer === "silence") return;
-    if (answer === "hang up") {
-      request.socket.destroy();
-      return;
-    }
-    response.writeHead(answer.status, { "content-type": "application/json", ...answer.headers });
-    response.end(typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body));
-  };
-  const server = createServer((request, response) => void respond(request, response));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const close = () =>
-    new Promise<void>((resolve) => {
-      server.close(() => resolve());
-      server.closeAllConnections();
-    });
-  closing.push(close);
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests };
-}
+import { PAGE, STORED, UNAVAILABLE, problem, proxy, serve } from "./typescript-script.ts";
 
 const address = ["project", "p", "secret/Custom/x"] as const;
+const REF = address.join("/");
+
 describe("retries", () => {
   it("waits as long as Retry-After says, and no less, on 503 and on 429", async () => {
     const date = (now: number) => new Date(now + 5_000).toUTCString();
@@ -131,31 +77,42 @@ describe("retries", () => {
     );
   });
 
-  it("repeats no change whose answer got lost: with a condition, a patch or a deletion it may have been done", async () => {
-    const changes = [
-      (client: ReturnType<typeof createClient>) => client.put(...address, { value: "v" }, { ifMatch: 1 }),
-      (client: ReturnType<typeof createClient>) => client.patch(...address, { description: "d" }),
-      (client: ReturnType<typeof createClient>) => client.delete(...address),
+  it("repeats no change with a condition and no deletion that may have been made: no answer, 503, a proxy's", async () => {
+    const changes: readonly ((client: Client) => Promise<unknown>)[] = [
+      (client) => client.put(...address, { value: "v" }, { ifMatch: 1 }),
+      (client) => client.put(...address, { value: "v" }, { ifNoneMatch: "*" }),
+      (client) => client.patch(...address, { description: "d" }, { ifMatch: 1 }),
+      (client) => client.delete(...address),
+      (client) => client.delete(...address, { ifMatch: 1 }),
     ];
+    const unknown = { 0: "hang up", 502: proxy(502), 503: UNAVAILABLE, 504: proxy(504) } as const;
+    const { clock } = fakeClock();
     for (const change of changes) {
-      const lost = await serve("hang up");
-      const { clock } = fakeClock();
-      const error = await failure(change(createClient({ url: lost.url, token: "t", clock })));
-      expect(error).toMatchObject({ status: 0, code: "unreachable" });
-      expect(lost.requests).toHaveLength(1);
-      // Where the broker says that it did nothing, it may.
-      const refused = await serve(UNAVAILABLE, { status: 200, body: { value: null, version: 1 } });
+      for (const [status, answer] of Object.entries(unknown)) {
+        // What a second request would be told, by what the first one did.
+        const { url, requests } = await serve(answer, problem(412, "precondition_failed"));
+        const error = await failure(change(createClient({ url, token: "t", clock })));
+        expect([error.status, requests.length]).toEqual([Number(status), 1]);
+      }
+      // Who was not let in has done nothing.
+      const refused = await serve(problem(429, "rate_limited"), STORED);
       await change(createClient({ url: refused.url, token: "t", clock }));
       expect(refused.requests).toHaveLength(2);
     }
   });
 
+  it("repeats a PATCH without a condition: metadata that is there already changes nothing", async () => {
+    const { clock } = fakeClock();
+    const { url, requests } = await serve("hang up", UNAVAILABLE, STORED);
+    await createClient({ url, token: "t", clock }).patch(...address, { description: "d" });
+    expect(requests.map(({ method }) => method)).toEqual(["PATCH", "PATCH", "PATCH"]);
+  });
+
   it("repeats a POST only where it reads: resolve, never rollback or restore", async () => {
     const { clock } = fakeClock();
-    const ref = "project/p/secret/Custom/x";
-    const outcome = { ref, status: 200, value: "v", version: 1, setting_id: "id" };
+    const outcome = { ref: REF, status: 200, value: "v", version: 1, setting_id: "id" };
     const { url, requests } = await serve(UNAVAILABLE, { status: 200, body: { results: [outcome] } });
-    const value = await createClient({ url, token: "t", clock }).resolve(ref);
+    const value = await createClient({ url, token: "t", clock }).resolve(REF);
     expect([value.reveal(), requests.length]).toEqual(["v", 2]);
     for (const call of ["rollback", "restore"] as const) {
       const server = await serve(UNAVAILABLE);
@@ -226,16 +183,15 @@ describe("the system's clock", () => {
 
 describe("answers that no broker gives", () => {
   it("an outcome without a value is an error, and so is one that is missing", async () => {
-    const ref = "project/p/secret/Custom/x";
     for (const results of [
       [],
-      [{ ref, status: 200 }],
-      [{ ref, status: 200, version: 1, setting_id: "id" }],
+      [{ ref: REF, status: 200 }],
+      [{ ref: REF, status: 200, version: 1, setting_id: "id" }],
     ]) {
       const { url } = await serve({ status: 200, body: { results } });
       const client = createClient({ url, token: "t" });
-      expect(await failure(client.resolve(ref))).toMatchObject({ status: 0, code: "invalid_answer" });
-      expect((await client.resolve([ref]))[0]).toMatchObject({ ref, code: "invalid_answer" });
+      expect(await failure(client.resolve(REF))).toMatchObject({ status: 0, code: "invalid_answer" });
+      expect((await client.resolve([REF]))[0]).toMatchObject({ ref: REF, code: "invalid_answer" });
     }
   });
 
@@ -245,26 +201,6 @@ describe("answers that no broker gives", () => {
     const error = await failure(createClient({ url, token: "t" }).put(...address, { value: "v" }));
     expect(error).toMatchObject({ status: 307, code: "redirected" });
     expect(other.requests).toEqual([]);
-  });
-
-  it("a watch lives through failures that pass, and tells of them", async () => {
-    const opened = {
-      status: 200,
-      headers: { etag: '"1"' },
-      body: { path: "p", type: "custom", version: 1, value: "v" },
-    };
-    const { url } = await serve(UNAVAILABLE, opened, "hang up", {
-      ...opened,
-      body: { ...opened.body, version: 2 },
-    });
-    const { clock } = fakeClock();
-    const told: Error[] = [];
-    const client = createClient({ url, token: "t", clock, retry: false });
-    const watched = client.watch("project/p/secret/Custom/x", { onError: (error) => told.push(error) });
-    expect((await watched.next()).value).toMatchObject({ version: 1 });
-    expect((await watched.next()).value).toMatchObject({ version: 2 });
-    await watched.return();
-    expect(told).toMatchObject([{ status: 503 }, { code: "unreachable" }]);
   });
 });
 

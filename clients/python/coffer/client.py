@@ -21,6 +21,7 @@ from .transport import Answer, Secret, Transport, failure_of
 
 DEFAULT_URL = "http://127.0.0.1:7420"
 REFERENCES_PER_CALL_MAX = 100
+NOT_JSON = "The value or the metadata is not to be written as JSON: bytes are not, and a time is RFC 3339 text."
 
 
 class Client:
@@ -143,12 +144,15 @@ class Client:
         **metadata: Any,
     ) -> Setting:
         """Writes a value. `metadata`: description, labels, storage, manager, expires_at, rotate_after_days."""
-        body, value = Secret(json.dumps({"value": value, **metadata})), ""
+        # Out of this frame before anything is raised.
+        body, value = _encoded({"value": value, **metadata}), ""
+        if body is None:
+            raise ConfigurationError(NOT_JSON)
         query = _given(owner_type=owner_type, owner_id=owner_id, path=path)
         conditions = {"If-Match": if_match, "If-None-Match": if_none_match}
         headers = {name: text for name, text in conditions.items() if text is not None}
-        # With a condition, a second attempt would be judged by what the first one wrote.
-        answer = self._call("PUT", "/settings", query, body, headers, lost_too=not headers)
+        # With a condition, a second attempt would be judged by what the first one wrote; without, it changes nothing.
+        answer = self._call("PUT", "/settings", query, body, headers, harmless=not headers)
         return Setting.from_json(answer.json())
 
     def store_api_key(
@@ -220,8 +224,9 @@ class Client:
         return [values[reference] for _, reference in wanted]
 
     def _results(self, refs: List[str], *, explain: bool) -> Answer:
-        body = Secret(json.dumps({"refs": refs, **({"explain": True} if explain else {})}))
-
+        body = _encoded({"refs": refs, **({"explain": True} if explain else {})})
+        if body is None:
+            raise ConfigurationError("References are text.")
         heard: List[Answer] = []
 
         def attempt() -> Answer:
@@ -240,12 +245,12 @@ class Client:
         body: Optional[Secret] = None,
         headers: Optional[Mapping[str, str]] = None,
         *,
-        lost_too: bool = True,
+        harmless: bool = True,
     ) -> Answer:
         address = f"{path}?{urllib.parse.urlencode(query)}"
         return self._success(
             self._transport.send_patiently(
-                lambda: self._send(method, address, body, headers), lost_too=lost_too
+                lambda: self._send(method, address, body, headers), harmless=harmless
             )
         )
 
@@ -279,6 +284,15 @@ def _checked_url(text: str) -> str:
 
 def _given(**parameters: Union[str, int, None]) -> Dict[str, str]:
     return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+def _encoded(body: Dict[str, Any]) -> Optional[Secret]:
+    """None for what is no JSON: what json raises has the value in its frames, and so has the caller's until it has
+    cleared it. Then the caller raises."""
+    try:
+        return Secret(json.dumps(body))
+    except Exception:
+        return None
 
 
 def _as_text(value: Resolved) -> str:

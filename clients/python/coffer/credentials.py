@@ -10,7 +10,7 @@ import weakref
 from typing import Callable, Optional, Tuple
 
 from .errors import ApiError, CofferError, ConfigurationError, Unreachable
-from .transport import Answer, Secret, Transport, failure_of, random_source
+from .transport import Answer, Secret, Transport, failure_of, random_source, retry_after
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -22,19 +22,19 @@ RENEW_AGAIN_SECONDS = 5.0
 def read_token(path: str) -> Secret:
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read().strip()
+            # Never plain text in this frame: what is raised below may be shown with the locals of its frames.
+            token = Secret(file.read().strip())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
     else:
-        if text:
-            return checked(text)
+        if token.reveal():
+            return checked(token)
         reason = "it is empty"
     raise ConfigurationError(f"The token file {path} is not to be read: {reason}")
 
 
-def checked(text: str) -> Secret:
+def checked(token: Secret) -> Secret:
     """A token fit for a header: what refuses another one later would quote it."""
-    token, text = Secret(text), ""
     if not all("!" <= character <= "~" for character in token.reveal()) or not token.reveal():
         raise ConfigurationError("The token has characters that no token has.")
     return token
@@ -91,7 +91,8 @@ class FileCredentials(Credentials):
 
 
 class ExchangeCredentials(Credentials):
-    """An access token for a subject token. Renewed before it expires, by one thread while the others wait."""
+    """An access token for a subject token. Renewed before it expires, by one thread while the others wait; while the
+    old one is good, for one attempt at most."""
 
     kind = "token exchange"
 
@@ -106,20 +107,16 @@ class ExchangeCredentials(Credentials):
         self._lock = _lock_for(self)
         self._renew_at = 0.0
         self._expires_at = 0.0
+        self._again_seconds = RENEW_AGAIN_SECONDS
 
     def token(self) -> Secret:
         with self._lock:
             now = time.monotonic()
             if self._token is not None and now < self._renew_at:
                 return self._token
-            try:
-                return self._exchange()
-            except (ApiError, Unreachable) as error:
-                is_passing = isinstance(error, Unreachable) or error.status in (429, 503)
-                if self._token is None or now >= self._expires_at or not is_passing:
-                    raise
-            self._renew_at = now + RENEW_AGAIN_SECONDS
-            return self._token
+            if self._token is not None and now < self._expires_at:
+                return self._renewed(self._token)
+            return self._exchange(patient=True)
 
     def renew(self, refused: Secret) -> bool:
         with self._lock:
@@ -127,13 +124,30 @@ class ExchangeCredentials(Credentials):
                 self._token = None
         return self.token() is not refused
 
-    def _exchange(self) -> Secret:
+    def _renewed(self, old: Secret) -> Secret:
+        """Another token than `old`, which is still good; or `old`, where the broker just now gives none."""
+        try:
+            return self._exchange(patient=False)
+        except (ApiError, Unreachable) as error:
+            # What is wrong on the broker's side, or on the way to it, says nothing of who we are.
+            is_passing = isinstance(error, Unreachable) or error.status == 429 or error.status >= 500
+            if not is_passing:
+                raise
+        now = time.monotonic()
+        if now >= self._expires_at:
+            return self._exchange(patient=True)
+        self._renew_at = now + self._again_seconds
+        return old
+
+    def _exchange(self, *, patient: bool) -> Secret:
         asked_at = time.monotonic()
         answer = self._transport.send_patiently(
             lambda: self._transport.send(
                 "POST", "/auth/token", body=self._form(), content_type="application/x-www-form-urlencoded"
-            )
+            ),
+            patient=patient,
         )
+        self._again_seconds = max(RENEW_AGAIN_SECONDS, retry_after(answer))
         if answer.status != 200:
             raise failure_of(answer, self._base_url)
         token, life = _granted(answer)
@@ -149,14 +163,16 @@ class ExchangeCredentials(Credentials):
             "subject_token": self._subject_token().reveal(),
             "subject_token_type": JWT,
         }
-        return Secret(urllib.parse.urlencode(form))
+        # It must not raise, with the token in this frame: an id that is not to be encoded is the broker's to refuse.
+        return Secret(urllib.parse.urlencode(form, errors="replace"))
 
 
 def _granted(answer: Answer) -> Tuple[Secret, float]:
     granted = answer.json()
     is_whole = isinstance(granted, dict) and isinstance(granted.get("access_token"), str)
     if is_whole and isinstance(granted.get("expires_in"), (int, float)):
-        return checked(granted["access_token"]), float(granted["expires_in"])
+        token, life, granted = Secret(granted["access_token"]), granted["expires_in"], None
+        return checked(token), float(life)
     granted = None
     raise CofferError("The broker's answer has no access token.")
 
@@ -177,14 +193,14 @@ def choose_credentials(
             token = Secret(os.environ["COFFER_TOKEN"])
         token_file = os.environ.get("COFFER_TOKEN_FILE")
     if token is not None:
-        return Credentials(checked(token.reveal().strip()))
+        return Credentials(checked(Secret(token.reveal().strip())))
     if token_file:
         return FileCredentials(token_file)
     client_id = client_id or os.environ.get("COFFER_CLIENT_ID")
     path = subject_token_file or os.environ.get("COFFER_SUBJECT_TOKEN_FILE") or ""
     if client_id and subject_token is not None:
         ask = subject_token
-        return ExchangeCredentials(transport, base_url, client_id, lambda: checked(ask().strip()))
+        return ExchangeCredentials(transport, base_url, client_id, lambda: checked(Secret(ask().strip())))
     if client_id and path:
         return ExchangeCredentials(transport, base_url, client_id, lambda: read_token(path))
     raise ConfigurationError(

@@ -11,7 +11,8 @@ class CofferError(Exception):
 
 
 class ConfigurationError(CofferError):
-    """The client was not told where the broker is, or who it is itself; or a file of that is not to be read."""
+    """The client was not told where the broker is, or who it is itself; or a file of that is not to be read; or it was
+    given what cannot be sent."""
 
 
 class Unreachable(CofferError):

@@ -133,17 +133,20 @@ class Transport:
             cause = getattr(error, "reason", error)
             return Answer(0, reason=_worded(cause))
 
-    def send_patiently(self, attempt: Callable[[], Answer], *, lost_too: bool = True) -> Answer:
-        """Tries again while that can help, within `retry_seconds`. The last answer, whatever it is."""
+    def send_patiently(
+        self, attempt: Callable[[], Answer], *, harmless: bool = True, patient: bool = True
+    ) -> Answer:
+        """Tries again while that can help, within `retry_seconds`; once only where not `patient`. The last answer,
+        whatever it is. Not `harmless`: what was done already must not be done again."""
         started = time.monotonic()
         tries = 0
         while True:
             answer = attempt()
-            if not _is_passing(answer, lost_too):
+            if not patient or not _is_passing(answer, harmless):
                 return answer
             backoff = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2**tries)
             # Never sooner than told, and not all at the same moment.
-            wait = _retry_after(answer) + random_source.uniform(0, backoff)
+            wait = retry_after(answer) + random_source.uniform(0, backoff)
             if time.monotonic() - started + wait > self._retry_seconds:
                 return answer
             self._sleep(wait)
@@ -162,14 +165,15 @@ def _worded(cause: object) -> str:
     return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__
 
 
-def _is_passing(answer: Answer, lost_too: bool) -> bool:
-    if answer.status == 0:
-        return lost_too
+def _is_passing(answer: Answer, harmless: bool) -> bool:
+    # Of these, 429 alone says that nothing was done: the broker's own 503 and a proxy's may come after the commit.
+    if not harmless:
+        return answer.status == 429
     # A proxy says 502 and 504 of a broker that is being restarted; the broker's own 502 does not pass.
-    return answer.status in (429, 503) or (answer.status in (502, 504) and not answer.is_ours())
+    return answer.status in (0, 429, 503) or (answer.status in (502, 504) and not answer.is_ours())
 
 
-def _retry_after(answer: Answer) -> float:
+def retry_after(answer: Answer) -> float:
     given = answer.headers.get("retry-after", "").strip()
     if given.isdigit():
         return float(given)

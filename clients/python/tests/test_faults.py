@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import http.server
 import json
 import os
@@ -12,7 +13,7 @@ import traceback
 import unittest
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from coffer import ApiError, Client, CofferError, ReferenceFailed, Setting, Unreachable
+from coffer import ApiError, Client, CofferError, ConfigurationError, ReferenceFailed, Setting, Unreachable
 
 TOKEN = "cfr_made-up-token"
 VALUE = "made-up-value"
@@ -122,12 +123,6 @@ class Retrying(FaultTest):
         with self.assertRaises(Unreachable):
             Client(server.url, TOKEN, retry_seconds=0).resolve(REFERENCE)
 
-    def test_a_conditional_write_whose_answer_was_lost_is_not_sent_again(self) -> None:
-        server = self.stub(None)
-        with self.assertRaises(Unreachable):
-            self.client(server).put("project", "x", "secret/Custom/a", "v", if_match='"1"')
-        self.assertEqual(len(server.asked), 1)
-
 
 class Tokens(FaultTest):
     def test_a_file_is_read_again_when_it_changed_and_when_its_token_is_refused(self) -> None:
@@ -216,6 +211,10 @@ class Silence(FaultTest):
             ("no JSON", (200, {}, f"{{{VALUE}"), lambda client: client.resolve(REFERENCE)),
             ("half a grant", granted, lambda client: Client(
                 client._base_url, client_id="i", subject_token=lambda: "s").resolve(REFERENCE)),
+            ("a bad grant", (200, {}, {"access_token": f"{TOKEN}\n", "expires_in": 900}), lambda client: Client(
+                client._base_url, client_id="i", subject_token=lambda: "s").resolve(REFERENCE)),
+            ("an odd client", problem(400), lambda client: Client(
+                client._base_url, client_id="\ud800", subject_token=lambda: TOKEN).resolve(REFERENCE)),
             ("a bad token", GOOD, lambda client: Client(client._base_url, f"{TOKEN}\n{VALUE}")),
         ]
         for what, reply, call in cases:
@@ -226,13 +225,48 @@ class Silence(FaultTest):
         server = self.stub(None)
         self.assert_silent(self.client(server, retry_seconds=0), lambda client: client.store_api_key(VALUE, REFERENCE))
 
-    def assert_silent(self, client: Client, call: Callable[[Client], Any]) -> None:
-        error: Optional[BaseException] = None
+    def test_nor_when_a_value_or_metadata_is_no_json(self) -> None:
+        circular: List[Any] = [VALUE]
+        circular.append(circular)
+        calls: Dict[str, Callable[[Client], Any]] = {
+            "bytes": lambda client: client.put("project", "x", "secret/Custom/a", VALUE.encode()),
+            "a field of bytes": lambda client: client.put("project", "x", "connect/S3/a", {"a": VALUE, "b": b""}),
+            "a circle": lambda client: client.put("project", "x", "connect/S3/a", {"a": circular}),
+            "a time": lambda client: client.put(
+                "project", "x", "secret/Custom/a", VALUE, expires_at=datetime.datetime(2030, 1, 1)),
+            "a key of bytes": lambda client: client.store_api_key(VALUE.encode(), REFERENCE),
+            "a key's time": lambda client: client.store_api_key(VALUE, REFERENCE, expires_at=datetime.date(2030, 1, 1)),
+            "references": lambda client: client.explain([REFERENCE.encode()]),
+        }
+        server = self.stub(GOOD)
+        for what, call in calls.items():
+            with self.subTest(what):
+                error = self.assert_silent(self.client(server), call)
+                self.assertIsInstance(error, ConfigurationError)
+                self.assertEqual((error.__cause__, error.__context__), (None, None))
+        self.assertEqual(server.asked, [])
+
+    def test_nor_when_a_token_file_holds_no_token(self) -> None:
+        server = self.stub(GOOD)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "token")
+            for text in (f"{TOKEN}\n{TOKEN}\n", f"\ufeff{TOKEN}"):
+                write(path, text)
+                for options in ({"token_file": path}, {"client_id": "i", "subject_token_file": path}):
+                    with self.subTest(text, **options):
+                        client = self.client(server, **options)
+                        error = self.assert_silent(client, lambda client: client.resolve(REFERENCE))
+                        self.assertIsInstance(error, ConfigurationError)
+
+    def assert_silent(self, client: Client, call: Callable[[Client], Any]) -> BaseException:
+        first: Optional[BaseException] = None
         try:
             call(client)
         except CofferError as caught:  # assertRaises would clear the frames that are to be looked at.
-            error = caught
-        self.assertIsNotNone(error)
+            first = caught
+        if first is None:
+            self.fail("it succeeded")
+        error: Optional[BaseException] = first
         frames = 0
         while error is not None:
             shown = traceback.TracebackException.from_exception(error, capture_locals=True)
@@ -243,6 +277,7 @@ class Silence(FaultTest):
                 self.assertNotIn(TOKEN, text)
             error = error.__context__
         self.assertGreater(frames, 0)
+        return first
 
 
 def write(path: str, text: str) -> None:

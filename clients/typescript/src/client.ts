@@ -176,7 +176,8 @@ export function createClient(options: ClientOptions) {
         query: addressOf({ ownerType, ownerId, path }),
         headers: { "if-match": etagOf(ifMatch) },
         body: serialize(body),
-        repeat: "refused",
+        // Metadata that is there already changes nothing; a condition, as above.
+        repeat: ifMatch === undefined ? "safe" : "refused",
         signal,
       });
       return settingOf(answer);

@@ -54,7 +54,7 @@ export class CofferError extends Error {
     this.paths = problem.paths ?? [];
   }
 
-  /** Whether the same call may well succeed later: 429, 503, or no answer at all. */
+  /** Whether the same call may well succeed later: 429, 503, or no answer at all. But for 429, a write may have been made. */
   get temporary(): boolean {
     return (
       this.status === 429 || this.status === 503 || this.code === "unreachable" || this.code === "timeout"

@@ -12,8 +12,8 @@ export type Call = {
   readonly headers?: Readonly<Record<string, string | undefined>>;
   readonly body?: string;
   /**
-   * What may be repeated. `safe`: whatever happened. `refused`: only where the broker said that it did nothing (429,
-   * 503), for an answer that got lost may have been a success. `never`: nothing.
+   * What may be repeated. `safe`: whatever happened. `refused`: only where nothing was done for certain (429), for an
+   * answer that got lost may have been a success, and a 503 may come after the commit. `never`: nothing.
    */
   readonly repeat: "safe" | "refused" | "never";
   readonly signal?: AbortSignal | undefined;
@@ -38,6 +38,7 @@ export type Transport = (call: Call, tokens: Tokens | null) => Promise<Answer>;
 
 const NOT_MODIFIED = 304;
 const UNAUTHENTICATED = 401;
+const TOO_MANY_REQUESTS = 429;
 
 export function createTransport({ url, fetch, policy, timeoutMs, clock }: TransportOptions): Transport {
   const base = baseOf(url);
@@ -107,7 +108,7 @@ export function jsonOf({ status, headers, text }: Answer): unknown {
 
 function mayRepeat({ repeat }: Call, error: CofferError): boolean {
   if (repeat === "never" || !error.temporary) return false;
-  return repeat === "safe" || error.status !== 0;
+  return repeat === "safe" || error.status === TOO_MANY_REQUESTS;
 }
 
 function baseOf(url: string): string {

@@ -6,9 +6,20 @@ import type { WatchOptions } from "./types.ts";
 const INTERVAL_MS = 30_000;
 /** Many workers that start at once do not stay in step. */
 const SPREAD = 0.1;
+/** Of 4xx: too slow, too early (both a proxy's), too often. */
+const PASSING_REFUSALS: ReadonlySet<number> = new Set([408, 425, 429]);
 
 /** An answer to a look: null when nothing has changed. */
 export type Look<T> = { readonly etag: string | undefined; readonly text: string; readonly seen: T } | null;
+
+/**
+ * Whether looking again cannot mend it: the broker refuses us or the question, or there was no call to make. What else
+ * there is comes from an outage: of the broker, of a secret manager, or of a proxy, whatever that says.
+ */
+function isFinal({ status, code }: CofferError): boolean {
+  if (code === "invalid_options" || code === "no_token") return true;
+  return status >= 400 && status < 500 && !PASSING_REFUSALS.has(status);
+}
 
 /** What `look` gives first, and again whenever it has changed. Ends when the signal aborts. */
 export async function* watchChanges<T>(
@@ -21,7 +32,7 @@ export async function* watchChanges<T>(
   while (!isOver()) {
     const found = await look(last?.etag).catch((error: unknown) => {
       if (isOver()) return null;
-      if (!(error instanceof CofferError) || !error.temporary) throw error;
+      if (!(error instanceof CofferError) || isFinal(error)) throw error;
       onError?.(error);
       return null;
     });
