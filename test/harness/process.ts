@@ -53,11 +53,14 @@ function start(args: readonly string[], environment: Environment, flags: readonl
 function said({ child, output, ended }: ReturnType<typeof start>, text: string): Promise<void> {
   const all = (): string => output.stdout + output.stderr;
   const heard = new Promise<void>((resolve, reject) => {
+    const streams = [child.stdout, child.stderr];
     const look = (): void => {
-      if (all().includes(text)) resolve();
+      if (!all().includes(text)) return;
+      // Under load a broker says megabytes: to put all of it together for each piece takes longer than the load.
+      for (const stream of streams) stream.off("data", look);
+      resolve();
     };
-    child.stdout.on("data", look);
-    child.stderr.on("data", look);
+    for (const stream of streams) stream.on("data", look);
     void ended.then(({ code }) => reject(new Error(`coffer ended (${code}): ${all()}`)));
     look();
   });
