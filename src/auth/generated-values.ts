@@ -1,7 +1,9 @@
 // New values for secrets, from the system's generator alone. Nothing here logs, keeps or counts what it makes.
 import { type KeyObject, generateKeyPair, randomBytes, randomInt, randomUUID } from "node:crypto";
 import { promisify } from "node:util";
+import { unavailable } from "../domain/errors.ts";
 import type { Generator, ValueGenerator } from "../domain/lifecycle-ports.ts";
+import { createLimiter } from "../domain/limiter.ts";
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyz";
 /** No blank, quote, backslash, `$` or backtick: what every shell, URL and .env file has trouble with. */
@@ -13,6 +15,20 @@ const CLASSES = {
 } as const;
 
 const keyPair = promisify(generateKeyPair);
+/** An RSA key takes a processor, and one of the few threads that DNS and files use as well, for a second or more. */
+const rsaTurns = createLimiter(1);
+const RSA_WAIT_MS = 10_000;
+
+/** @throws BrokerError `unavailable` when others keep having keys made */
+async function rsa(modulusLength: number) {
+  if (!(await rsaTurns.take(RSA_WAIT_MS, null)))
+    throw unavailable("Too many RSA keys are being made; try again.");
+  try {
+    return pem(await keyPair("rsa", { modulusLength }));
+  } finally {
+    rsaTurns.give(null);
+  }
+}
 
 /** PKCS #8 and SubjectPublicKeyInfo, as PEM: what every tool reads. */
 function pem({ publicKey, privateKey }: { readonly publicKey: KeyObject; readonly privateKey: KeyObject }) {
@@ -48,7 +64,7 @@ async function made(generator: Generator): Promise<{ value: string; public_part:
     case "ecdsa":
       return pem(await keyPair("ec", { namedCurve: generator.curve }));
     case "rsa":
-      return pem(await keyPair("rsa", { modulusLength: generator.bits }));
+      return rsa(generator.bits);
   }
 }
 

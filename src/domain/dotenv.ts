@@ -46,7 +46,8 @@ function valueAt(text: string, pointer: string, line: number): { value: string; 
     return {
       value: text
         .slice(0, length)
-        .replace(/(^|\s)#.*$/, "")
+        // To the end in one step: with `.`, which stops at some line ends, each `#` would be tried in vain.
+        .replace(/(^|\s)#[^]*$/, "")
         .trim(),
       length,
     };

@@ -118,8 +118,8 @@ export function createRotate(
     return { plaintext: () => checkValue(type, value), public_part };
   }
 
-  /** All that decides over it, under the path's lock. */
-  async function plan(writing: Writing, input: RotateInput, made: Sourced) {
+  /** Whether it may be, before a value is made. Under the path's lock, like all that decides over it. */
+  async function fit(writing: Writing, input: RotateInput) {
     const live = await current(writing, input);
     const { tx, grant, key, path } = writing;
     if (input.destroy_old) grant.require("destroy", path);
@@ -131,11 +131,12 @@ export function createRotate(
     const [latest] = await tx.rotationsOf(live.setting, 1);
     if (latest?.state === "pending") throw conflict("A rotation of this setting waits for its hook.");
     const webhook = input.hook === null ? null : await hookOf(tx, key, input.hook.webhook_id);
-    const value = {
-      setting_id: live.setting.id,
-      placement: { storage, manager },
-      value: made.plaintext(),
-    };
+    return { live, webhook, placement: { storage, manager } };
+  }
+
+  async function plan(writing: Writing, input: RotateInput, made: Sourced) {
+    const { live, webhook, placement } = await fit(writing, input);
+    const value = { setting_id: live.setting.id, placement, value: made.plaintext() };
     return { live, webhook, value };
   }
 
@@ -240,6 +241,8 @@ export function createRotate(
             const placement = found === null || found.version.storage === "external" ? null : found.version;
             const known = { permit: at.permit, value: null };
             // Once, and for nobody who is refused: a key of RSA takes the processor for a second.
+            if (made === null && input.source.kind === "generator")
+              await at.stage((writing) => fit(writing, input));
             const source = (made ??= await sourced(path, input));
             const decide = async (writing: Writing) => (await plan(writing, input, source)).value;
             const prepared = await contents.prepare(at, session, known, placement, null, decide);
