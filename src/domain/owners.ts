@@ -6,7 +6,8 @@ import { badInput, conflict, notFound } from "./errors.ts";
 import { type Caller, type Grant, type Need, keyOf } from "./admission.ts";
 import type { Gate } from "./gate.ts";
 import { type PageInput, nextCursor, toPage } from "./paging.ts";
-import type { NewId, Transaction } from "./ports.ts";
+import type { NewId, OrganizationRecord, PageQuery, ProjectRecord, Transaction } from "./ports.ts";
+import { visibleRows } from "./visible-rows.ts";
 import type { Vault } from "./sealing-ports.ts";
 import { type Organization, type Project, toOrganization, toProject } from "./views.ts";
 import { nothing } from "./steps.ts";
@@ -98,17 +99,15 @@ export function createOwners(gate: Gate, vault: Vault, newId: NewId) {
       return gate.read(
         caller,
         { ask: { action: "identify" }, place: { kind: "self" } },
-        async (grant, reader) => ({
-          found: await reader.organizationsOf(grant.principal.id, toPage(page)),
-          action: "list",
-        }),
-        async (found, _permit, grant) => {
-          const visible = found.rows.filter(({ id }) => mayGlimpse(grant.principal, organization(id)));
-          return {
-            organizations: visible.map(toOrganization),
-            next_cursor: nextCursor(found, ({ id }) => id),
-          };
+        async (grant, reader) => {
+          const look = (query: PageQuery) => reader.organizationsOf(grant.principal.id, query);
+          const isVisible = ({ id }: OrganizationRecord) => mayGlimpse(grant.principal, organization(id));
+          return { found: await visibleRows(grant.principal, toPage(page), look, isVisible), action: "list" };
         },
+        async (found) => ({
+          organizations: found.rows.map(toOrganization),
+          next_cursor: nextCursor(found, ({ id }) => id),
+        }),
       );
     },
 
@@ -163,13 +162,15 @@ export function createOwners(gate: Gate, vault: Vault, newId: NewId) {
         seen(organization(organizationId)),
         async (grant, reader) => {
           const visibleTo = isOwner(grant) ? null : grant.principal.id;
-          return { found: await reader.projectsOf(organizationId, visibleTo, toPage(page)) };
-        },
-        async (found, _permit, grant) => {
           const isWhole = grant.decide("manage", null).verdict === "allow";
-          const visible = found.rows.filter(({ id }) => isWhole || mayGlimpse(grant.principal, project(id)));
-          return { projects: visible.map(toProject), next_cursor: nextCursor(found, ({ id }) => id) };
+          const look = (query: PageQuery) => reader.projectsOf(organizationId, visibleTo, query);
+          const isVisible = ({ id }: ProjectRecord) => isWhole || mayGlimpse(grant.principal, project(id));
+          return { found: await visibleRows(grant.principal, toPage(page), look, isVisible) };
         },
+        async (found) => ({
+          projects: found.rows.map(toProject),
+          next_cursor: nextCursor(found, ({ id }) => id),
+        }),
       );
     },
 

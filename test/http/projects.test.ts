@@ -97,6 +97,9 @@ test("the list has what the owner's scopes let them see, though they hold no rol
   const { projects } = await made(api.get(at()));
   expect(projects.map(({ id }: { id: string }) => id)).toEqual([seen.id]);
   expect((await api.get(`/projects/${hidden.id}`)).status).toBe(403);
+  // No cursor names what is hidden.
+  const first = await made(api.get(`${at()}?limit=1`));
+  expect([first.projects.length, first.next_cursor]).toEqual([1, null]);
 });
 
 test("any role in it sees it; only an owner renames it", async () => {
