@@ -50,7 +50,9 @@ export function auditRead(
     const rows = await selectInTurn(db, query, afterTurn(after), Prisma.sql`position`, inLog);
     const page = rows.slice(0, query.limit);
     const last = page.at(-1);
-    return { events: page.map(toEvent), next: last === undefined ? (query.after ?? "0") : cursorOf(last) };
+    // What is told together is told in the order in which it happened: reads have their positions sooner than writes.
+    const events = page.map(toEvent).toSorted((one, other) => (one.id < other.id ? -1 : 1));
+    return { events, next: last === undefined ? (query.after ?? "0") : cursorOf(last) };
   };
 }
 

@@ -51,3 +51,23 @@ test("asc always has a next cursor, and a tail on two replicas misses nothing th
   const whole: { id: string }[] = (await made(api.get(url))).events;
   expect(seen.map(({ id }) => id).toSorted()).toEqual(whole.map(({ id }) => id).toSorted());
 });
+
+test("asc tells a page in the order in which it happened, reads and writes alike, and desc the other way round", async () => {
+  const { id, api } = await person(broker);
+  const organization = await organizationOf(broker, id, "ordered");
+  const project = await projectOf(api, organization, "p");
+  const at = settingsUrl(project, "secret/Custom/ordered");
+  const done: string[] = [];
+  for (let turn = 0; turn < 10; turn++) {
+    const answer =
+      turn % 2 === 0 ? api.put(at, { body: { value: `v${turn}` } }) : api.get(`${at}&decrypt=true`);
+    done.push((await answer).headers.get("x-request-id") ?? "");
+  }
+  const told = async (order: "asc" | "desc") => {
+    const { events } = await made(api.get(`/audit?owner_type=project&owner_id=${project.id}&order=${order}`));
+    const requests = events.map(({ request_id }: { request_id: string }) => request_id);
+    return requests.filter((request: string) => done.includes(request));
+  };
+  expect(await told("asc")).toEqual(done);
+  expect(await told("desc")).toEqual(done.toReversed());
+});

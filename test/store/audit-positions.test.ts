@@ -132,12 +132,12 @@ describe("positions of reads", () => {
       while (!state.isDone) await one.seal();
     };
     const collect = async () => {
-      const seen: string[] = [];
+      const pages: string[][] = [];
       for (let after: string | null = null; ; ) {
         const wasDone = state.isDone;
         const page: AuditPage = await other.store.reader.audit(auditQuery(key, { order: "asc", after }));
-        seen.push(...page.events.map(({ id }) => id));
-        if (wasDone && page.events.length === 0) return seen;
+        pages.push(page.events.map(({ id }) => id));
+        if (wasDone && page.events.length === 0) return pages;
         after = page.next;
       }
     };
@@ -163,13 +163,19 @@ describe("positions of reads", () => {
     ]);
     state.isDone = true;
     await Promise.all(beside);
-    const seen = await collected;
+    const pages = await collected;
+    const seen = pages.flat();
     expect(new Set(seen)).toEqual(new Set(ids));
     expect(seen).toHaveLength(ids.length);
     await sealing.seal();
     const given = await positions();
     expect([...given.values()]).toEqual(ids.map((_, index) => index + 1));
-    expect(seen).toEqual([...given.keys()]);
+    // Page by page as they have their positions, and within a page as they happened.
+    const place = (id: string): number => Number(given.get(id));
+    expect(pages.flatMap((page) => page.toSorted((one, two) => place(one) - place(two)))).toEqual([
+      ...given.keys(),
+    ]);
+    for (const page of pages) expect(page).toEqual(page.toSorted());
     expect(await verify()).toMatchObject({ problem: null, verified: { events: ids.length, unsealed: 0 } });
     await other.close();
   });

@@ -127,6 +127,12 @@ export const AuditQuery = Fields({
       examples: ["example-request-1"],
     }),
   ),
-  order: Type.Optional(OneOf(["desc", "asc"], { default: "desc", description: "`desc`: the newest first." })),
+  order: Type.Optional(
+    OneOf(["desc", "asc"], {
+      default: "desc",
+      description:
+        "`desc`: the newest first. `asc`: the oldest first within a page; what commits late is on a later page.",
+    }),
+  ),
   ...paging(LIMIT_DEFAULT),
 });
