@@ -5,6 +5,7 @@ import { Readable } from "node:stream";
 import { parseOwner } from "../../domain/address.ts";
 import type { Broker } from "../../domain/broker.ts";
 import { payloadOf } from "../../domain/change-events.ts";
+import type { Told } from "../../domain/change-feed.ts";
 import { parsePosition } from "../../domain/change-feed.ts";
 import type { App } from "../app.ts";
 import { callerOf } from "../authenticate.ts";
@@ -16,6 +17,20 @@ const HEARTBEAT_MS = 15_000;
 /** What a listener may leave unread. */
 const BEHIND_BYTES_MAX = 1_048_576;
 const RETRY_MS = 1_000;
+
+/** Written once, however many listen. */
+const texts = new WeakMap<object, string>();
+
+function textOf(event: Told): string {
+  const known = texts.get(event);
+  if (known !== undefined) return known;
+  const text = messageOf(event.position, event.kind, payloadOf(event));
+  texts.set(event, text);
+  return text;
+}
+
+const messageOf = (id: bigint, type: string, data: object): string =>
+  `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`;
 
 export function eventsRoutes(app: App, broker: Broker): void {
   const streams = new Set<() => void>();
@@ -61,13 +76,11 @@ export function eventsRoutes(app: App, broker: Broker): void {
         if (!isOver && !out.destroyed) out.push(null);
         isOver = true;
       };
-      const say = (id: bigint, type: string, data: object): void =>
-        write(`id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
       const { position, begin, stop } = await broker.feed.listen(callerOf(request), {
         owner: parseOwner(owner_type, owner_id),
         path: path ?? null,
         after: typeof given === "string" && given !== "" ? parsePosition(given) : null,
-        tell: (event) => say(event.position, event.kind, payloadOf(event)),
+        tell: (event) => write(textOf(event)),
         room: async () => {
           if (out.destroyed || out.readableLength < out.readableHighWaterMark) return;
           await new Promise<void>((resolve) => (goOn = resolve));
@@ -76,7 +89,7 @@ export function eventsRoutes(app: App, broker: Broker): void {
         end: finish,
       });
       write(`retry: ${RETRY_MS}\n`);
-      say(position(), "ready", {});
+      write(messageOf(position(), "ready", {}));
       const beat = setInterval(() => write(`: still here\nid: ${position()}\n\n`), HEARTBEAT_MS).unref();
       streams.add(finish);
       out.once("close", () => {
