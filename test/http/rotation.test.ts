@@ -143,8 +143,7 @@ describe("the overlap", () => {
     const path = "secret/Custom/last-good";
     await made(settings.put(path, "old"));
     await made(rotate(path, { value: "new", destroy_old: true, overlap_seconds: 60 }));
-    const cut = `UPDATE setting_versions SET sealed = substring(sealed for 20)
-      WHERE version = 2 AND setting_id = (SELECT id FROM settings WHERE path = $1)`;
+    const cut = `UPDATE setting_versions SET sealed = substring(sealed for 20) WHERE version = 2 AND setting_id = (SELECT id FROM settings WHERE path = $1)`;
     expect((await attack(broker, cut, [path])).rowCount).toBe(1);
     await later(HOUR, async () => {
       await sweep();

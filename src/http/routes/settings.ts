@@ -40,7 +40,7 @@ export function settingsRoutes(app: App, broker: Broker): void {
               metadata: { settings: [S.EXAMPLE_SETTING], next_cursor: null },
               decrypted: { settings: [S.EXAMPLE_OPENED], next_cursor: null },
               withheld: {
-                settings: [{ ...S.EXAMPLE_SETTING, withheld: "insufficient_role" }],
+                settings: [S.EXAMPLE_WITHHELD],
                 next_cursor: null,
               },
             },

@@ -70,6 +70,11 @@ export const EXAMPLE_SETTING = {
   deleted_at: null,
   purge_at: null,
 };
+export const EXAMPLE_WITHHELD = {
+  ...EXAMPLE_SETTING,
+  etag: `"${EXAMPLE.setting}.4.2.insufficient_role"`,
+  withheld: "insufficient_role" as const,
+};
 export const EXAMPLE_OPENED = {
   ...EXAMPLE_SETTING,
   etag: `"${EXAMPLE.setting}.4.2.opened"`,
