@@ -209,7 +209,7 @@ export async function buildApp(deps: AppDeps, registerRoutes: RegisterRoutes): P
   }
 
   app.addHook("onSend", (request, _reply, payload, done) => {
-    shedder.answering(request, payload);
+    shedder.answering(request);
     tellAllowance(stateOf(request));
     done(null, payload);
   });

@@ -27,8 +27,6 @@ export const DEFAULT_LIMITS: LimitOptions = {
 };
 
 const BUCKETS_MAX = 50_000;
-/** Of long answers to one credential that nobody reads: ten of the longest. */
-const UNREAD_BYTES_MAX = 67_108_864;
 
 /** Buckets by key; past the bound one that was not used lately is given up, which only ever favours its owner. */
 export class Buckets {
@@ -47,7 +45,7 @@ export class Buckets {
     const at = this.#clock.now().getTime();
     const known = this.#buckets.get(key);
     if (known === undefined) {
-      const bucket = { units: this.#perSecond, at, perSecond: this.#perSecond, unread: 0 };
+      const bucket = { units: this.#perSecond, at, perSecond: this.#perSecond };
       this.#buckets.put(key, bucket);
       return bucket;
     }
@@ -72,8 +70,6 @@ export function createLimiter(options: LimitOptions, clock: Clock) {
       if (key === null) return null;
       const bucket = byCredential.of(key);
       state.bucket = bucket;
-      if (bucket.unread > UNREAD_BYTES_MAX)
-        return refused(bucket, "Answers to this token are not read; read them.", 1);
       return take(bucket, "This token has cost too much; wait a little.");
     },
 
@@ -109,12 +105,14 @@ function keyOf(credential: Credential, clock: Clock): string | null {
   return expires_at <= clock.now() ? `over ${key}` : key;
 }
 
-function refused({ perSecond }: Bucket, detail: string, retry_after_seconds: number): BrokerError {
-  return new BrokerError("rate_limited", detail, { retry_after_seconds, limit: perSecond });
-}
-
 function take(bucket: Bucket, detail: string): BrokerError | null {
-  if (bucket.units < 1) return refused(bucket, detail, Math.ceil((1 - bucket.units) / bucket.perSecond));
+  if (bucket.units < 1) {
+    const seconds = Math.ceil((1 - bucket.units) / bucket.perSecond);
+    return new BrokerError("rate_limited", detail, {
+      retry_after_seconds: seconds,
+      limit: bucket.perSecond,
+    });
+  }
   bucket.units -= 1;
   return null;
 }

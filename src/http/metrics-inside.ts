@@ -7,7 +7,7 @@ const BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 export type PoolCounts = { readonly total: number; readonly idle: number; readonly waiting: number };
 /** Why a request was turned away before anything was done for it. */
-export type ShedReason = "requests_under_way" | "event_loop" | "unread_answers";
+export type ShedReason = "requests_under_way" | "event_loop";
 
 /** `count`: how many refusals it tells of; 1 of anything else. */
 type Recorded = { readonly action: string; readonly outcome: string; readonly count: number };

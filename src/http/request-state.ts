@@ -38,13 +38,7 @@ export const NO_ROUTE: RouteInfo = {
 };
 
 /** A caller's allowance; limits.ts keeps it. */
-export type Bucket = {
-  units: number;
-  at: number;
-  readonly perSecond: number;
-  /** Bytes of long answers that have not left yet. */
-  unread: number;
-};
+export type Bucket = { units: number; at: number; readonly perSecond: number };
 
 export type RequestState = {
   readonly route: RouteInfo;

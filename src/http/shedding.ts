@@ -1,8 +1,7 @@
 // Turning requests away before the broker collapses under them: past so many that are worked on at once, or while the
 // event loop runs late, one more gets 503 at once, before its token is looked at, and those under way keep their pace.
 // What tells of the broker itself (health, metrics, documents) is always answered. Only work counts: a request that is
-// still arriving, or an answer that its client does not read, takes nobody's place; but long answers that nobody reads
-// are counted by their bytes, since each is in memory until it has left, or its connection is cut off.
+// still arriving, or an answer that its client does not read, takes nobody's place.
 import type { FastifyRequest, RouteOptions } from "fastify";
 import { BrokerError } from "../domain/errors.ts";
 import type { ShedReason } from "./metrics-inside.ts";
@@ -19,10 +18,6 @@ export const NO_SHEDDING: SheddingOptions = { requestsMax: Number.POSITIVE_INFIN
 
 const LOOK_EVERY_MS = 100;
 const RETRY_AFTER_SECONDS = 1;
-/** The kernel takes what is shorter, whether it is read or not. */
-const LONG_BYTES = 65_536;
-/** Of long answers on their way, to all: a few of these are there at any moment, and no more if they are read. */
-const UNREAD_BYTES_MAX = 536_870_912;
 
 /**
  * Not a fault: nothing is wrong but that there is too much. One for all: to note where each was made was a tenth to a
@@ -41,7 +36,6 @@ export function createShedder(
   onShed: (reason: ShedReason) => void,
 ) {
   let running = 0;
-  let unread = 0;
   /** Of the last two looks the better: one long pause, at the start or for a collection, is not yet too much. */
   let lateMs = 0;
   let timer: NodeJS.Timeout | null = null;
@@ -65,9 +59,7 @@ export function createShedder(
         ? "requests_under_way"
         : loopDelayMaxMs > 0 && lateMs > loopDelayMaxMs
           ? "event_loop"
-          : unread > UNREAD_BYTES_MAX
-            ? "unread_answers"
-            : null;
+          : null;
     if (reason === null) return null;
     onShed(reason);
     return SHED;
@@ -102,17 +94,8 @@ export function createShedder(
       route.handler = counting;
     },
     /** The work is done once its answer begins: how long that takes (a stream, a slow reader) is not the broker's. */
-    answering(request: FastifyRequest, payload: unknown): void {
+    answering(request: FastifyRequest): void {
       leave(request);
-      const bytes = typeof payload === "string" ? payload.length : 0;
-      if (bytes < LONG_BYTES) return;
-      const { reply, bucket } = stateOf(request);
-      const add = (more: number): void => {
-        unread += more;
-        if (bucket !== null) bucket.unread += more;
-      };
-      add(bytes);
-      reply.raw.once("close", () => add(-bytes));
     },
     close(): void {
       if (timer !== null) clearInterval(timer);
