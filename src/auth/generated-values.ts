@@ -16,17 +16,17 @@ const CLASSES = {
 
 const keyPair = promisify(generateKeyPair);
 /** An RSA key takes a processor, and one of the few threads that DNS and files use as well, for a second or more. */
-const rsaTurns = createLimiter(1);
+const rsaTurns = createLimiter(1, { lineMax: 4 });
 const RSA_WAIT_MS = 10_000;
 
-/** @throws BrokerError `unavailable` when others keep having keys made */
-async function rsa(modulusLength: number) {
-  if (!(await rsaTurns.take(RSA_WAIT_MS, null)))
+/** @throws BrokerError `unavailable` when others of the tenant's are being made, and some wait already */
+async function rsa(modulusLength: number, tenantId: string) {
+  if (!(await rsaTurns.take(RSA_WAIT_MS, tenantId)))
     throw unavailable("Too many RSA keys are being made; try again.");
   try {
     return pem(await keyPair("rsa", { modulusLength }));
   } finally {
-    rsaTurns.give(null);
+    rsaTurns.give(tenantId);
   }
 }
 
@@ -49,7 +49,10 @@ function password(length: number, classes: readonly (keyof typeof CLASSES)[]): s
   }
 }
 
-async function made(generator: Generator): Promise<{ value: string; public_part: string | null }> {
+async function made(
+  generator: Generator,
+  tenantId: string,
+): Promise<{ value: string; public_part: string | null }> {
   const plain = (value: string) => ({ value, public_part: null });
   switch (generator.kind) {
     case "password":
@@ -64,7 +67,7 @@ async function made(generator: Generator): Promise<{ value: string; public_part:
     case "ecdsa":
       return pem(await keyPair("ec", { namedCurve: generator.curve }));
     case "rsa":
-      return rsa(generator.bits);
+      return rsa(generator.bits, tenantId);
   }
 }
 

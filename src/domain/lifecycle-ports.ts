@@ -266,7 +266,10 @@ export type Generator =
   | { readonly kind: "rsa"; readonly bits: number };
 /** Makes values; auth/generated-values.ts. `public_part`: of a key pair, what may be shown. */
 export type ValueGenerator = {
-  generate(generator: Generator): Promise<{ readonly value: string; readonly public_part: string | null }>;
+  generate(
+    generator: Generator,
+    tenantId: string,
+  ): Promise<{ readonly value: string; readonly public_part: string | null }>;
   /** As the public part rests: sealed, so that only a broker can have written it. */
   readonly sealPublicPart: (settingId: string, version: number, text: string) => Uint8Array;
   readonly openPublicPart: (settingId: string, version: number, sealed: Uint8Array) => string;

@@ -100,7 +100,7 @@ export function createRotate(
   }
 
   /** The value, made once and outside any transaction: a long key takes its time. What is wrong is told later. */
-  async function sourced(path: SettingPath, { source }: RotateInput): Promise<Sourced> {
+  async function sourced(path: SettingPath, { source }: RotateInput, tenantId: string): Promise<Sourced> {
     const type = typeOfPath(path);
     if (source.kind === "value")
       return { plaintext: () => checkValue(type, source.value), public_part: null };
@@ -114,7 +114,7 @@ export function createRotate(
         public_part: null,
       };
     }
-    const { value, public_part } = await values.generate(source.generator);
+    const { value, public_part } = await values.generate(source.generator, tenantId);
     return { plaintext: () => checkValue(type, value), public_part };
   }
 
@@ -243,7 +243,7 @@ export function createRotate(
             // Once, and for nobody who is refused: a key of RSA takes the processor for a second.
             if (made === null && input.source.kind === "generator")
               await at.stage((writing) => fit(writing, input));
-            const source = (made ??= await sourced(path, input));
+            const source = (made ??= await sourced(path, input, at.key.tenant_id));
             const decide = async (writing: Writing) => (await plan(writing, input, source)).value;
             const prepared = await contents.prepare(at, session, known, placement, null, decide);
             return { prepared, made: source };

@@ -82,7 +82,7 @@ const cursorOf = ({ turn, nth, position }: Row): string =>
 /** What of a tenant's events is still to come. */
 const afterTurn = ({ turn, nth, late }: Turn): Prisma.Sql => Prisma.sql`position > CASE
     WHEN t.joined < ${turn}::bigint OR t.joined = ${turn}::bigint AND t.nth < ${nth}::int THEN ${turn}::bigint
-    WHEN t.joined = ${turn}::bigint AND t.nth = ${nth}::int THEN greatest(${late}::bigint, 0) ELSE 0 END`;
+    WHEN t.joined = ${turn}::bigint AND t.nth = ${nth}::int THEN ${late}::bigint ELSE 0 END`;
 
 function badCursor() {
   return badInput("invalid_request", "query", "/cursor", "This is no cursor of this list.");

@@ -151,7 +151,8 @@ class Client:
         query = _given(owner_type=owner_type, owner_id=owner_id, path=path)
         conditions = {"If-Match": if_match, "If-None-Match": if_none_match}
         headers = {name: text for name, text in conditions.items() if text is not None}
-        # With a condition, a second attempt would be judged by what the first one wrote; without, it changes nothing.
+        # With a condition, a second attempt would be judged by what the first one wrote; without, it makes no
+        # version of an equal value, for whoever may decrypt.
         answer = self._call("PUT", "/settings", query, body, headers, harmless=not headers)
         return Setting.from_json(answer.json())
 

@@ -136,7 +136,7 @@ class ExchangeCredentials(Credentials):
         now = time.monotonic()
         if now >= self._expires_at:
             return self._exchange(patient=True)
-        self._renew_at = now + self._again_seconds
+        self._renew_at = min(now + self._again_seconds, self._expires_at)
         return old
 
     def _exchange(self, *, patient: bool) -> Secret:

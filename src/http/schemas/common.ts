@@ -107,7 +107,7 @@ export function FullPath(description: string) {
 export function PathOrPrefix(description: string) {
   return Spelled(
     { maxLength: 513, description },
-    { pattern: `^(${SEGMENT}(/${SEGMENT})*/?)?$`, example: "connect/S3" },
+    { pattern: `^${SEGMENT}(/${SEGMENT})*/?$`, example: "connect/S3" },
   );
 }
 
