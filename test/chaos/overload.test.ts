@@ -104,11 +104,10 @@ test("4× overload: accepted latency bounded, the rest 503 at once, back to norm
   );
   expect(other).toBe(0);
   expect(shed.length).toBeGreaterThan(0);
-  // Nobody waits for a 503 as others do for an answer. Beside six processes that only compute, which the load itself waits
-  // for, the medians were 62 and 59 ms.
-  expect(percentile(shed, 0.5)).toBeLessThan(percentile(accepted, 0.9));
-  // It goes on working, and at no less than a good part of its pace, though the load takes up one of the two processors, and
-  // turning away a part of the other.
+  // Nobody waits for a 503 as others do for an answer.
+  expect(percentile(shed, 0.5)).toBeLessThan(percentile(accepted, 0.5));
+  // It goes on working, and at no less than a good part of its pace, though turning away costs something too: here two
+  // thirds and more of its processor, at 27,000 a second.
   expect(accepted.length / OVERLOAD_SECONDS).toBeGreaterThan(capacity / 6);
   // By Little's law so long on average, whatever is asked for; and the machine is shared with the load itself.
   const average = (1_000 * AT_ONCE * OVERLOAD_SECONDS) / accepted.length;
