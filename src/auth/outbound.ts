@@ -20,6 +20,7 @@ export type OutboundRules = {
 const BODY_BYTES_MAX = 256 * 1_024;
 const REPLY_BYTES_MAX = 4_096;
 const ADDRESSES_MAX = 16;
+
 /**
  * Every address of a name has to be one that may be connected to: of a name with two faces, neither is trusted.
  * @throws OutboundError `address` or `name`

@@ -160,7 +160,7 @@ export type LifecycleWrites = {
   insertWebhook(row: WebhookRecord): Promise<void>;
   updateWebhook(row: WebhookRecord): Promise<void>;
   removeWebhook(row: WebhookRecord): Promise<void>;
-  /** Has a delivery tried again from the beginning, with the same id; false when there is none that has ended. */
+  /** Has a delivery tried again from the beginning, with the same id, where it has ended. */
   replayDelivery(webhook: WebhookRecord, id: string, now: Date): Promise<"replayed" | "pending" | "absent">;
   insertRotation(row: RotationRecord): Promise<void>;
   updateRotation(row: RotationRecord): Promise<void>;

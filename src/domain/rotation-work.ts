@@ -17,8 +17,8 @@ import type { Done } from "./steps.ts";
 
 const LEASE_SECONDS = 20;
 const IN_FLIGHT_MAX = 32;
-const RETRY_ALTERED_SECONDS = 3_600;
 const BACKOFF_SECONDS = [5, 15, 60, 180, 300] as const;
+const RETRY_ALTERED_SECONDS = 3_600;
 
 type Outcome = Done<true> & { readonly key: OwnerKey };
 type Hook = { readonly rotation: RotationRecord; readonly webhook: WebhookRecord };
